@@ -1,0 +1,54 @@
+/* cli.h - the command line: one struct verb per command, each in its cmd_NAME.c.
+ *
+ *     chimera VERB SUBJECT [section.key=value ...] [--flags]
+ *
+ * Words with '=' after a dotted name are overrides; flags may stand anywhere; "--"
+ * ends flags.  --help of a verb is made from these tables, as is the manual page. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <chimera/base.h>
+
+enum {                                  /* to points at                          */
+    CLI_SWITCH = 1,                     /* bool                                  */
+    CLI_INT,                            /* int64_t                               */
+    CLI_NUMBER,                         /* double                                */
+    CLI_TEXT,                           /* const char *                          */
+    CLI_TEXTS                           /* struct cli_texts: may be repeated     */
+};
+struct cli_texts { const char **v; int n; };
+
+struct cli_flag {
+    const char *name;                   /* "prompt": --prompt TEXT, --prompt=TEXT */
+    char        letter;                 /* 'p', or 0                             */
+    int         type;
+    void       *to;                     /* static in the verb's file; its value
+                                           there is the default                  */
+    const char *value;                  /* "TEXT", in the help; NULL for switches */
+    const char *doc;                    /* one sentence                          */
+};
+#define CLI_FLAGS_END { NULL, 0, 0, NULL, NULL, NULL }
+
+struct cli_args {
+    char **word;                        /* positional words that are no overrides */
+    int    n_word;
+    char **override;                    /* "section.key=value"                   */
+    int    n_override;
+};
+
+struct verb {
+    const char *name;
+    const char *usage;                  /* "RUN [section.key=value ...]"         */
+    const char *summary;                /* one line for the list of verbs        */
+    const char *doc;                    /* a few paragraphs                      */
+    const char *examples;               /* lines "chimera ...\n"                 */
+    const struct cli_flag *flags;       /* or NULL                               */
+    int min_words, max_words;
+    chi_status (*run)(const struct cli_args *);   /* the top prints fail_text()  */
+};
+
+extern const struct verb verb_train, verb_generate, verb_eval, verb_bench, verb_inspect,
+                         verb_plugins, verb_config;
+extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
+
+#endif

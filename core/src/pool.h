@@ -1,0 +1,17 @@
+/* pool.h - threads.  pool.c is the only file that speaks OpenMP.               */
+#ifndef POOL_H
+#define POOL_H
+
+#include <chimera/host.h>
+
+void pool_threads(int n);               /* 0: one per core that we may use       */
+int  pool_size(void);
+/* Scratch that each task finds empty; grows only, between parallel loops.      */
+chi_status pool_scratch(int64_t bytes_per_task);
+/* task(arg, i, scratch) for i = 0..n-1, in any order; serial inside a task.    */
+void pool_run(int64_t n, chi_task *task, void *arg);
+
+/* acc[len] += part[0][len] + ... in order, cut over len only                   */
+void pool_reduce(float *acc, const float *part, int64_t n, int64_t len);
+
+#endif

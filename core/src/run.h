@@ -1,0 +1,68 @@
+/* run.h - run folders and checkpoints.
+ *
+ * RUN/config.ini (resolved), command.txt, env.json, metrics.jsonl, log.txt, samples.jsonl,
+ * status.json, lock, ckpt/NNNNNNNNNN/{model,optimizer}.safetensors, config.ini,
+ * MANIFEST.json.  A checkpoint is a folder that is written under another name, synced,
+ * and renamed: it is whole or absent.                                           */
+#ifndef RUN_H
+#define RUN_H
+
+#include "config.h"
+#include "model.h"
+
+/* subject is a file.ini or a run folder (then its config.ini is read).  The folder
+ * that the run lives in is what [run] dir says, or the given folder itself.     */
+chi_status run_config(const char *subject, char *const *overrides, int n,
+                      struct config **) CHI_MUST_CHECK;
+bool run_is_folder(const char *subject);          /* has config.ini and ckpt/     */
+
+struct run;                             /* a run folder, locked for writing       */
+/* Creates or continues dir.  The lock is an flock() that dies with the process; in
+ * use: CHI_EREFUSED naming the process.  A new run in a folder that holds another
+ * run is refused unless resume; resume of a folder without a checkpoint starts anew. */
+chi_status run_open(struct run **, const char *dir, struct config *, bool resume,
+                    int argc, char *const *argv) CHI_MUST_CHECK;
+/* env.json: version, compiler, flags, CPU, threads, plugins with hash and ABI, data  */
+chi_status run_write_env(struct run *, const struct spec *, uint64_t data_hash) CHI_MUST_CHECK;
+const char *run_dir(const struct run *);
+/* {queued,running,done,failed,stopped}, with a reason                           */
+chi_status run_status(struct run *, const char *state, const char *reason);
+/* Appends a whole line (without '\n') to metrics.jsonl or samples.jsonl, flushed */
+chi_status run_metrics(struct run *, const char *json_line);
+chi_status run_sample(struct run *, const char *json_line);
+int64_t    run_metrics_bytes(const struct run *);
+/* Cuts metrics.jsonl back (resume); shorter than bytes: CHI_EDATA                */
+chi_status run_cut_metrics(struct run *, int64_t bytes) CHI_MUST_CHECK;
+void run_close(struct run *);
+
+struct ckpt_meta {
+    int64_t  step, tokens, epoch, position;       /* position in the epoch's order */
+    uint64_t data_hash;
+    int64_t  metrics_bytes;
+};
+struct ckpt_moments {                   /* the optimizer's; n = 0: none            */
+    int32_t n;
+    const char *const *name;            /* "m", "v"                                */
+    float *block;                       /* [n][model_param_floats]: the layout of
+                                           model_params(), one block per moment    */
+};
+
+/* Saves under run_dir/ckpt/, then removes all but the newest keep (0: keeps all).
+ * Old ones go only after the new one is durable.                                 */
+chi_status ckpt_save(const struct run *, const struct model *, const struct ckpt_moments *,
+                     const struct ckpt_meta *, int64_t keep) CHI_MUST_CHECK;
+/* The newest whole checkpoint of a run: manifest there, all files of the stated
+ * size and XXH3.  Damaged ones are skipped with a warning that names the file.  *path
+ * is malloc'ed; NULL if there is none (CHI_OK).                                  */
+chi_status ckpt_latest(const char *run_dir, char **path) CHI_MUST_CHECK;
+/* Reads the manifest; moments may be NULL (inference).  Components, revisions and
+ * shape options that differ from the model's spec are listed and refused.        */
+chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments *,
+                     struct ckpt_meta *) CHI_MUST_CHECK;
+/* What generate, eval and inspect start with: config, spec, model with the weights
+ * of the run's newest checkpoint.                                                */
+chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+                          int64_t max_rows, int64_t max_segs, struct spec **,
+                          struct model **) CHI_MUST_CHECK;
+
+#endif

@@ -1,0 +1,44 @@
+/* safetensors.h - the one reader and writer of tensor files.
+ *
+ * u64 header length, JSON header, data without holes.  Reading maps the file and
+ * checks everything before the first tensor is handed out: header length, JSON,
+ * dtypes, shapes against offsets with checked arithmetic, exact coverage of the
+ * data.                                                                        */
+#ifndef SAFETENSORS_H
+#define SAFETENSORS_H
+
+#include <chimera/base.h>
+#include <stdio.h>
+
+enum { ST_F64 = 1, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL };
+
+struct st_tensor {
+    const char *name;
+    int         dtype;
+    int         n_dim;
+    int64_t     dim[8];
+    int64_t     n;                      /* product of dims; 1 for a scalar       */
+    const void *data;                   /* element-aligned as in the file        */
+    int64_t     bytes;
+};
+
+struct st_file;
+chi_status st_open(struct st_file **, const char *path) CHI_MUST_CHECK;
+void st_close(struct st_file *);
+const char *st_path(const struct st_file *);
+const struct st_tensor *st_find(const struct st_file *, const char *name);  /* or NULL */
+const struct st_tensor *st_at(const struct st_file *, int64_t i);           /* or NULL */
+const char *st_meta(const struct st_file *, const char *key);               /* or NULL */
+
+/* Writing: announce all tensors, then write their data in the same order.      */
+struct st_writer;
+struct st_writer *st_create(FILE *);                    /* the caller's file      */
+void st_put_meta(struct st_writer *, const char *key, const char *value);
+void st_add(struct st_writer *, const char *name, int dtype, int n_dim, const int64_t *dim);
+chi_status st_begin(struct st_writer *) CHI_MUST_CHECK; /* writes the header      */
+chi_status st_write(struct st_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;
+chi_status st_finish(struct st_writer *) CHI_MUST_CHECK;/* checks totals, frees   */
+int64_t st_dtype_bytes(int dtype);
+const char *st_dtype_name(int dtype);
+
+#endif

@@ -1,0 +1,85 @@
+/* spec.h - everything that a configuration says, typed: which components exist, with
+ * which options.  All errors of a file come out at once.                       */
+#ifndef SPEC_H
+#define SPEC_H
+
+#include <chimera/data.h>
+#include <chimera/format.h>
+#include <chimera/plugin.h>
+#include <chimera/train.h>
+#include "config.h"
+#include "registry.h"
+
+struct model_options {                  /* [model]                               */
+    int64_t hidden_size, num_hidden_layers, vocab_size;
+    double  rms_norm_eps, initializer_range;
+    const char *layer_pattern, *ffn_pattern;
+};
+struct linear_options {                 /* [linear], [linear.embed]              */
+    const char *quantizer, *encoding;   /* "" encoding: the class's first        */
+    bool extra_rmsnorm;
+};
+enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE_WARMUP, SCHEDULE_WSD };
+enum { NONFINITE_STOP, NONFINITE_SKIP, NONFINITE_ROLLBACK };
+enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK };
+struct train_options {                  /* [train]                               */
+    int64_t batch_size, micro_batch, seq_len, steps, warmup_steps;
+    double  lr, min_lr, decay_fraction, grad_clip, lambda_warmup, minutes;
+    int32_t schedule, nonfinite, recompute;
+    int64_t eval_every, checkpoint_every, keep, log_every;
+    const char *optimizer, *objective;
+};
+struct run_options {                    /* [run]                                 */
+    const char *dir;
+    int64_t seed, threads, memory_limit_mb;
+};
+struct data_options { const char *task, *tokenizer; };          /* [data]        */
+struct generate_options {               /* [generate]                            */
+    double  temperature, top_p, repetition_penalty;
+    int64_t top_k, repetition_window, max_new_tokens, seed;
+    const char *stop;
+};
+
+struct part {                           /* a component and its parsed options    */
+    const struct chi_component *component;
+    const char *section;                /* "layer.GD"                            */
+    void       *conf;                   /* the component's struct                */
+};
+
+/* A [linear...] rule: the class of the linears whose name it matches           */
+struct linear_rule {
+    const char *pattern;                /* glob on "layers.3.mixer.q_proj"       */
+    struct linear_options o;
+    struct part quantizer;
+    const struct chi_component *encoding;
+};
+
+struct spec {
+    struct config   *config;
+    struct registry *registry;
+    struct model_options    model;
+    struct train_options    train;
+    struct run_options      run;
+    struct data_options     data;
+    struct generate_options generate;
+    struct part  *mixer, *ffn;          /* [num_hidden_layers]                   */
+    struct linear_rule *rule;           /* most specific last                    */
+    int64_t n_rule;
+    struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */
+    const struct chi_kernels *kernels;  /* merged                                */
+    const struct chi_component **backend;               /* by rank, NULL-ended   */
+};
+
+enum {                                  /* what a verb needs to exist            */
+    SPEC_MODEL = 1, SPEC_TRAIN = 2, SPEC_DATA = 4, SPEC_TOKENIZER = 8
+};
+/* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
+chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
+void spec_close(struct spec *);
+/* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */
+const struct linear_rule *spec_linear(const struct spec *, const char *name);
+/* The core's own sections for config, man page and help; i from 0; NULL ends   */
+struct core_section { const char *name, *doc; const struct chi_option *table; };
+extern const struct core_section core_sections[];
+
+#endif
