@@ -165,8 +165,8 @@ static char *chain(const struct source *s, const char *last)
 static void include(struct reading *r, const char *value, int line)
 {
     int depth = 0;
-    char *base = r->source->name[0] ? xstrdup(r->source->name) : xstrdup("");
-    char *slash = strrchr(base, '/');
+    char *base = xstrdup(r->source->name), *slash = strrchr(base, '/');
+    while (value[0] == '.' && value[1] == '/') value += 2;
     if (slash) slash[1] = 0;
     char *path = xprintf("%s%s", *value == '/' || !slash ? "" : base, value);
     char *real = realpath(path, NULL);

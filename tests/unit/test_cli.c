@@ -115,6 +115,16 @@ Test(cli, wrong_words_are_refused_with_help)
     }
 }
 
+static void version(FILE *f)
+{
+    fputs("v1\n", f);
+}
+
+static void man(FILE *f)
+{
+    fputs(".TH\n", f);
+}
+
 /* Runs the whole program with its output caught                                  */
 static int program(char **out, const char *w1, const char *w2, const char *w3)
 {
@@ -127,8 +137,7 @@ static int program(char **out, const char *w1, const char *w2, const char *w3)
     snprintf(c, sizeof c, "%s", w3 ? w3 : "");
     stdout = f;
     stderr = e;
-    extern void version_for_test(FILE *), man_for_test(FILE *);
-    int code = cli_main(argc, v, all, version_for_test, man_for_test);
+    int code = cli_main(argc, v, all, version, man);
     stdout = o;
     stderr = x;
     fclose(f);
@@ -136,11 +145,6 @@ static int program(char **out, const char *w1, const char *w2, const char *w3)
     *out = xprintf("%s%s", *out, err);
     return code;
 }
-
-void version_for_test(FILE *);
-void man_for_test(FILE *);
-void version_for_test(FILE *f) { fputs("v1\n", f); }
-void man_for_test(FILE *f) { fputs(".TH\n", f); }
 
 Test(cli, the_program_helps)
 {
