@@ -181,7 +181,15 @@ static void backward(struct rig *r, const struct start *s)
     must(solo_backward(r->solo, seg, SEGS, r->x, r->dy, r->dx));
 }
 
-/* Differences of the loss at up to 23 of the n values against got[] - offset    */
+static double loss_at(struct rig *r, const struct start *s, float *value, double x)
+{
+    *value = (float)x;
+    must(solo_bind(r->solo));
+    return loss(r, s, false);
+}
+
+/* Differences of the loss (of fourth order) at up to 23 of the n values, against
+ * got[] - offset                                                               */
 static void differences(struct rig *r, const struct start *s, const char *what, float *value,
                         const float *got, float offset, int64_t n)
 {
@@ -190,17 +198,15 @@ static void differences(struct rig *r, const struct start *s, const char *what, 
     for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)(got[i] - offset)));
     for (int64_t i = 0; i < n; i += stride) {
         float before = value[i];
-        value[i] = before + (float)h;
-        must(solo_bind(r->solo));
-        double up = loss(r, s, false);
-        value[i] = before - (float)h;
-        must(solo_bind(r->solo));
-        double want = (up - loss(r, s, false)) / (2 * h), found = (double)(got[i] - offset);
-        value[i] = before;
+        double x = (double)before, found = (double)(got[i] - offset);
+        double near = loss_at(r, s, &value[i], x + h) - loss_at(r, s, &value[i], x - h);
+        double far = loss_at(r, s, &value[i], x + 2 * h) - loss_at(r, s, &value[i], x - 2 * h);
+        double want = (8 * near - far) / (12 * h);
+        loss_at(r, s, &value[i], x);
         cr_assert(fabs(want - found) <= 4e-3 * size + 4e-3,
-                  "d/d%s[%d] is %g, by differences %g", what, (int)i, found, want);
+                  "%s: d/d%s[%d] is %g, by differences %g", r->spec->mixer[0].component->name, what,
+                  (int)i, found, want);
     }
-    must(solo_bind(r->solo));
 }
 
 static void check_gradients(const struct shape *shape)
