@@ -95,6 +95,33 @@ chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n)
     return s;
 }
 
+static chi_status hash_fd(int fd, const char *path, XXH3_state_t *x, int64_t *bytes)
+{
+    static _Thread_local unsigned char piece[1 << 16];
+    for (ssize_t k; (k = read(fd, piece, sizeof piece)) != 0;) {
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return fs_fail("read", path);
+        XXH3_64bits_update(x, piece, (size_t)k);
+        *bytes += k;
+    }
+    return CHI_OK;
+}
+
+chi_status fs_hash(const char *path, int64_t *bytes, uint64_t *hash)
+{
+    *bytes = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fs_fail("read", path);
+    XXH3_state_t *x = XXH3_createState();
+    chi_status s = x ? CHI_OK : fail(CHI_ENOMEM, "no memory to read %s", path);
+    if (x) XXH3_64bits_reset(x);
+    if (s == CHI_OK) s = hash_fd(fd, path, x, bytes);
+    if (s == CHI_OK) *hash = XXH3_64bits_digest(x);
+    XXH3_freeState(x);
+    close(fd);
+    return s;
+}
+
 /* ---- writing -------------------------------------------------------------- */
 
 static bool sync_fd(int fd)

@@ -37,6 +37,8 @@ chi_status fs_out_close(struct fs_out *, uint64_t *hash) CHI_MUST_CHECK;
 bool       fs_write_all(int fd, const void *bytes, int64_t n);
 /* "cannot WHAT PATH: reason" from errno; a full disk gets CHI_ENOMEM and advice  */
 chi_status fs_fail(const char *what, const char *path);
+/* Size and XXH3-64 of a whole file, read in pieces                               */
+chi_status fs_hash(const char *path, int64_t *bytes, uint64_t *hash) CHI_MUST_CHECK;
 char      *fs_join(const char *folder, const char *name);   /* caller frees        */
 /* Names in one folder, files and folders, without "." and "..", sorted           */
 chi_status fs_entries(const char *path, char ***names, int64_t *n) CHI_MUST_CHECK;
