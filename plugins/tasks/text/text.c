@@ -5,6 +5,7 @@
  * same folder means the same order on every machine.  What cannot be meant is refused:
  * nothing to learn from or to measure on, binary data, held-out text that is trained
  * on.                                                                                */
+#include <chimera/data.h>
 #include <chimera/plugin.h>
 #include <string.h>
 

@@ -3,6 +3,7 @@
  * Ids 0..255 are the bytes themselves, 256 ends a document.  Nothing to train, nothing
  * to lose: decode(encode(text)) is text, whatever the text, and a token is a byte, so
  * bits per token without the ends are bits per byte.                                 */
+#include <chimera/data.h>
 #include <chimera/plugin.h>
 
 enum { END = 256, VOCAB = 257 };

@@ -9,6 +9,7 @@
  * w, g, m and v.  Each value is on its own, with exact sqrt and division, so neither
  * the cut into pieces nor the width of the machine's vectors changes a bit.          */
 #include <chimera/plugin.h>
+#include <chimera/train.h>
 #include <math.h>
 
 struct adamw {

@@ -9,6 +9,7 @@
  * run in parallel; their losses are added in row order in double.  A NaN anywhere in
  * a row makes its loss NaN.                                                          */
 #include <chimera/plugin.h>
+#include <chimera/train.h>
 #include <chimera/math.h>
 
 enum { CHUNK = 4096, BLOCK = 1024, TASK = 8 };      /* ids; rows of a loop, of a task */
