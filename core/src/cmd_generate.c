@@ -26,12 +26,12 @@ static const struct cli_flag flags[] = {
     { "prompt", 'p', CLI_TEXTS, &flag_prompt, "TEXT", "the text to continue; each one is a stream" },
     { "prompt-file", 0, CLI_TEXTS, &flag_file, "FILE", "a file that is one prompt; - is stdin" },
     { "prompts", 0, CLI_TEXTS, &flag_lines, "FILE", "a file with a prompt on every line" },
-    { "max-new-tokens", 'n', CLI_TEXT, &flag_n, "N", "how many tokens to draw (generate.max_new_tokens)" },
-    { "temperature", 0, CLI_TEXT, &flag_temperature, "T", "0 takes the likeliest token (generate.temperature)" },
-    { "top-k", 0, CLI_TEXT, &flag_top_k, "K", "draw among the K likeliest tokens, 0: all (generate.top_k)" },
-    { "top-p", 0, CLI_TEXT, &flag_top_p, "P", "draw among the likeliest tokens of mass P (generate.top_p)" },
-    { "repetition-penalty", 0, CLI_TEXT, &flag_penalty, "R", "above 1 makes recent tokens less likely (generate.repetition_penalty)" },
-    { "seed", 0, CLI_TEXT, &flag_seed, "N", "another seed draws another text (generate.seed)" },
+    { "max-new-tokens", 'n', CLI_TEXT, &flag_n, "N", "how many tokens to draw" },
+    { "temperature", 0, CLI_TEXT, &flag_temperature, "T", "0 takes the likeliest token" },
+    { "top-k", 0, CLI_TEXT, &flag_top_k, "K", "draw among the K likeliest tokens, 0: all" },
+    { "top-p", 0, CLI_TEXT, &flag_top_p, "P", "draw among the likeliest tokens of mass P" },
+    { "repetition-penalty", 0, CLI_TEXT, &flag_penalty, "R", "above 1: recent tokens are less likely" },
+    { "seed", 0, CLI_TEXT, &flag_seed, "N", "another seed draws another text" },
     { "stop", 0, CLI_TEXTS, &flag_stop, "TEXT", "end before this text; may be repeated" },
     { "ignore-end", 0, CLI_SWITCH, &flag_ignore_end, NULL, "go on after the end of a document" },
     { "batch", 0, CLI_INT, &flag_batch, "N", "how many prompts run at once, 1..64" },
@@ -438,7 +438,8 @@ static chi_status with_model(const struct cli_args *a, const struct prompts *all
     chi_status s = run_load_model(a->word[0], override, n, SPEC_MODEL | SPEC_TOKENIZER, CHUNK_ROWS,
                                   batch, &spec, &model);
     free_overrides(override, n);
-    if (s == CHI_OK) s = generator_open(&g, model, batch);
+    TRY(s);
+    s = generator_open(&g, model, batch);
     g.ignore_end = flag_ignore_end;
     g.interrupted = interrupted;
     if (s == CHI_OK) s = all->n == 1 ? run_single(&g, all->v) : run_many(&g, all);
@@ -473,6 +474,9 @@ const struct verb verb_generate = {
     .doc = "Loads the newest checkpoint of a run and continues each prompt until the model ends the\n"
            "document, a stop string appears, or -n tokens are drawn.  One prompt streams to stdout as\n"
            "it is drawn; several run together and come out in order, each exactly as it would alone.\n"
+           "\n"
+           "Without a flag, [generate] of the run's configuration decides; -n, --temperature, --top-k,\n"
+           "--top-p, --repetition-penalty and --seed stand for generate.max_new_tokens and so on.\n"
            "\n"
            "A session file holds a stream: its state and its last tokens.  Going on from one gives what\n"
            "one longer run with the same options would have given, bit for bit.",
