@@ -1,93 +1,19 @@
-/* tokens.c - an instance of the tokenizer that the spec names, with a host of its own:
- * a tokenizer runs outside of any model and needs only messages and memory.       */
+/* tokens.c - an instance of the tokenizer that the spec names; see tokens.h.       */
 #include "tokens.h"
 
 #include "core.h"
-#include "rng.h"
+#include "hosting.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-enum { BLOCKS = 64 };
 
 struct tokens {
-    struct chi_host host;               /* first: host functions find the rest by it */
+    struct chi_host *host;              /* owns what the tokenizer took            */
     const struct chi_tokenizer_ops *ops;
     void    *self;
     int64_t  vocab, room;
     int32_t  end;
     unsigned char *bytes;               /* [room]: of the token decoded last       */
-    int      n_block;
-    void    *block[BLOCKS];             /* what the tokenizer took                 */
 };
-
-/* ---- the host ---------------------------------------------------------------- */
-
-static chi_status host_fail(const struct chi_host *h, chi_status s, const char *fmt, ...)
-{
-    va_list a, b;
-    va_start(a, fmt);
-    va_copy(b, a);
-    int n = vsnprintf(NULL, 0, fmt, b);
-    va_end(b);
-    char *text = xcalloc((size_t)n + 1, 1);
-    vsnprintf(text, (size_t)n + 1, fmt, a);
-    va_end(a);
-    fail(s, "%s: %s", h->instance, text);
-    free(text);
-    return s;
-}
-
-static void host_log(const struct chi_host *h, int level, const char *fmt, ...)
-{
-    char text[512];
-    va_list a;
-    va_start(a, fmt);
-    vsnprintf(text, sizeof text, fmt, a);
-    va_end(a);
-    if (level >= CHI_LOG_WARN) warn("%s: %s", h->instance, text);
-    else if (level == CHI_LOG_INFO) note("%s: %s", h->instance, text);
-}
-
-static void *host_alloc(const struct chi_host *h, size_t bytes)
-{
-    struct tokens *t = (struct tokens *)(uintptr_t)h;
-    if (t->n_block == BLOCKS) {
-        fail(CHI_ENOMEM, "the tokenizer takes more than %d blocks of memory", BLOCKS);
-        return NULL;
-    }
-    void *p = mem_take(bytes, "the tokenizer");
-    if (p) t->block[t->n_block++] = p;
-    return p;
-}
-
-static void host_parallel(const struct chi_host *h, int64_t n, chi_task *task, void *arg)
-{
-    (void)h;
-    struct chi_scratch none = { NULL, 0, 0 };
-    for (int64_t i = 0; i < n; i++) task(arg, i, &none);
-}
-
-static void host_reduce(const struct chi_host *h, float *acc, const float *part, int64_t n, int64_t len)
-{
-    (void)h;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < len; j++) acc[j] += part[i * len + j];
-}
-
-static uint64_t host_random(const struct chi_host *h, uint64_t stream, uint64_t counter)
-{
-    uint32_t w[4];
-    rng_words(w, stream, RNG_PLUGIN, 0, rng_who(h->instance), counter);
-    return (uint64_t)w[0] << 32 | w[1];
-}
-
-static const void *host_service(const struct chi_host *h, const char *id)
-{
-    (void)h;
-    (void)id;
-    return NULL;
-}
 
 /* ---- life -------------------------------------------------------------------- */
 
@@ -111,17 +37,12 @@ chi_status tokens_open(struct tokens **out, const struct spec *spec)
     const struct chi_component *c = spec->tokenizer.component;
     if (!c) return fail(CHI_ECONF, "data.tokenizer is not set: text needs one, for instance byte");
     struct tokens *t = xcalloc(1, sizeof *t);
-    t->host = (struct chi_host){
-        .struct_size = sizeof t->host, .abi_major = CHI_ABI_MAJOR, .abi_minor = CHI_ABI_MINOR,
-        .core_version = CHIMERA_VERSION, .instance = "tokenizer", .fail = host_fail,
-        .log = host_log, .alloc = host_alloc, .parallel = host_parallel, .reduce = host_reduce,
-        .random = host_random, .service = host_service
-    };
+    t->host = host_open(spec, "tokenizer");
     t->ops = c->ops;
     t->self = xcalloc(1, t->ops->self_size);
     t->bytes = xcalloc(1, 64);
     t->room = 64;
-    chi_status s = t->ops->open ? t->ops->open(&t->host, t->self, spec->tokenizer.conf) : CHI_OK;
+    chi_status s = t->ops->open ? t->ops->open(t->host, t->self, spec->tokenizer.conf) : CHI_OK;
     if (s == CHI_OK) s = check(t, spec);
     if (s != CHI_OK) {
         tokens_close(t);
@@ -134,7 +55,7 @@ chi_status tokens_open(struct tokens **out, const struct spec *spec)
 void tokens_close(struct tokens *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n_block; i++) mem_free(t->block[i]);
+    host_close(t->host);
     free(t->bytes);
     free(t->self);
     free(t);

@@ -36,14 +36,13 @@ steps = 5
 batch_size = 2
 seq_len = 64
 lr = 1e-3
-eval_every = 0
 optimizer = adamw
 objective = next_token
 [data]
 task = text
 tokenizer = byte
-[task.text]
-path = $T/text
+[task]
+train = $T/text
 [run]
 dir = $T/run
 threads = 2
