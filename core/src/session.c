@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1, HEADER = 80, SUM = 8 };
+enum { FORMAT = 1, HEADER = 80, SUM = 8 };
 static const char magic[8] = { 'C', 'H', 'I', 'S', 'E', 'S', 'S', '\n' };
 
 static unsigned char *put(unsigned char *p, uint64_t v, int bytes)
@@ -47,7 +47,7 @@ chi_status session_save(const char *path, const struct stream *s, const struct s
     unsigned char *file = mem_take((size_t)n, "the session file"), *p = file;
     if (!file) return CHI_ENOMEM;
     p = put_bytes(p, magic, sizeof magic);
-    p = put(put(p, VERSION, 4), (uint64_t)text, 4);
+    p = put(put(p, FORMAT, 4), (uint64_t)text, 4);
     p = put(put(p, key->weights, 8), key->tokenizer, 8);
     p = put(put(p, (uint64_t)s->state_bytes, 8), (uint64_t)s->pos, 8);
     p = put(put(p, (uint64_t)s->total, 8), (uint64_t)s->kept, 8);
@@ -85,11 +85,11 @@ static chi_status check_whole(const struct reader *r)
     if (r->n < HEADER + SUM) return damaged(r, "it is cut short");
     uint32_t version = (uint32_t)get(r->file + 8, 4);
     if (xxh3(r->file, (size_t)(r->n - SUM)) == get(r->file + r->n - SUM, SUM))
-        return version == VERSION ? CHI_OK
-             : fail(CHI_EDATA, "%s has format %u, this program reads %d", r->path, version, VERSION);
-    if (version != VERSION)
+        return version == FORMAT ? CHI_OK
+             : fail(CHI_EDATA, "%s has format %u, this program reads %d", r->path, version, FORMAT);
+    if (version != FORMAT)
         return fail(CHI_EDATA, "%s has format %u and a wrong checksum: it is damaged, or of another "
-                    "version (this program reads %d)", r->path, version, VERSION);
+                    "version (this program reads %d)", r->path, version, FORMAT);
     return damaged(r, "its checksum is wrong");
 }
 
