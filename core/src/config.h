@@ -44,6 +44,8 @@ const char *config_section(const struct config *, const char *prefix, int64_t i)
 bool config_parse(struct config *, const char *section,
                   const struct chi_option *table, void *conf,
                   const char *const *extra);
+/* The section's keys are somebody else's: known, printed as they stand.             */
+void config_ignore(struct config *, const char *section);
 /* Adds an error at a key's origin (or the section's, or the file's).           */
 void config_error(struct config *, const char *section, const char *key,
                   const char *fmt, ...) CHI_PRINTF(4, 5);
