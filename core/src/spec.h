@@ -52,6 +52,7 @@ struct linear_rule {
     struct linear_options o;
     struct part quantizer;
     const struct chi_component *encoding;
+    const struct chi_option *table;         /* of o, with what it inherits           */
 };
 
 struct spec {
