@@ -407,10 +407,3 @@ bool config_parse(struct config *c, const char *section, const struct chi_option
     }
     return good;
 }
-
-void config_ignore(struct config *c, const char *section)
-{
-    struct section *s = config_use(c, section);
-    for (const struct entry *e = c->entries; e; e = e->hh.next)
-        if (e->section == s) config_know(s, e->key);
-}
