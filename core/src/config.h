@@ -44,6 +44,8 @@ const char *config_section(const struct config *, const char *prefix, int64_t i)
 bool config_parse(struct config *, const char *section,
                   const struct chi_option *table, void *conf,
                   const char *const *extra);
+/* The section's keys are somebody else's: known, printed as they stand.             */
+void config_ignore(struct config *, const char *section);
 /* Adds an error at a key's origin (or the section's, or the file's).           */
 void config_error(struct config *, const char *section, const char *key,
                   const char *fmt, ...) CHI_PRINTF(4, 5);
@@ -61,6 +63,9 @@ uint64_t config_hash(const struct config *);
 /* Options with CHI_OPT_SHAPE of all parsed sections, as "section.key = value\n"
  * lines: what checkpoints store and compare.  Caller frees.                    */
 char    *config_shape_text(const struct config *);
+
+/* Prints documentation, value and origin of "section.key" among what was parsed   */
+chi_status config_explain(const struct config *, const char *key, FILE *) CHI_MUST_CHECK;
 
 /* One option's documentation, as inspect, man page and errors show it          */
 void option_print(const struct chi_option *, FILE *);

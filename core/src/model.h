@@ -26,7 +26,7 @@ const struct spec *model_spec(const struct model *);
 /* One named tensor.  w and g are NULL in inference for linears, whose weights
  * exist there only in the encoding's bytes.                                    */
 struct model_tensor {
-    char        name[96];
+    char        name[136];
     int64_t     shape[4];               /* ended by 0                            */
     int64_t     n;
     float      *w, *g;

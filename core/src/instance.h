@@ -1,0 +1,65 @@
+/* instance.h - one layer of a network: its component, its plan, its memory.           */
+#ifndef INSTANCE_H
+#define INSTANCE_H
+
+#include "linear.h"
+#include "model.h"
+
+enum { MODEL_PLAN = 2 };                     /* a third mode: count, take nothing       */
+
+struct planned_param {
+    char    name[64];
+    int64_t shape[4], n, offset;             /* offset in bytes in the instance's block */
+    int     init;
+    double  a, b;
+    bool    decay, manual;
+    struct chi_linear *linear;               /* the master of this linear, or NULL      */
+    bool    absent;                          /* inference: no master                    */
+};
+struct planned_array { int64_t bytes, every; bool keep; };
+
+struct instance {
+    char name[64];                           /* "layers.3.mixer"; "" alone              */
+    const struct part *part;
+    const struct chi_layer_ops *ops;         /* NULL: no component (embed, norms)       */
+    struct chi_host *host;
+    void   *self;
+    bool    training;
+    struct planned_param *param; int64_t n_param;
+    struct planned_array *array; int64_t n_array;
+    int64_t param_bytes, state_bytes, scratch_bytes;
+    int64_t widest, heaviest, heaviest_scratch;  /* of its linears: d_in, weights       */
+    unsigned char *params, *grads;           /* where its block begins                  */
+    void  **at;                              /* arrays of the present call              */
+    unsigned char *kept; int64_t kept_bytes; /* memory of KEEP arrays                   */
+};
+
+/* Plans a layer (part != NULL) or an empty instance to which the core adds its own
+ * parameters with instance_param().                                                    */
+chi_status instance_open(struct instance *, const struct spec *, const char *name,
+                         const struct part *, int mode, int64_t max_rows, int64_t max_segs)
+                         CHI_MUST_CHECK;
+int64_t instance_param(struct instance *, const char *name, const int64_t *shape, int init,
+                       double a, double b, uint32_t flags);
+struct chi_linear *instance_linear(struct instance *, const struct spec *, const char *name,
+                                   int64_t d_out, int64_t d_in, uint32_t flags);
+/* After params and grads point at memory: hands masters to linears, then ready()       */
+chi_status instance_ready(struct instance *) CHI_MUST_CHECK;
+void instance_close(struct instance *);
+
+/* Memory that arrays share while their contents need not live on.                      */
+struct workspace { unsigned char *base; int64_t bytes; };
+/* Sets in->at for these segments: KEEP arrays of a training call in memory of the
+ * instance's own, unless shared; all others in the workspace.                          */
+chi_status instance_arrays(struct instance *, const struct chi_segment *, int64_t n, int64_t rows,
+                           bool own, struct workspace *) CHI_MUST_CHECK;
+void workspace_drop(struct workspace *);
+/* Bytes of the arrays for rows in n_seg segments: kept ones and others                 */
+void instance_array_bytes(const struct instance *, int64_t rows, int64_t n_seg,
+                          int64_t *kept, int64_t *others);
+
+/* One tensor's start values, by its full name                                          */
+void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,
+                 double initializer_range);
+
+#endif

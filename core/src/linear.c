@@ -1,0 +1,595 @@
+/* linear.c - y = x W' for every weight matrix of a model.
+ *
+ * What W means decides the arithmetic (layers.md "bitlinear"):
+ *   inference            the encoding's kernel; integer ones take x as int8
+ *   training, f32        gemm on the master
+ *   training, integers   the same integer kernel as inference, while lambda = 1
+ *   training, otherwise  gemm on W + lambda (W^ - W), x + lambda (x^ - x)
+ * Backward is f32 with the operands that forward used, passed straight through both
+ * quantisers: dx^ = dy W^, dW = dy' x^.                                             */
+#include "linear.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "pool.h"
+
+/* ---- choosing ----------------------------------------------------------------- */
+
+static bool integer(const struct chi_linear *l)
+{
+    return l->kernel && l->kernel->integer;
+}
+
+static const struct chi_linear_kernel *kernel_for(const struct spec *s, const char *encoding,
+                                                  int64_t group,
+                                                  const struct chi_linear_kernel *portable)
+{
+    for (const struct chi_component **b = s->backend; *b; b++) {
+        const struct chi_backend_ops *ops = (*b)->ops;
+        if (!ops->linears) continue;
+        for (const struct chi_linear_kernel *const *k = ops->linears; *k; k++)
+            if (!strcmp((*k)->encoding, encoding) && (!(*k)->group || (*k)->group == group)) return *k;
+    }
+    return portable;
+}
+
+chi_status linear_choose(struct chi_linear *l, const struct spec *s)
+{
+    l->eps = (float)s->model.rms_norm_eps;
+    l->lambda = 1;
+    l->plain = true;
+    if (l->f32_only) return CHI_OK;
+    l->rule = spec_linear(s, l->name);
+    if (!l->rule || !l->rule->encoding)
+        return fail(CHI_ECONF, "%s: no [linear] section says what its weights are", l->name);
+    l->quantizer = l->rule->quantizer.component->ops;
+    l->encoding = l->rule->encoding->ops;
+    l->group = l->quantizer->group(l->rule->quantizer.conf, l->d_in);
+    l->kernel = kernel_for(s, l->rule->encoding->name, l->group, l->encoding->portable);
+    l->n_bytes = l->encoding->bytes(l->d_out, l->d_in, l->group);
+    l->plain = !strcmp(l->quantizer->values, "f32");
+    if (l->n_bytes <= 0)
+        return fail(CHI_ESHAPE, "%s: encoding %s cannot hold %lld x %lld with groups of %lld", l->name,
+                    l->rule->encoding->name, (long long)l->d_out, (long long)l->d_in, (long long)l->group);
+    return CHI_OK;
+}
+
+int64_t linear_packed_bytes(const struct chi_linear *l)
+{
+    return l->kernel && l->kernel->pack_bytes ? l->kernel->pack_bytes(l->d_out, l->d_in, l->group) : 0;
+}
+
+int64_t linear_bytes(const struct chi_linear *l)
+{
+    return l->f32_only ? 0 : l->n_bytes;
+}
+
+/* One slice of quantisation: 16 rows of q and scale.                                 */
+static int64_t bind_scratch(const struct chi_linear *l)
+{
+    return CHI_TILE * (round_up(l->d_in, 64) + 4 * round_up(ceil_div(l->d_in, l->group), 16)) + 128;
+}
+
+int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
+{
+    int64_t need = 4 * round_up(l->d_in, 64) + 64;          /* a normalised row       */
+    if (l->f32_only) return need;
+    need = max_i64(need, bind_scratch(l));
+    if (l->kernel->scratch_bytes) need = max_i64(need, l->kernel->scratch_bytes(rows, l->d_in) + 64);
+    return need;
+}
+
+chi_status linear_take(struct chi_linear *l)
+{
+    if (l->f32_only || l->bytes) return CHI_OK;
+    l->bytes = mem_take((size_t)l->n_bytes, l->name);
+    if (!l->bytes) return CHI_ENOMEM;
+    int64_t packed = linear_packed_bytes(l);
+    if (packed && !(l->packed = mem_take((size_t)packed, l->name))) return CHI_ENOMEM;
+    return CHI_OK;
+}
+
+void linear_drop(struct chi_linear *l)
+{
+    mem_free(l->bytes);
+    mem_free(l->packed);
+    l->bytes = l->packed = NULL;
+}
+
+/* ---- binding ------------------------------------------------------------------- */
+
+struct bind { struct chi_linear *l; const float *w; atomic_int bad; };
+
+static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
+{
+    struct bind *b = arg;
+    struct chi_linear *l = b->l;
+    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out);
+    bool floats = l->group == 1;
+    int8_t *q = floats ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
+    float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
+    if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
+        atomic_store(&b->bad, 1);
+    l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
+}
+
+chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
+{
+    l->lambda = lambda;
+    if (l->f32_only) return CHI_OK;
+    TRY(linear_take(l));
+    struct bind b = { .l = l, .w = w };
+    pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
+    if (atomic_load(&b.bad)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
+    if (l->packed) {
+        struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
+        l->kernel->pack(l->packed, &m);
+    }
+    return CHI_OK;
+}
+
+/* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; with the ramp's
+ * share of the master where it is not finished.  q and scale: room for one row.        */
+static void dequantize(const struct chi_linear *l, int64_t o0, int64_t o1, float *out,
+                       struct chi_scratch *s)
+{
+    int64_t groups = ceil_div(l->d_in, l->group);
+    int8_t *q = l->group == 1 ? NULL : chi_take(s, (size_t)l->d_in);
+    float *scale = chi_take(s, (size_t)groups * sizeof *scale);
+    for (int64_t o = o0; o < o1; o++, out += l->d_in) {
+        l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, o, o + 1);
+        if (!q) memcpy(out, scale, (size_t)l->d_in * sizeof *out);
+        else
+            for (int64_t g = 0; g < groups; g++)
+                for (int64_t i = g * l->group; i < min_i64((g + 1) * l->group, l->d_in); i++)
+                    out[i] = scale[g] * q[i];
+        if (l->lambda < 1)
+            for (int64_t i = 0; i < l->d_in; i++) {
+                float w = l->w[o * l->d_in + i];
+                out[i] = w + (float)l->lambda * (out[i] - w);
+            }
+    }
+}
+
+void linear_row(const struct chi_linear *l, int64_t o, float *out, struct chi_scratch *s)
+{
+    size_t was = s->used;
+    if (l->w && l->plain) memcpy(out, l->w + o * l->d_in, (size_t)l->d_in * sizeof *out);
+    else dequantize(l, o, o + 1, out, s);
+    s->used = was;
+}
+
+/* ---- products over the pool ------------------------------------------------------- */
+
+/* C[m,n] = beta C + op(A) op(B)                                                           */
+struct product {
+    bool ta, tb;
+    int64_t m, n, k;
+    const float *A; int64_t lda;
+    const float *B; int64_t ldb;
+    float beta, *C; int64_t ldc;
+};
+struct products { const struct chi_kernels *k; const struct product *p; int64_t n, pieces; };
+
+/* Piece i of a product: a range of rows of C if it is tall, of columns if it is wide; a
+ * tiling does not change a bit of gemm, so the number of threads may choose it.         */
+static void product_piece(const struct chi_kernels *k, const struct product *p, int64_t i, int64_t pieces)
+{
+    bool tall = p->m >= p->n;
+    int64_t all = tall ? p->m : p->n, size = round_up(ceil_div(all, pieces), 48);
+    int64_t from = i * size, len = min_i64(size, all - from);
+    if (len <= 0) return;
+    if (tall)
+        k->gemm(p->ta, p->tb, len, p->n, p->k, p->A + (p->ta ? from : from * p->lda), p->lda, p->B, p->ldb,
+                p->beta, p->C + from * p->ldc, p->ldc);
+    else
+        k->gemm(p->ta, p->tb, p->m, len, p->k, p->A, p->lda, p->B + (p->tb ? from * p->ldb : from), p->ldb,
+                p->beta, p->C + from, p->ldc);
+}
+
+static void product_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct products *all = arg;
+    (void)s;
+    product_piece(all->k, all->p + i / all->pieces, i % all->pieces, all->pieces);
+}
+
+static void chain_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct products *all = arg;
+    (void)s;
+    for (int64_t j = 0; j < all->n; j++) product_piece(all->k, all->p + j, i, all->pieces);
+}
+
+static double product_work(const struct product *p, int64_t n)
+{
+    double work = 0;
+    for (int64_t i = 0; i < n; i++) work += (double)p[i].m * (double)p[i].n * (double)p[i].k;
+    return work;
+}
+
+/* n products with results of their own.  Two pieces a thread even out a busy core.       */
+static void products_run(const struct chi_kernels *k, const struct product *p, int64_t n)
+{
+    int64_t threads = pool_size();
+    bool whole = threads == 1 || product_work(p, n) < 1e6;
+    struct products all = { k, p, n, whole ? 1 : ceil_div(2 * threads, n) };
+    pool_run(n * all.pieces, product_task, &all);
+}
+
+/* n products that add to the same C, in order                                            */
+static void chain_run(const struct chi_kernels *k, const struct product *p, int64_t n)
+{
+    int64_t threads = pool_size();
+    bool whole = threads == 1 || product_work(p, n) < 1e6;
+    struct products all = { k, p, n, whole ? 1 : 2 * threads };
+    pool_run(all.pieces, chain_task, &all);
+}
+
+void gemm_parallel(const struct chi_kernels *k, bool ta, bool tb, int64_t m, int64_t n, int64_t kk,
+                   const float *A, int64_t lda, const float *B, int64_t ldb, float beta,
+                   float *C, int64_t ldc)
+{
+    struct product p = { ta, tb, m, n, kk, A, lda, B, ldb, beta, C, ldc };
+    products_run(k, &p, 1);
+}
+
+/* ---- room --------------------------------------------------------------------------- */
+
+/* x^ has a copy with and one without extra_rmsnorm, since linears of one call may differ. */
+static struct room {
+    int64_t rows, d_in, weight;
+    bool    training;
+    int8_t *q; float *step; int16_t *sum;   /* activations of a call                     */
+    float  *x[2], *dx;                      /* training: x^ [rows, d_in]; its gradient   */
+    float  *w;                              /* training: W^ of one linear                */
+} room;
+
+static int64_t act_bytes(int64_t rows, int64_t d_in)
+{
+    return rows * round_up(d_in, CHI_ACT_BLOCK);
+}
+
+int64_t linear_room_bytes(int64_t rows, int64_t d_in, int64_t weight, bool training)
+{
+    int64_t a = act_bytes(rows, d_in);
+    return a + a / CHI_ACT_BLOCK * 6 + (training ? 4 * (3 * rows * d_in + weight) : 0);
+}
+
+void linear_room_drop(void)
+{
+    mem_free(room.q);
+    mem_free(room.step);
+    mem_free(room.sum);
+    mem_free(room.x[0]);
+    mem_free(room.x[1]);
+    mem_free(room.dx);
+    mem_free(room.w);
+    room = (struct room){ 0 };
+}
+
+chi_status linear_room(int64_t rows, int64_t d_in, int64_t weight, bool training)
+{
+    if (rows <= room.rows && d_in <= room.d_in && (!training || (room.training && weight <= room.weight)))
+        return CHI_OK;
+    struct room want = { .rows = max_i64(rows, room.rows), .d_in = max_i64(d_in, room.d_in),
+                         .weight = max_i64(weight, room.weight), .training = training || room.training };
+    linear_room_drop();
+    int64_t a = act_bytes(want.rows, want.d_in), blocks = a / CHI_ACT_BLOCK;
+    size_t floats = (size_t)(want.rows * want.d_in) * sizeof(float);
+    const char *what = "activations of linears";
+    want.q = mem_take((size_t)a, what);
+    want.step = mem_take((size_t)blocks * sizeof *want.step, what);
+    want.sum = mem_take((size_t)blocks * sizeof *want.sum, what);
+    bool ok = want.q && want.step && want.sum;
+    if (want.training) {
+        want.x[0] = mem_take(floats, what);
+        want.x[1] = mem_take(floats, what);
+        want.dx = mem_take(floats, what);
+        want.w = mem_take((size_t)want.weight * sizeof(float), "a dequantised weight matrix");
+        ok = ok && want.x[0] && want.x[1] && want.dx && want.w;
+    }
+    room = want;
+    if (ok) return CHI_OK;
+    linear_room_drop();
+    return CHI_ENOMEM;
+}
+
+/* ---- activations ---------------------------------------------------------------------- */
+
+/* Rows of x, normalised if asked, to int8; and back to float for training's f32 products  */
+struct acts {
+    const struct chi_kernels *k;
+    const float *x;
+    float *out;                             /* x^, blended by lambda; NULL: not wanted    */
+    int64_t rows, d_in, ldq, block;         /* block: rows of a task                      */
+    bool norm;
+    float eps, lambda;
+};
+
+static void act_row(const struct acts *a, int64_t r, float *normed)
+{
+    const float *x = a->x + r * a->d_in;
+    int64_t blocks = a->ldq / CHI_ACT_BLOCK;
+    int8_t *q = room.q + r * a->ldq;
+    float *step = room.step + r * blocks;
+    if (a->norm) {
+        a->k->rmsnorm(normed, x, NULL, a->d_in, a->eps);
+        x = normed;
+    }
+    a->k->quantize_i8(q, step, room.sum + r * blocks, x, a->d_in);
+    for (int64_t i = a->d_in; i < a->ldq; i++) q[i] = 0;
+    if (!a->out) return;
+    float *out = a->out + r * a->d_in;
+    for (int64_t i = 0; i < a->d_in; i++) out[i] = (float)q[i] * step[i / CHI_ACT_BLOCK];
+    if (a->lambda < 1)
+        for (int64_t i = 0; i < a->d_in; i++) out[i] = x[i] + a->lambda * (out[i] - x[i]);
+}
+
+static void act_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct acts *a = arg;
+    float *normed = a->norm ? chi_take(s, (size_t)a->d_in * sizeof *normed) : NULL;
+    for (int64_t r = i * a->block; r < min_i64((i + 1) * a->block, a->rows); r++) act_row(a, r, normed);
+}
+
+static void acts_run(struct acts *a)
+{
+    a->ldq = round_up(a->d_in, CHI_ACT_BLOCK);
+    a->block = max_i64(1, 65536 / a->d_in);
+    pool_run(ceil_div(a->rows, a->block), act_task, a);
+}
+
+/* ---- forward ---------------------------------------------------------------------------- */
+
+struct slices {
+    const struct chi_linear *const *lin;
+    float *const *y;
+    const struct chi_kernels *k;
+    struct chi_act act;
+    int64_t n, *first;                      /* first task of each linear; [n] = all        */
+    int64_t *size;                          /* outputs of a task                           */
+};
+
+/* A linear that is never quantised: canonical dot products with the master.                 */
+static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
+{
+    for (int64_t r = 0; r < c->act.rows; r++)
+        for (int64_t o = o0; o < o1; o++)
+            y[r * l->d_out + o] = c->k->dot(c->act.x + r * c->act.ldx, l->w + o * l->d_in, l->d_in);
+}
+
+static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct slices *c = arg;
+    int64_t j = 0;
+    while (i >= c->first[j + 1]) j++;
+    const struct chi_linear *l = c->lin[j];
+    int64_t o0 = (i - c->first[j]) * c->size[j], o1 = min_i64(o0 + c->size[j], l->d_out);
+    if (!l->kernel) {
+        dots(c, l, c->y[j], o0, o1);
+        return;
+    }
+    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
+    int64_t bytes = l->kernel->scratch_bytes ? l->kernel->scratch_bytes(c->act.rows, l->d_in) : 0;
+    l->kernel->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+}
+
+static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
+{
+    struct slices *c = arg;
+    (void)i;
+    for (int64_t t = 0; t < c->first[c->n]; t++) {
+        size_t was = s->used;
+        slice_task(c, t, s);
+        s->used = was;
+    }
+}
+
+enum { LINEARS_MAX = 16 };
+
+/* Kernels over slices of outputs: enough work each to pay for handing it out.               */
+static void run_kernels(const struct chi_linear *const *lin, float *const *y, int64_t n,
+                        const struct chi_kernels *k, const float *x, int64_t rows)
+{
+    int64_t first[LINEARS_MAX + 1] = { 0 }, size[LINEARS_MAX], total = 0, d_in = lin[0]->d_in;
+    int64_t ldq = round_up(d_in, CHI_ACT_BLOCK);
+    struct slices c = {
+        .lin = lin, .y = y, .k = k, .n = n, .first = first, .size = size,
+        .act = { .rows = rows, .d_in = d_in, .x = x, .ldx = d_in, .q = room.q, .ldq = ldq,
+                 .step = room.step, .sum = room.sum },
+    };
+    for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * d_in * rows;
+    int64_t target = min_i64(max_i64(total / 32, 1 << 18), 1 << 22);
+    for (int64_t j = 0; j < n; j++) {
+        size[j] = min_i64(round_up(max_i64(1, target / (d_in * rows)), 64), round_up(lin[j]->d_out, CHI_TILE));
+        first[j + 1] = first[j] + ceil_div(lin[j]->d_out, size[j]);
+    }
+    if (total < 1 << 18) pool_run(1, all_slices, &c);
+    else pool_run(first[n], slice_task, &c);
+}
+
+struct weights { const struct chi_linear *l; float *out; int64_t rows; };
+
+static void weights_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct weights *w = arg;
+    int64_t o0 = i * w->rows, o1 = min_i64(o0 + w->rows, w->l->d_out);
+    dequantize(w->l, o0, o1, w->out + o0 * w->l->d_in, s);
+}
+
+/* W^, or the blend, of a linear into the room                                                */
+static const float *weights(const struct chi_linear *l)
+{
+    if (l->plain) return l->w;
+    struct weights w = { l, room.w, max_i64(16, 65536 / l->d_in) };
+    pool_run(ceil_div(l->d_out, w.rows), weights_task, &w);
+    return room.w;
+}
+
+static const float *operand(const struct chi_linear *l, const struct chi_kernels *k, const float *x,
+                            int64_t rows, bool done[2])
+{
+    if (l->plain || !integer(l)) return x;
+    bool norm = l->rule->o.extra_rmsnorm;
+    if (!done[norm]) {
+        struct acts a = { .k = k, .x = x, .out = room.x[norm], .rows = rows, .d_in = l->d_in,
+                          .norm = norm, .eps = l->eps, .lambda = (float)l->lambda };
+        acts_run(&a);
+        done[norm] = true;
+    }
+    return room.x[norm];
+}
+
+/* Does training's forward of this linear use the kernel of inference?                        */
+static bool by_kernel(const struct chi_linear *l, bool keep)
+{
+    return !keep || (integer(l) && !l->plain && l->lambda == 1);
+}
+
+static void forward_products(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
+                             const float *x, int64_t rows, float *const *y)
+{
+    struct product p[LINEARS_MAX];
+    int64_t n_p = 0;
+    bool done[2] = { false, false };
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_linear *l = lin[i];
+        if (by_kernel(l, true)) continue;
+        struct product one = { false, true, rows, l->d_out, l->d_in, operand(l, k, x, rows, done), l->d_in,
+                               l->w, l->d_in, 0, y[i], l->d_out };
+        if (l->plain) {
+            p[n_p++] = one;
+            continue;
+        }
+        one.B = weights(l);                  /* one at a time: the room holds one matrix      */
+        products_run(k, &one, 1);
+    }
+    if (n_p) products_run(k, p, n_p);
+}
+
+static chi_status check_call(const struct chi_linear *const *lin, int64_t n, int64_t rows)
+{
+    if (n < 1 || n > LINEARS_MAX)
+        return fail(CHI_EBUG, "%s: %lld linears in one call, 1..%d are possible", lin[0]->name, (long long)n, LINEARS_MAX);
+    for (int64_t i = 1; i < n; i++)
+        if (lin[i]->d_in != lin[0]->d_in)
+            return fail(CHI_EBUG, "%s and %s share no input: %lld and %lld wide", lin[0]->name, lin[i]->name,
+                        (long long)lin[0]->d_in, (long long)lin[i]->d_in);
+    if (rows > room.rows || lin[0]->d_in > room.d_in)
+        return fail(CHI_EBUG, "%s: %lld rows x %lld, planned for %lld x %lld", lin[0]->name, (long long)rows,
+                    (long long)lin[0]->d_in, (long long)room.rows, (long long)room.d_in);
+    return CHI_OK;
+}
+
+chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                   int64_t rows, float *const *y)
+{
+    const struct chi_kernels *k = r->h->k;
+    TRY(check_call(lin, n, rows));
+    if (!rows) return CHI_OK;
+    for (int norm = 0; norm < 2; norm++) {   /* kernels, by how their input is prepared       */
+        const struct chi_linear *some[LINEARS_MAX];
+        float *to[LINEARS_MAX];
+        int64_t n_some = 0;
+        bool any = false;
+        for (int64_t i = 0; i < n; i++) {
+            bool ints = integer(lin[i]);
+            if (!by_kernel(lin[i], r->keep) || (ints && lin[i]->rule->o.extra_rmsnorm) != (norm == 1)) continue;
+            some[n_some] = lin[i];
+            to[n_some++] = y[i];
+            any = any || ints;
+        }
+        if (any) {
+            struct acts a = { .k = k, .x = x, .rows = rows, .d_in = lin[0]->d_in, .norm = norm,
+                              .eps = lin[0]->eps, .lambda = 1 };
+            acts_run(&a);
+        }
+        if (n_some) run_kernels(some, to, n_some, k, x, rows);
+    }
+    if (r->keep) forward_products(lin, n, k, x, rows, y);
+    return CHI_OK;
+}
+
+/* ---- backward --------------------------------------------------------------------------- */
+
+/* dx += d rmsnorm: with xn = x r and a = d xn:  r (a - xn mean(a xn))                       */
+struct norm_back { const struct chi_kernels *k; const float *x, *a; float *dx; int64_t rows, d, block; float eps; };
+
+static void norm_back_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct norm_back *b = arg;
+    float *xn = chi_take(s, (size_t)b->d * sizeof *xn);
+    for (int64_t t = i * b->block; t < min_i64((i + 1) * b->block, b->rows); t++) {
+        const float *a = b->a + t * b->d;
+        float *dx = b->dx + t * b->d;
+        float r = b->k->rmsnorm(xn, b->x + t * b->d, NULL, b->d, b->eps);
+        float mean = b->k->dot(a, xn, b->d) / (float)b->d;
+        for (int64_t j = 0; j < b->d; j++) dx[j] += r * (a[j] - xn[j] * mean);
+    }
+}
+
+static void weight_gradients(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
+                             const float *x, int64_t rows, const float *const *dy)
+{
+    struct product p[LINEARS_MAX];
+    int64_t n_p = 0;
+    bool done[2] = { false, false };
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_linear *l = lin[i];
+        if (!l->g) continue;
+        struct product one = { true, false, l->d_out, l->d_in, rows, dy[i], l->d_out,
+                               operand(l, k, x, rows, done), l->d_in, 1, l->g, l->d_in };
+        if (!l->plain && CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad)) {
+            one.C = room.w;
+            one.beta = 0;
+            products_run(k, &one, 1);
+            l->quantizer->grad(l->rule->quantizer.conf, l->w, room.w, l->d_out * l->d_in, l->g);
+        } else
+            p[n_p++] = one;
+    }
+    if (n_p) products_run(k, p, n_p);
+}
+
+static void input_gradient(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
+                           const float *x, int64_t rows, const float *const *dy, float *dx)
+{
+    struct product chain[LINEARS_MAX];
+    int64_t n_chain = 0;
+    bool normed = false;
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_linear *l = lin[i];
+        bool norm = !l->plain && integer(l) && l->rule->o.extra_rmsnorm;
+        struct product one = { false, false, rows, l->d_in, l->d_out, dy[i], l->d_out, l->w, l->d_in,
+                               1, dx, l->d_in };
+        if (l->plain) {
+            chain[n_chain++] = one;
+            continue;
+        }
+        one.B = weights(l);
+        if (norm) {
+            one.C = room.dx;
+            one.beta = normed ? 1.0f : 0.0f;
+            normed = true;
+        }
+        products_run(k, &one, 1);
+    }
+    if (n_chain) chain_run(k, chain, n_chain);
+    if (!normed) return;
+    struct norm_back b = { k, x, room.dx, dx, rows, lin[0]->d_in, max_i64(1, 65536 / lin[0]->d_in), lin[0]->eps };
+    pool_run(ceil_div(rows, b.block), norm_back_task, &b);
+}
+
+chi_status linears_back(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                        int64_t rows, const float *const *dy, float *dx)
+{
+    TRY(check_call(lin, n, rows));
+    if (!rows) return CHI_OK;
+    if (r->grads) weight_gradients(lin, n, r->h->k, x, rows, dy);
+    if (dx) input_gradient(lin, n, r->h->k, x, rows, dy, dx);
+    return CHI_OK;
+}

@@ -1,0 +1,58 @@
+/* linear.h - weight matrices: master, quantised bytes, the kernel that runs them.  */
+#ifndef LINEAR_H
+#define LINEAR_H
+
+#include <chimera/layer.h>
+#include "spec.h"
+
+struct chi_linear {
+    char    name[136];                      /* "layers.3.mixer.q_proj"              */
+    int64_t d_out, d_in, group;
+    bool    f32_only, training;
+    float   eps;                            /* of extra_rmsnorm                     */
+    const struct linear_rule *rule;         /* NULL: plain f32                      */
+    const struct chi_quantizer_ops *quantizer;
+    const struct chi_encoding_ops  *encoding;
+    const struct chi_linear_kernel *kernel;
+    bool    plain;                          /* training multiplies the master in f32 */
+    float  *w, *g;                          /* master and gradient; NULL: inference */
+    void   *bytes;                          /* in the encoding                      */
+    int64_t n_bytes;
+    void   *packed;                         /* the kernel's layout, or NULL         */
+    double  lambda;                         /* of the ramp; 1: fully quantised      */
+};
+
+/* The class, encoding and kernel of a linear by the spec's rules.                  */
+chi_status linear_choose(struct chi_linear *, const struct spec *) CHI_MUST_CHECK;
+/* Bytes that it keeps besides the master; scratch that its kernel wants for rows   */
+int64_t linear_bytes(const struct chi_linear *);
+int64_t linear_packed_bytes(const struct chi_linear *);
+int64_t linear_scratch(const struct chi_linear *, int64_t rows);
+/* Takes memory for bytes and packed                                                */
+chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
+void linear_drop(struct chi_linear *);
+/* Quantises w[d_out, d_in] into bytes and packs it                                 */
+chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
+/* out[d_in] = row o of W^, or of the master where training multiplies that; s has room for
+ * linear_scratch() bytes                                                            */
+void linear_row(const struct chi_linear *, int64_t o, float *out, struct chi_scratch *s);
+
+/* Room for the calls of one model: activations in int8, dequantised operands.  Grown
+ * by linear_room() before the model runs; shared by all of its linears.            */
+chi_status linear_room(int64_t rows, int64_t max_d_in, int64_t max_weight, bool training)
+                       CHI_MUST_CHECK;
+int64_t linear_room_bytes(int64_t rows, int64_t max_d_in, int64_t max_weight, bool training);
+void linear_room_drop(void);
+
+/* host->linears and host->linears_back                                             */
+chi_status linears(const struct chi_linear *const *, int64_t n, struct chi_run *,
+                   const float *x, int64_t rows, float *const *y);
+chi_status linears_back(const struct chi_linear *const *, int64_t n, struct chi_run *,
+                        const float *x, int64_t rows, const float *const *dy, float *dx);
+
+/* C = beta C + op(A) op(B), cut into tiles over the pool                           */
+void gemm_parallel(const struct chi_kernels *, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
+                   const float *A, int64_t lda, const float *B, int64_t ldb, float beta,
+                   float *C, int64_t ldc);
+
+#endif

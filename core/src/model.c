@@ -1,0 +1,429 @@
+/* model.c - building a network: instances, parameters, memory, weights; see model.h.      */
+#include "model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "hosting.h"
+#include "network.h"
+#include "pool.h"
+
+/* ---- instances ------------------------------------------------------------------------- */
+
+static chi_status open_block(struct model *m, int64_t l)
+{
+    struct block *b = &m->block[l];
+    char name[64];
+    int64_t shape[] = { m->d, 0 };
+    snprintf(name, sizeof name, "layers.%lld", (long long)l);
+    TRY(instance_open(&b->norms, m->spec, name, NULL, m->mode, m->max_rows, m->max_segs));
+    b->norm1 = instance_param(&b->norms, "norm1.weight", shape, CHI_INIT_CONST, 1, 0, 0);
+    b->norm2 = instance_param(&b->norms, "norm2.weight", shape, CHI_INIT_CONST, 1, 0, 0);
+    snprintf(name, sizeof name, "layers.%lld.mixer", (long long)l);
+    TRY(instance_open(&b->mixer, m->spec, name, &m->spec->mixer[l], m->mode, m->max_rows, m->max_segs));
+    snprintf(name, sizeof name, "layers.%lld.ffn", (long long)l);
+    TRY(instance_open(&b->ffn, m->spec, name, &m->spec->ffn[l], m->mode, m->max_rows, m->max_segs));
+    b->mixer_state = m->state_bytes;
+    b->ffn_state = b->mixer_state + b->mixer.state_bytes;
+    m->state_bytes = b->ffn_state + b->ffn.state_bytes;
+    return CHI_OK;
+}
+
+static chi_status open_all(struct model *m)
+{
+    int64_t n = 0;
+    TRY(instance_open(&m->top, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
+    m->embed = instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0);
+    if (!m->embed) return CHI_ECONF;
+    m->top.param[0].decay = false;
+    TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
+    instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
+    m->all = xcalloc((size_t)(3 * m->layers + 2), sizeof *m->all);
+    m->all[n++] = &m->top;
+    for (int64_t l = 0; l < m->layers; l++) {
+        TRY(open_block(m, l));
+        m->all[n++] = &m->block[l].norms;
+        m->all[n++] = &m->block[l].mixer;
+        m->all[n++] = &m->block[l].ffn;
+    }
+    m->all[n++] = &m->bottom;
+    m->n_all = n;
+    return CHI_OK;
+}
+
+/* ---- tensors ---------------------------------------------------------------------------- */
+
+static void list_tensors(struct model *m)
+{
+    for (int64_t i = 0; i < m->n_all; i++) m->n_tensor += m->all[i]->n_param;
+    m->tensor = xcalloc((size_t)m->n_tensor + 1, sizeof *m->tensor);
+    int64_t t = 0;
+    for (int64_t i = 0; i < m->n_all; i++) {
+        const struct instance *in = m->all[i];
+        for (int64_t j = 0; j < in->n_param; j++, t++) {
+            const struct planned_param *p = &in->param[j];
+            struct model_tensor *to = &m->tensor[t];
+            *to = (struct model_tensor){ .n = p->n, .decay = p->decay, .manual = p->manual, .linear = p->linear };
+            memcpy(to->shape, p->shape, sizeof to->shape);
+            snprintf(to->name, sizeof to->name, "%s%s%s", in->name, *in->name ? "." : "", p->name);
+            if (p->absent || !in->params) continue;
+            to->w = (float *)(void *)(in->params + p->offset);
+            to->g = in->grads ? (float *)(void *)(in->grads + p->offset) : NULL;
+        }
+    }
+}
+
+const struct model_tensor *model_tensor(const struct model *m, int64_t i)
+{
+    return i >= 0 && i < m->n_tensor ? &m->tensor[i] : NULL;
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+struct need { int64_t scratch, widest, heaviest; };
+
+static struct need needs(const struct model *m)
+{
+    struct need n = { 4096, m->d, 0 };
+    for (int64_t i = 0; i < m->n_all; i++) {
+        const struct instance *in = m->all[i];
+        n.scratch = max_i64(n.scratch, in->scratch_bytes);
+        n.widest = max_i64(n.widest, in->widest);
+        n.heaviest = max_i64(n.heaviest, in->heaviest);
+        for (int64_t j = 0; j < in->n_param; j++)
+            if (in->param[j].linear)
+                n.scratch = max_i64(n.scratch, linear_scratch(in->param[j].linear, m->max_rows));
+    }
+    return n;
+}
+
+static int64_t linears_bytes(const struct model *m, bool training)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+            const struct chi_linear *l = m->all[i]->param[j].linear;
+            if (l && !(training && l->plain)) sum += linear_bytes(l) + linear_packed_bytes(l);
+        }
+    return sum;
+}
+
+/* Arrays of a training step, for segments of 64 rows on average, or of an inference call    */
+static int64_t arrays_bytes(const struct model *m)
+{
+    int64_t most[2] = { 0, 0 }, all = 0, n_seg = min_i64(m->max_segs, m->max_rows / 64 + 1);
+    bool keep = m->mode != MODEL_INFER && m->spec->train.recompute == RECOMPUTE_NONE;
+    for (int64_t l = 0; l < m->layers; l++) {
+        const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
+        for (int s = 0; s < 2; s++) {
+            int64_t kept, others;
+            instance_array_bytes(in[s], m->max_rows, n_seg, &kept, &others);
+            most[s] = max_i64(most[s], others + (keep ? 0 : kept));
+            all += keep ? kept : 0;
+        }
+    }
+    return all + most[0] + most[1];
+}
+
+static int64_t rows_bytes(const struct model *m)
+{
+    int64_t row = m->max_rows * m->d * (int64_t)sizeof(float);
+    if (m->mode == MODEL_INFER) return 4 * row;
+    bool one = m->spec->train.recompute == RECOMPUTE_BLOCK;
+    return (m->layers + 1 + (one ? 1 : m->layers) + 4) * row + HEAD_ROWS * m->vocab * (int64_t)sizeof(float);
+}
+
+static int64_t planned_bytes(const struct model *m)
+{
+    struct need n = needs(m);
+    bool train = m->mode != MODEL_INFER;
+    int64_t moments = 0;
+    if (train && m->spec->optimizer.component)
+        moments = ((const struct chi_optimizer_ops *)m->spec->optimizer.component->ops)->moments;
+    return 4 * m->n_floats * (train ? 2 + moments : 1) + linears_bytes(m, train) + arrays_bytes(m) + rows_bytes(m)
+         + linear_room_bytes(m->max_rows, n.widest, n.heaviest, train) + n.scratch * (pool_size() + 1);
+}
+
+static float *rows_take(const struct model *m, int64_t copies, const char *what)
+{
+    return mem_take((size_t)(copies * m->max_rows * m->d) * sizeof(float), what);
+}
+
+static chi_status take_rows(struct model *m)
+{
+    bool train = m->mode == MODEL_TRAIN;
+    bool one = !train || m->spec->train.recompute == RECOMPUTE_BLOCK;
+    m->x = rows_take(m, train ? m->layers + 1 : 1, "the residual stream");
+    m->mid = rows_take(m, one ? 1 : m->layers, "the residual stream");
+    m->h = rows_take(m, 1, "normalised rows");
+    m->y = rows_take(m, 1, "outputs of a layer");
+    m->seg = mem_take((size_t)m->max_segs * sizeof *m->seg, "segments");
+    m->call_scratch = mem_take((size_t)m->scratch_bytes, "scratch");
+    if (!m->x || !m->mid || !m->h || !m->y || !m->seg || !m->call_scratch) return CHI_ENOMEM;
+    if (!train) return CHI_OK;
+    m->dx = rows_take(m, 1, "gradients of rows");
+    m->dh = rows_take(m, 1, "gradients of rows");
+    m->logits = mem_take((size_t)(HEAD_ROWS * m->vocab) * sizeof(float), "logits");
+    return m->dx && m->dh && m->logits ? CHI_OK : CHI_ENOMEM;
+}
+
+static chi_status take_memory(struct model *m)
+{
+    struct need n = needs(m);
+    TRY(mem_check(planned_bytes(m), m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
+    m->scratch_bytes = n.scratch;
+    TRY(pool_scratch(n.scratch));
+    TRY(linear_room(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode == MODEL_TRAIN));
+    TRY(take_rows(m));
+    m->params = mem_take((size_t)max_i64(m->n_floats, 16) * sizeof(float), "parameters");
+    if (!m->params) return CHI_ENOMEM;
+    if (m->mode == MODEL_TRAIN && !(m->grads = mem_take((size_t)m->n_floats * sizeof(float), "gradients")))
+        return CHI_ENOMEM;
+    int64_t at = 0;
+    for (int64_t i = 0; i < m->n_all; i++) {
+        struct instance *in = m->all[i];
+        in->params = (unsigned char *)m->params + at;
+        in->grads = m->grads ? (unsigned char *)m->grads + at : NULL;
+        at += in->param_bytes;
+        TRY(instance_ready(in));
+    }
+    return CHI_OK;
+}
+
+chi_status model_open(struct model **out, const struct spec *spec, int mode, int64_t max_rows, int64_t max_segs)
+{
+    struct model *m = *out = xcalloc(1, sizeof *m);
+    *m = (struct model){ .spec = spec, .mode = mode, .max_rows = max_rows, .max_segs = min_i64(max_segs, max_rows),
+                         .d = spec->model.hidden_size, .layers = spec->model.num_hidden_layers,
+                         .vocab = spec->model.vocab_size };
+    m->block = xcalloc((size_t)m->layers, sizeof *m->block);
+    m->head_host = host_open(spec, "head");
+    m->loss_host = host_open(spec, "objective");
+    chi_status st = open_all(m);
+    for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
+    if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
+    if (st == CHI_OK) {
+        list_tensors(m);
+        return CHI_OK;
+    }
+    model_close(m);
+    *out = NULL;
+    return st;
+}
+
+void model_close(struct model *m)
+{
+    if (!m) return;
+    for (int64_t l = 0; l < m->layers; l++) {
+        instance_close(&m->block[l].norms);
+        instance_close(&m->block[l].mixer);
+        instance_close(&m->block[l].ffn);
+    }
+    instance_close(&m->top);
+    instance_close(&m->bottom);
+    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->seg, m->call_scratch };
+    for (int64_t i = 0; i < COUNT(block); i++) mem_free(block[i]);
+    workspace_drop(&m->ws[0]);
+    workspace_drop(&m->ws[1]);
+    workspace_drop(&m->states);
+    workspace_drop(&m->partial);
+    host_close(m->head_host);
+    host_close(m->loss_host);
+    free(m->tensor);
+    free(m->all);
+    free(m->block);
+    free(m);
+}
+
+const struct spec *model_spec(const struct model *m) { return m->spec; }
+int64_t model_state_bytes(const struct model *m) { return m->state_bytes; }
+int64_t model_max_rows(const struct model *m) { return m->max_rows; }
+int64_t model_max_segs(const struct model *m) { return m->max_segs; }
+float  *model_params(struct model *m) { return m->params; }
+float  *model_grads(struct model *m) { return m->grads; }
+int64_t model_param_floats(const struct model *m) { return m->n_floats; }
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+/* Linears whose bytes are wanted now: in training those of plain f32 wait for inference.     */
+chi_status model_bind(struct model *m, double lambda)
+{
+    bool train = m->mode == MODEL_TRAIN;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+            struct chi_linear *l = m->all[i]->param[j].linear;
+            if (l && l->w && !(train && l->plain)) TRY(linear_bind(l, l->w, lambda));
+        }
+    m->stale = train;
+    return CHI_OK;
+}
+
+/* Values of one tensor to where they belong; w may be the file's own memory                  */
+static chi_status set_tensor(struct model *m, int64_t t, const float *w)
+{
+    for (int64_t i = 0; i < m->n_all; i++) {
+        struct instance *in = m->all[i];
+        if (t >= in->n_param) {
+            t -= in->n_param;
+            continue;
+        }
+        const struct planned_param *p = &in->param[t];
+        if (p->absent) return linear_bind(p->linear, w, 1);
+        memcpy(in->params + p->offset, w, (size_t)p->n * sizeof *w);
+        return CHI_OK;
+    }
+    return CHI_EBUG;
+}
+
+static const struct planned_param *planned(const struct model *m, int64_t t)
+{
+    int64_t i = 0;
+    while (t >= m->all[i]->n_param) t -= m->all[i++]->n_param;
+    return &m->all[i]->param[t];
+}
+
+chi_status model_init(struct model *m, uint64_t seed)
+{
+    for (int64_t t = 0; t < m->n_tensor; t++) {
+        const struct planned_param *p = planned(m, t);
+        float *w = mem_take((size_t)p->n * sizeof *w, m->tensor[t].name);
+        if (!w) return CHI_ENOMEM;
+        init_values(w, p, m->tensor[t].name, seed, m->spec->model.initializer_range);
+        chi_status st = set_tensor(m, t, w);
+        mem_free(w);
+        TRY(st);
+    }
+    return model_bind(m, 1);
+}
+
+static float half_to_float(uint16_t h)
+{
+    int e = h >> 10 & 31, f = h & 1023;
+    double v = e == 0 ? ldexp(f, -24) : e == 31 ? (f ? NAN : INFINITY) : ldexp(1024 + f, e - 25);
+    return (float)(h & 0x8000 ? -v : v);
+}
+
+static void widen(float *to, const struct st_tensor *t)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)t->data + 2 * i, 2);
+        uint32_t u = (uint32_t)h << 16;
+        if (t->dtype == ST_F16) to[i] = half_to_float(h);
+        else memcpy(to + i, &u, sizeof u);
+    }
+}
+
+static chi_status load_tensor(struct model *m, int64_t i, const struct st_file *f)
+{
+    const struct model_tensor *want = &m->tensor[i];
+    const struct st_tensor *t = st_find(f, want->name);
+    if (!t) return fail(CHI_EDATA, "%s has no tensor %s: it belongs to another model", st_path(f), want->name);
+    int dims = 0;
+    while (dims < 4 && want->shape[dims]) dims++;
+    bool same = t->n_dim == dims;
+    for (int d = 0; same && d < dims; d++) same = t->dim[d] == want->shape[d];
+    if (!same)
+        return fail(CHI_EDATA, "%s: %s has %lld values in %d dimensions, this configuration wants [%lld%s%lld]", st_path(f),
+                    want->name, (long long)t->n, t->n_dim, (long long)want->shape[0], dims > 1 ? ", " : "",
+                    (long long)(dims > 1 ? want->shape[1] : 0));
+    if (t->dtype == ST_F32 && (uintptr_t)t->data % sizeof(float) == 0) return set_tensor(m, i, t->data);
+    if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
+        return fail(CHI_EDATA, "%s: %s is %s, wanted F32, F16 or BF16", st_path(f), want->name, st_dtype_name(t->dtype));
+    float *w = mem_take((size_t)t->n * sizeof *w, want->name);
+    if (!w) return CHI_ENOMEM;
+    if (t->dtype == ST_F32) memcpy(w, t->data, (size_t)t->n * sizeof *w);
+    else widen(w, t);
+    chi_status st = set_tensor(m, i, w);
+    mem_free(w);
+    return st;
+}
+
+chi_status model_load(struct model *m, const struct st_file *f)
+{
+    const struct st_tensor *t;
+    for (int64_t i = 0; (t = st_at(f, i)); i++) {
+        bool known = false;
+        for (int64_t j = 0; j < m->n_tensor && !known; j++) known = !strcmp(m->tensor[j].name, t->name);
+        if (!known) return fail(CHI_EDATA, "%s: tensor %s is not part of this model", st_path(f), t->name);
+    }
+    for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_tensor(m, i, f));
+    return model_bind(m, 1);
+}
+
+void model_settle(struct model *m)
+{
+    for (int64_t i = 0; i < m->n_all; i++) {
+        struct instance *in = m->all[i];
+        if (in->ops && CHI_HAS(struct chi_layer_ops, in->ops, settle)) in->ops->settle(in->self, in->params, in->grads);
+    }
+}
+
+bool model_meter(const struct model *m, int64_t i, const char **name, double *value)
+{
+    (void)m;
+    return host_meter(i, name, value);
+}
+
+/* ---- counting -------------------------------------------------------------------------------- */
+
+static int64_t weight_bytes(const struct planned_param *p)
+{
+    return p->linear && !p->linear->f32_only ? p->linear->n_bytes : 4 * p->n;
+}
+
+void model_count(const struct model *m, struct model_counts *c)
+{
+    *c = (struct model_counts){ .state_bytes = m->state_bytes };
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+            const struct planned_param *p = &m->all[i]->param[j];
+            c->params += p->n;
+            c->linear_params += p->linear ? p->n : 0;
+            c->weight_bytes += weight_bytes(p);
+        }
+    c->read_bytes_per_token = c->weight_bytes + m->state_bytes;
+    c->train_bytes = planned_bytes(m);
+    for (int64_t l = 0; l < m->layers; l++)
+        for (int s = 0; s < 2; s++) {
+            int64_t kept, others;
+            instance_array_bytes(s ? &m->block[l].ffn : &m->block[l].mixer, 1024, 1, &kept, &others);
+            c->saved_bytes_per_row += kept / 1024;
+        }
+    c->saved_bytes_per_row += (2 * m->layers + 1) * m->d * 4;
+}
+
+static void describe_instance(const struct instance *in, const char *use, FILE *out)
+{
+    int64_t n = 0, bytes = 0;
+    char count[32], size[32], state[32];
+    for (int64_t i = 0; i < in->n_param; i++) n += in->param[i].n, bytes += weight_bytes(&in->param[i]);
+    human_count(count, n);
+    human_bytes(size, bytes);
+    human_bytes(state, in->state_bytes);
+    fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", in->name, use, count, size, in->state_bytes ? state : "-");
+}
+
+chi_status model_describe(const struct spec *spec, FILE *out, struct model_counts *c)
+{
+    struct model *m;
+    int64_t micro = spec->train.micro_batch ? spec->train.micro_batch : spec->train.batch_size;
+    int64_t rows = max_i64(1, micro * spec->train.seq_len);
+    TRY(model_open(&m, spec, MODEL_PLAN, rows, rows));
+    model_count(m, c);
+    if (out) {
+        char count[32], size[32];
+        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "instance", "component", "parameters", "weights", "state");
+        human_count(count, m->embed->d_out * m->d);
+        human_bytes(size, linear_bytes(m->embed));
+        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "embed (and head)", m->embed->rule->quantizer.component->name, count, size, "-");
+        for (int64_t l = 0; l < m->layers; l++) {
+            describe_instance(&m->block[l].mixer, spec->mixer[l].component->name, out);
+            describe_instance(&m->block[l].ffn, spec->ffn[l].component->name, out);
+        }
+    }
+    model_close(m);
+    return CHI_OK;
+}

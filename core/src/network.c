@@ -1,0 +1,349 @@
+/* network.c - running a network forward and backward (layers.md, "Block i"):
+ *
+ *     x = x + mixer(rmsnorm(x; norm1));  x = x + ffn(rmsnorm(x; norm2))
+ *     logits = rmsnorm(x; final_norm) embed'
+ *
+ * All rows of a call go through a layer together; segments say which rows belong to
+ * which stream.                                                                          */
+#include "network.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core.h"
+#include "hosting.h"
+#include "pool.h"
+
+/* ---- rows in parallel -------------------------------------------------------------------- */
+
+struct rows {
+    const struct chi_kernels *k;
+    const float *x, *gain, *add;
+    float *y, *partial;
+    const float *dy;
+    int64_t n, d, block;
+    float eps;
+};
+
+static int64_t row_block(int64_t d)
+{
+    return max_i64(1, 32768 / d);
+}
+
+static void norm_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct rows *a = arg;
+    (void)s;
+    for (int64_t r = i * a->block; r < min_i64((i + 1) * a->block, a->n); r++)
+        a->k->rmsnorm(a->y + r * a->d, a->x + r * a->d, a->gain, a->d, a->eps);
+}
+
+static void norm_rows(const struct model *m, float *y, const float *x, const float *gain, int64_t rows)
+{
+    struct rows a = { .k = m->spec->kernels, .x = x, .gain = gain, .y = y, .n = rows, .d = m->d,
+                      .block = row_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
+    pool_run(ceil_div(rows, a.block), norm_task, &a);
+}
+
+static void add_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct rows *a = arg;
+    (void)s;
+    int64_t from = i * a->block * a->d, to = min_i64((i + 1) * a->block, a->n) * a->d;
+    for (int64_t j = from; j < to; j++) a->y[j] = a->x[j] + a->add[j];
+}
+
+/* y = x + add; y may be x                                                                     */
+static void add_rows(const struct model *m, float *y, const float *x, const float *add, int64_t rows)
+{
+    struct rows a = { .x = x, .add = add, .y = y, .n = rows, .d = m->d, .block = row_block(m->d) };
+    pool_run(ceil_div(rows, a.block), add_task, &a);
+}
+
+/* y = xh g with xh = x r:  dg += sum of dy xh over rows;  with a = dy g,
+ * dx += r (a - xh mean(a xh)).  Blocks of rows leave partial sums of dg.                      */
+static void norm_back_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct rows *a = arg;
+    float *xh = chi_take(s, (size_t)a->d * sizeof *xh), *g = chi_take(s, (size_t)a->d * sizeof *g);
+    float *dg = a->partial + i * a->d;
+    memset(dg, 0, (size_t)a->d * sizeof *dg);
+    for (int64_t row = i * a->block; row < min_i64((i + 1) * a->block, a->n); row++) {
+        const float *dy = a->dy + row * a->d;
+        float *dx = a->y + row * a->d, r = a->k->rmsnorm(xh, a->x + row * a->d, NULL, a->d, a->eps);
+        for (int64_t j = 0; j < a->d; j++) {
+            dg[j] += dy[j] * xh[j];
+            g[j] = dy[j] * a->gain[j];
+        }
+        float mean = a->k->dot(g, xh, a->d) / (float)a->d;
+        for (int64_t j = 0; j < a->d; j++) dx[j] += r * (g[j] - xh[j] * mean);
+    }
+}
+
+static chi_status norm_back(struct model *m, float *dx, const float *x, const float *gain, float *dgain,
+                            const float *dy, int64_t rows)
+{
+    struct rows a = { .k = m->spec->kernels, .x = x, .gain = gain, .dy = dy, .y = dx, .n = rows, .d = m->d,
+                      .block = row_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
+    int64_t blocks = ceil_div(rows, a.block), need = blocks * m->d * (int64_t)sizeof(float);
+    if (need > m->partial.bytes) {
+        workspace_drop(&m->partial);
+        m->partial.base = mem_take((size_t)need, "gradients of norms");
+        if (!m->partial.base) return CHI_ENOMEM;
+        m->partial.bytes = need;
+    }
+    a.partial = (float *)(void *)m->partial.base;
+    pool_run(blocks, norm_back_task, &a);
+    pool_reduce(dgain, a.partial, blocks, m->d);
+    return CHI_OK;
+}
+
+/* ---- embedding ------------------------------------------------------------------------------ */
+
+struct lookup { const struct model *m; const struct model_segment *seg; const struct chi_segment *at; float *x; };
+
+static void lookup_task(void *arg, int64_t s, struct chi_scratch *scratch)
+{
+    const struct lookup *a = arg;
+    for (int64_t i = 0; i < a->seg[s].rows; i++)
+        linear_row(a->m->embed, a->seg[s].tokens[i], a->x + (a->at[s].first + i) * a->m->d, scratch);
+}
+
+struct scatter { const struct model *m; const struct model_segment *seg; int64_t n; const float *dx; };
+enum { COLUMNS = 64 };
+
+/* Rows in order, a slice of columns a task: a fixed order for each element                    */
+static void scatter_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct scatter *a = arg;
+    int64_t d = a->m->d, from = i * COLUMNS, to = min_i64(from + COLUMNS, d), row = 0;
+    (void)s;
+    for (int64_t g = 0; g < a->n; g++)
+        for (int64_t t = 0; t < a->seg[g].rows; t++, row++) {
+            float *dw = a->m->embed->g + a->seg[g].tokens[t] * d;
+            for (int64_t j = from; j < to; j++) dw[j] += a->dx[row * d + j];
+        }
+}
+
+/* ---- segments --------------------------------------------------------------------------------- */
+
+static chi_status take_segments(struct model *m, const struct model_segment *seg, int64_t n, int64_t *rows)
+{
+    *rows = 0;
+    if (n > m->max_segs)
+        return fail(CHI_EBUG, "%lld segments in one call, planned for %lld", (long long)n, (long long)m->max_segs);
+    for (int64_t s = 0; s < n; s++) {
+        m->seg[s] = (struct chi_segment){ .first = *rows, .rows = seg[s].rows, .pos = seg[s].pos,
+                                          .stream = seg[s].stream, .fresh = seg[s].fresh };
+        *rows += seg[s].rows;
+        if (seg[s].rows < 1 || *rows > m->max_rows)
+            return fail(CHI_EBUG, "%lld rows in one call, planned for %lld", (long long)*rows, (long long)m->max_rows);
+        for (int64_t i = 0; i < seg[s].rows; i++)
+            if (seg[s].tokens[i] < 0 || seg[s].tokens[i] >= m->vocab)
+                return fail(CHI_EDATA, "token %ld lies outside the vocabulary of %lld", (long)seg[s].tokens[i], (long long)m->vocab);
+    }
+    return CHI_OK;
+}
+
+/* Training: fresh states of one layer for every segment                                          */
+static chi_status fresh_states(struct model *m, int64_t n, int64_t bytes)
+{
+    int64_t need = n * bytes;
+    if (need > m->states.bytes) {
+        workspace_drop(&m->states);
+        m->states.base = mem_take((size_t)need, "states of a layer");
+        if (!m->states.base) return CHI_ENOMEM;
+        m->states.bytes = need;
+    } else if (need)
+        memset(m->states.base, 0, (size_t)need);
+    for (int64_t s = 0; s < n; s++) m->seg[s].state = m->states.base + s * bytes;
+    return CHI_OK;
+}
+
+static struct chi_run start(struct model *m, const struct instance *in, struct chi_scratch *scratch,
+                            int64_t n, int64_t rows, bool keep)
+{
+    *scratch = (struct chi_scratch){ m->call_scratch, 0, (size_t)m->scratch_bytes };
+    return (struct chi_run){ .h = in->host, .params = in->params, .grads = keep ? in->grads : NULL, .array = in->at,
+                             .scratch = scratch, .seg = m->seg, .n_seg = n, .rows = rows, .keep = keep };
+}
+
+static chi_status layer_forward(struct model *m, struct instance *in, int slot, int64_t n, int64_t rows,
+                                bool keep, const float *x, float *y)
+{
+    bool own = keep && m->spec->train.recompute == RECOMPUTE_NONE;
+    struct chi_scratch scratch;
+    TRY(instance_arrays(in, m->seg, n, rows, own, &m->ws[slot]));
+    struct chi_run r = start(m, in, &scratch, n, rows, keep);
+    bool step = !keep && n == rows && CHI_HAS(struct chi_layer_ops, in->ops, step);
+    return (step ? in->ops->step : in->ops->forward)(in->self, &r, x, y);
+}
+
+/* ---- forward ------------------------------------------------------------------------------------ */
+
+/* mid = x + mixer(norm x); out = mid + ffn(norm mid); out may be x.  states: of the streams, or NULL
+ * in training.                                                                                     */
+static chi_status block_forward(struct model *m, int64_t l, const struct model_segment *seg, int64_t n, int64_t rows,
+                                bool keep, const float *x, float *mid, float *out)
+{
+    struct block *b = &m->block[l];
+    if (keep) TRY(fresh_states(m, n, b->mixer.state_bytes));
+    for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->mixer_state;
+    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
+    TRY(layer_forward(m, &b->mixer, 0, n, rows, keep, m->h, m->y));
+    add_rows(m, mid, x, m->y, rows);
+    if (keep) TRY(fresh_states(m, n, b->ffn.state_bytes));
+    for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->ffn_state;
+    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
+    TRY(layer_forward(m, &b->ffn, 1, n, rows, keep, m->h, m->y));
+    add_rows(m, out, mid, m->y, rows);
+    return CHI_OK;
+}
+
+static void embed_rows(struct model *m, const struct model_segment *seg, int64_t n, float *x)
+{
+    struct lookup a = { m, seg, m->seg, x };
+    pool_run(n, lookup_task, &a);
+}
+
+/* Plain linears have no bytes for inference while they train: made when wanted.                     */
+static chi_status refresh(struct model *m)
+{
+    if (!m->stale) return CHI_OK;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+            struct chi_linear *l = m->all[i]->param[j].linear;
+            if (l && l->plain) TRY(linear_bind(l, l->w, l->lambda));
+        }
+    m->stale = false;
+    return CHI_OK;
+}
+
+chi_status model_forward(struct model *m, const struct model_segment *seg, int64_t n, float *hidden)
+{
+    int64_t rows;
+    TRY(take_segments(m, seg, n, &rows));
+    TRY(refresh(m));
+    embed_rows(m, seg, n, m->x);
+    for (int64_t l = 0; l < m->layers; l++) TRY(block_forward(m, l, seg, n, rows, false, m->x, m->mid, m->x));
+    norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), rows);
+    return CHI_OK;
+}
+
+chi_status model_logits(struct model *m, const float *hidden, int64_t rows, float *logits)
+{
+    const struct chi_linear *head[] = { m->embed };
+    struct chi_scratch scratch = { m->call_scratch, 0, (size_t)m->scratch_bytes };
+    struct chi_run r = { .h = m->head_host, .scratch = &scratch, .rows = rows };
+    TRY(refresh(m));
+    for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
+        float *y = logits + at * m->vocab;
+        TRY(linears(head, 1, &r, hidden + at * m->d, min_i64(HEAD_ROWS, rows - at), &y));
+    }
+    return CHI_OK;
+}
+
+/* ---- training -------------------------------------------------------------------------------------- */
+
+void model_zero_grads(struct model *m)
+{
+    memset(m->grads, 0, (size_t)m->n_floats * sizeof *m->grads);
+}
+
+/* Blocks of rows: hidden, logits, loss, and the way back; dx becomes the gradient of x_L.            */
+static chi_status head_train(struct model *m, int64_t rows, const int32_t *target, double scale, double *loss)
+{
+    const struct part *objective = &m->spec->objective;
+    const struct chi_objective_ops *ops = objective->component->ops;
+    const struct chi_linear *head[] = { m->embed };
+    const float *gain = GAIN(&m->bottom, m->bottom.param[0].offset), *x = block_x(m, m->layers);
+    struct chi_scratch scratch;
+    struct chi_run r = start(m, &m->top, &scratch, 0, 0, true);
+    r.h = m->head_host;
+
+    norm_rows(m, m->h, x, gain, rows);
+    memset(m->dh, 0, (size_t)(rows * m->d) * sizeof *m->dh);
+    for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
+        int64_t some = min_i64(HEAD_ROWS, rows - at);
+        const float *back[] = { m->logits };
+        TRY(linears(head, 1, &r, m->h + at * m->d, some, &m->logits));
+        TRY(ops->loss(m->loss_host, objective->conf, m->logits, target + at, some, m->vocab, scale, m->logits, loss));
+        TRY(linears_back(head, 1, &r, m->h + at * m->d, some, back, m->dh + at * m->d));
+    }
+    memset(m->dx, 0, (size_t)(rows * m->d) * sizeof *m->dx);
+    return norm_back(m, m->dx, x, gain, GGAIN(&m->bottom, m->bottom.param[0].offset), m->dh, rows);
+}
+
+/* dx: gradient of the block's output -> of its input                                                   */
+static chi_status block_backward(struct model *m, int64_t l, int64_t n, int64_t rows)
+{
+    struct block *b = &m->block[l];
+    size_t bytes = (size_t)(rows * m->d) * sizeof *m->dh;
+    const float *x = block_x(m, l);
+    float *mid = block_mid(m, l);
+    struct chi_scratch scratch;
+    bool own = m->spec->train.recompute == RECOMPUTE_NONE;
+    if (!own) TRY(block_forward(m, l, NULL, n, rows, true, x, mid, m->y));
+
+    TRY(fresh_states(m, n, b->ffn.state_bytes));
+    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
+    memset(m->dh, 0, bytes);
+    TRY(instance_arrays(&b->ffn, m->seg, n, rows, own, &m->ws[1]));
+    struct chi_run r = start(m, &b->ffn, &scratch, n, rows, true);
+    TRY(b->ffn.ops->backward(b->ffn.self, &r, m->h, m->dx, m->dh));
+    TRY(norm_back(m, m->dx, mid, GAIN(&b->norms, b->norm2), GGAIN(&b->norms, b->norm2), m->dh, rows));
+
+    TRY(fresh_states(m, n, b->mixer.state_bytes));
+    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
+    memset(m->dh, 0, bytes);
+    TRY(instance_arrays(&b->mixer, m->seg, n, rows, own, &m->ws[0]));
+    r = start(m, &b->mixer, &scratch, n, rows, true);
+    TRY(b->mixer.ops->backward(b->mixer.self, &r, m->h, m->dx, m->dh));
+    return norm_back(m, m->dx, x, GAIN(&b->norms, b->norm1), GGAIN(&b->norms, b->norm1), m->dh, rows);
+}
+
+chi_status model_train(struct model *m, const struct model_segment *seg, int64_t n, const int32_t *target,
+                       double scale, double *loss)
+{
+    int64_t rows;
+    if (m->mode != MODEL_TRAIN) return fail(CHI_EBUG, "the model was opened for inference");
+    TRY(take_segments(m, seg, n, &rows));
+    for (int64_t s = 0; s < n; s++) m->seg[s].fresh = true;
+    embed_rows(m, seg, n, m->x);
+    for (int64_t l = 0; l < m->layers; l++)
+        TRY(block_forward(m, l, NULL, n, rows, true, block_x(m, l), block_mid(m, l), block_x(m, l + 1)));
+    TRY(head_train(m, rows, target, scale, loss));
+    for (int64_t l = m->layers - 1; l >= 0; l--) TRY(block_backward(m, l, n, rows));
+    struct scatter a = { m, seg, n, m->dx };
+    pool_run(ceil_div(m->d, COLUMNS), scatter_task, &a);
+    return CHI_OK;
+}
+
+/* ---- finding what is not finite ------------------------------------------------------------------------ */
+
+static bool all_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+/* Weights or gradients by tensor; for a loss, the first block whose output is not finite in the last
+ * training call.                                                                                          */
+const char *model_find_nonfinite(const struct model *m, bool gradients)
+{
+    static char text[160];
+    for (int64_t t = 0; t < m->n_tensor; t++) {
+        const float *v = gradients ? m->tensor[t].g : m->tensor[t].w;
+        if (!v || all_finite(v, m->tensor[t].n)) continue;
+        snprintf(text, sizeof text, "%s%s", gradients ? "the gradient of " : "", m->tensor[t].name);
+        return text;
+    }
+    for (int64_t l = 0; m->mode == MODEL_TRAIN && l <= m->layers; l++) {
+        if (all_finite(block_x(m, l), m->max_rows * m->d)) continue;
+        if (l) snprintf(text, sizeof text, "the output of layers.%lld", (long long)(l - 1));
+        else snprintf(text, sizeof text, "the embedding of a token");
+        return text;
+    }
+    return NULL;
+}

@@ -1,0 +1,216 @@
+/* reference.c - the arithmetic of kernel.h, written to be read.  Every backend is
+ * tested against this file: bit for bit where kernel.h says EXACT.
+ *
+ * The canonical sum of floats has 16 lanes, term i in lane i mod 16, folded 8, 4, 2,
+ * 1.  A vector unit of 4, 8 or 16 floats does exactly this without extra work.    */
+#include "reference.h"
+
+#include <chimera/math.h>
+#include <math.h>
+#include <string.h>
+
+static float fold(float lane[16])
+{
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+static float dot(const float *a, const float *b, int64_t n)
+{
+    float lane[16] = { 0 };
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) lane[j] += a[i + j] * b[i + j];
+    for (int j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
+    return fold(lane);
+}
+
+static void axpy(float *y, float a, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+static float rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
+{
+    float r = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
+    if (gain)
+        for (int64_t i = 0; i < n; i++) y[i] = (x[i] * r) * gain[i];
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = x[i] * r;
+    return r;
+}
+
+static void silu(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = chi_silu(x[i]);
+}
+
+static void silu_mul(float *y, const float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = chi_silu(g[i]) * u[i];
+}
+
+static void silu_back(float *dx, const float *x, const float *dy, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * chi_silu_slope(x[i]);
+}
+
+/* NaN anywhere comes out as NaN: it wins the comparison below or enters the sum.  */
+static float softmax(float *y, const float *x, int64_t n)
+{
+    float max = x[0], lane[16] = { 0 };
+    for (int64_t i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = chi_exp(x[i] - max);
+        lane[i % 16] += y[i];
+    }
+    float sum = fold(lane);
+    for (int64_t i = 0; i < n; i++) y[i] /= sum;
+    return max + chi_log(sum);
+}
+
+/* ---- matrix product --------------------------------------------------------- */
+
+static void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A,
+                 int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc)
+{
+    enum { KC = 256 };
+    for (int64_t i = 0; i < m; i++) {
+        float *c = C + i * ldc;
+        if (beta == 0) memset(c, 0, (size_t)n * sizeof *c);
+        for (int64_t k0 = 0; k0 < k; k0 += KC) {
+            int64_t k1 = k0 + KC < k ? k0 + KC : k;
+            for (int64_t j = 0; j < n; j++) {
+                float s = 0;
+                for (int64_t p = k0; p < k1; p++)
+                    s += (ta ? A[p * lda + i] : A[i * lda + p]) * (tb ? B[j * ldb + p] : B[p * ldb + j]);
+                c[j] += s;
+            }
+        }
+    }
+}
+
+/* ---- gated delta rule (arXiv 2412.06464, eq. 10), one head ------------------- */
+
+static void delta_rule(float *S, const float *q, const float *k, const float *v, int64_t ld,
+                       const float *a, const float *b, int64_t lds, float *o, int64_t rows,
+                       int64_t dk, int64_t dv)
+{
+    for (int64_t t = 0; t < rows; t++) {
+        const float *qt = q + t * ld, *kt = k + t * ld, *vt = v + t * ld;
+        float at = a[t * lds], bt = b[t * lds];
+        for (int64_t i = 0; i < dv; i++) {
+            float *s = S + i * dk;
+            float u = bt * (vt[i] - at * dot(s, kt, dk));
+            for (int64_t j = 0; j < dk; j++) s[j] = at * s[j] + u * kt[j];
+            o[t * ld + i] = dot(s, qt, dk);
+        }
+    }
+}
+
+/* The state that row t decays is a_t S_{t-1}; work[t] keeps it, so that the pass back
+ * in time (backbone 2.4) finds every state that the pass forward went through:
+ *     dS += do q';  dq = S' do;  du = dS k;  dk = dS' u;  db = <du, v - p>
+ *     dr = b du;  dv = dr;  dk -= (aS)' dr;  dS' = dS - dr k';  dlog a = <dS', aS>
+ *     dS <- a dS'                                                               */
+static void delta_rule_back(const float *S, float *dS, const float *q, const float *k,
+                            const float *v, int64_t ld, const float *a, const float *b,
+                            int64_t lds, const float *dout, float *dq, float *dk_, float *dv_,
+                            float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
+                            float *work)
+{
+    for (int64_t t = 0; t < rows; t++) {                /* forward again         */
+        const float *kt = k + t * ld, *vt = v + t * ld;
+        for (int64_t i = 0; i < dv; i++) {
+            const float *before = t ? work + ((t - 1) * dv + i) * dk : S + i * dk;
+            float *s = work + (t * dv + i) * dk, u_before = 0;
+            if (t) {                                    /* finish row t-1        */
+                const float *kp = kt - ld;
+                u_before = b[(t - 1) * lds] * (vt[i - ld] - dot(before, kp, dk));
+                for (int64_t j = 0; j < dk; j++) s[j] = a[t * lds] * (before[j] + u_before * kp[j]);
+            } else
+                for (int64_t j = 0; j < dk; j++) s[j] = a[0] * before[j];
+        }
+    }
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        const float *qt = q + t * ld, *kt = k + t * ld, *vt = v + t * ld, *go = dout + t * ld;
+        float *gq = dq + t * ld, *gk = dk_ + t * ld, *gv = dv_ + t * ld;
+        float bt = b[t * lds], at = a[t * lds], gb = 0, ga = 0;
+        memset(gq, 0, (size_t)dk * sizeof *gq);
+        memset(gk, 0, (size_t)dk * sizeof *gk);
+        for (int64_t i = 0; i < dv; i++) {
+            const float *s = work + (t * dv + i) * dk;  /* a S before the write  */
+            float *ds = dS + i * dk;
+            float r = vt[i] - dot(s, kt, dk), u = bt * r;
+            for (int64_t j = 0; j < dk; j++) {
+                ds[j] += go[i] * qt[j];
+                gq[j] += (s[j] + u * kt[j]) * go[i];
+            }
+            float du = dot(ds, kt, dk), dr = bt * du;
+            gb += du * r;
+            gv[i] = dr;
+            float g = 0;
+            for (int64_t j = 0; j < dk; j++) {
+                gk[j] += ds[j] * u - s[j] * dr;
+                ds[j] -= dr * kt[j];
+                g += ds[j] * s[j];
+                ds[j] *= at;
+            }
+            ga += g;
+        }
+        db[t * lds] = gb;
+        dlog_a[t * lds] = ga;
+    }
+}
+
+/* ---- activations to int8 ----------------------------------------------------- */
+
+static void quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n)
+{
+    for (int64_t b = 0; b * CHI_ACT_BLOCK < n; b++) {
+        const float *xb = x + b * CHI_ACT_BLOCK;
+        int8_t *qb = q + b * CHI_ACT_BLOCK;
+        int64_t len = n - b * CHI_ACT_BLOCK < CHI_ACT_BLOCK ? n - b * CHI_ACT_BLOCK : CHI_ACT_BLOCK;
+        float max = 0;
+        for (int64_t i = 0; i < len; i++) max = fabsf(xb[i]) > max ? fabsf(xb[i]) : max;
+        bool zero = max < 1e-30f;
+        float inv = zero ? 0 : 127.0f / max;
+        int total = 0;
+        for (int64_t i = 0; i < len; i++) {
+            float y = nearbyintf(xb[i] * inv);
+            qb[i] = (int8_t)(y > 127 ? 127 : y > -127 ? y : -127);
+            total += qb[i];
+        }
+        step[b] = zero ? 0 : max / 127.0f;
+        sum[b] = (int16_t)total;
+    }
+}
+
+const struct chi_kernels reference_kernels = {
+    .struct_size = sizeof reference_kernels,
+    .dot = dot, .axpy = axpy, .rmsnorm = rmsnorm, .silu = silu, .silu_mul = silu_mul,
+    .silu_back = silu_back, .softmax = softmax, .gemm = gemm, .delta_rule = delta_rule,
+    .delta_rule_back = delta_rule_back, .quantize_i8 = quantize_i8,
+};
+
+#define TAKE(member)                                                                       \
+    for (int i = 0; i < n && !out->member; i++)                                            \
+        if (CHI_HAS(struct chi_kernels, table[i], member)) out->member = table[i]->member; \
+    if (!out->member) out->member = reference_kernels.member
+
+void kernels_merge(struct chi_kernels *out, const struct chi_kernels *const *table, int n)
+{
+    *out = (struct chi_kernels){ .struct_size = sizeof *out };
+    TAKE(dot);
+    TAKE(axpy);
+    TAKE(rmsnorm);
+    TAKE(silu);
+    TAKE(silu_mul);
+    TAKE(silu_back);
+    TAKE(softmax);
+    TAKE(gemm);
+    TAKE(delta_rule);
+    TAKE(delta_rule_back);
+    TAKE(quantize_i8);
+}

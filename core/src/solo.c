@@ -1,0 +1,136 @@
+/* solo.c - one layer outside a network, for tests, reference vectors and benchmarks.       */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "instance.h"
+#include "model.h"
+#include "pool.h"
+
+struct solo {
+    struct instance in;
+    struct model_tensor *tensor;
+    unsigned char *params, *grads;
+    int64_t scratch_bytes;
+    void *scratch;
+    struct workspace ws;
+};
+
+static chi_status solo_memory(struct solo *s, int64_t rows)
+{
+    struct instance *in = &s->in;
+    s->scratch_bytes = max_i64(4096, in->scratch_bytes);
+    for (int64_t i = 0; i < in->n_param; i++)
+        if (in->param[i].linear)
+            s->scratch_bytes = max_i64(s->scratch_bytes, linear_scratch(in->param[i].linear, rows));
+    TRY(pool_scratch(s->scratch_bytes));
+    TRY(linear_room(rows, max_i64(in->widest, 1), in->heaviest, in->training));
+    s->params = mem_take((size_t)in->param_bytes + 64, in->name);
+    s->grads = mem_take((size_t)in->param_bytes + 64, in->name);
+    s->scratch = mem_take((size_t)s->scratch_bytes, in->name);
+    if (!s->params || !s->grads || !s->scratch) return CHI_ENOMEM;
+    in->params = s->params;
+    in->grads = in->training ? s->grads : NULL;
+    return instance_ready(in);
+}
+
+chi_status solo_open(struct solo **out, const struct spec *spec, const struct part *part, bool training,
+                     int64_t max_rows, int64_t max_segs)
+{
+    struct solo *s = *out = xcalloc(1, sizeof *s);
+    chi_status st = instance_open(&s->in, spec, "", part, training ? MODEL_TRAIN : MODEL_INFER, max_rows, max_segs);
+    /* Alone, every master is there: tests set weights through them.                          */
+    for (int64_t i = 0; st == CHI_OK && i < s->in.n_param; i++) {
+        struct planned_param *p = &s->in.param[i];
+        if (!p->absent) continue;
+        p->absent = false;
+        p->offset = s->in.param_bytes;
+        s->in.param_bytes += round_up(p->n * (int64_t)sizeof(float), 64);
+    }
+    if (st == CHI_OK) st = solo_memory(s, max_rows);
+    if (st != CHI_OK) {
+        solo_close(s);
+        *out = NULL;
+        return st;
+    }
+    s->tensor = xcalloc((size_t)s->in.n_param + 1, sizeof *s->tensor);
+    for (int64_t i = 0; i < s->in.n_param; i++) {
+        const struct planned_param *p = &s->in.param[i];
+        struct model_tensor *t = &s->tensor[i];
+        *t = (struct model_tensor){ .n = p->n, .decay = p->decay, .manual = p->manual, .linear = p->linear,
+                                    .w = (float *)(void *)(s->params + p->offset),
+                                    .g = (float *)(void *)(s->grads + p->offset) };
+        memcpy(t->shape, p->shape, sizeof t->shape);
+        snprintf(t->name, sizeof t->name, "%s", p->name);
+        init_values(t->w, p, t->name, (uint64_t)spec->run.seed, spec->model.initializer_range);
+    }
+    st = solo_bind(s);
+    if (st == CHI_OK) return st;
+    solo_close(s);
+    *out = NULL;
+    return st;
+}
+
+void solo_close(struct solo *s)
+{
+    if (!s) return;
+    instance_close(&s->in);
+    workspace_drop(&s->ws);
+    mem_free(s->params);
+    mem_free(s->grads);
+    mem_free(s->scratch);
+    free(s->tensor);
+    free(s);
+}
+
+const struct model_tensor *solo_tensor(const struct solo *s, int64_t i)
+{
+    return i >= 0 && i < s->in.n_param ? &s->tensor[i] : NULL;
+}
+
+chi_status solo_bind(struct solo *s)
+{
+    for (int64_t i = 0; i < s->in.n_param; i++)
+        if (s->in.param[i].linear) TRY(linear_bind(s->in.param[i].linear, s->tensor[i].w, 1));
+    return CHI_OK;
+}
+
+int64_t solo_state_bytes(const struct solo *s)
+{
+    return s->in.state_bytes;
+}
+
+static struct chi_run start(struct solo *s, struct chi_scratch *scratch, const struct chi_segment *seg, int64_t n,
+                            bool keep)
+{
+    *scratch = (struct chi_scratch){ s->scratch, 0, (size_t)s->scratch_bytes };
+    return (struct chi_run){ .h = s->in.host, .params = s->params, .grads = keep ? s->in.grads : NULL,
+                             .array = s->in.at, .scratch = scratch, .seg = seg, .n_seg = n,
+                             .rows = n ? seg[n - 1].first + seg[n - 1].rows : 0, .keep = keep };
+}
+
+chi_status solo_forward(struct solo *s, const struct chi_segment *seg, int64_t n, bool keep, const float *x, float *y)
+{
+    struct chi_scratch scratch;
+    struct chi_run r = start(s, &scratch, seg, n, keep);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, keep, &s->ws));
+    return s->in.ops->forward(s->in.self, &r, x, y);
+}
+
+chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y)
+{
+    struct chi_scratch scratch;
+    struct chi_run r = start(s, &scratch, seg, n, false);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, false, &s->ws));
+    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return s->in.ops->step(s->in.self, &r, x, y);
+    return s->in.ops->forward(s->in.self, &r, x, y);
+}
+
+chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, const float *dy,
+                         float *dx)
+{
+    struct chi_scratch scratch;
+    struct chi_run r = start(s, &scratch, seg, n, true);
+    if (!s->in.ops->backward) return fail(CHI_ENOTSUP, "%s has no backward pass", s->in.part->component->name);
+    return s->in.ops->backward(s->in.self, &r, x, dy, dx);
+}

@@ -1,0 +1,446 @@
+/* spec.c - from a configuration to components and typed options; see spec.h.       */
+#include "spec.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "hosting.h"
+#include "pool.h"
+#include "reference.h"
+
+/* ---- the core's own options --------------------------------------------------- */
+
+static const struct chi_option model_table[] = {
+    CHI_INT(struct model_options, hidden_size, "256", 1, 65536, "width of the residual stream", CHI_OPT_SHAPE),
+    CHI_INT(struct model_options, num_hidden_layers, "4", 1, 1024, "number of blocks", CHI_OPT_SHAPE),
+    CHI_INT(struct model_options, vocab_size, "257", 2, 16777216, "number of token ids", CHI_OPT_SHAPE),
+    CHI_FLOAT(struct model_options, rms_norm_eps, "1e-6", 0, 1, "added to the mean square in every rmsnorm", CHI_OPT_SHAPE),
+    CHI_FLOAT(struct model_options, initializer_range, "0.02", 0, 10, "standard deviation of start weights", 0),
+    CHI_STRING(struct model_options, layer_pattern, "", "mixers by the names of [layer.NAME] sections, repeated over the layers", CHI_OPT_SHAPE),
+    CHI_STRING(struct model_options, ffn_pattern, "", "channel mixers likewise", CHI_OPT_SHAPE),
+    CHI_OPTIONS_END
+};
+
+#define LINEAR_ROWS(quantizer_default, encoding_default, norm_default)                            \
+    CHI_REF(struct linear_options, quantizer, quantizer_default, "quantizer", "what weights mean: f32, bf16, int8, ternary, ...", CHI_OPT_SHAPE), \
+    CHI_REF(struct linear_options, encoding, encoding_default, "encoding", "how they lie in memory; empty: the first that can hold them", CHI_OPT_RUNTIME), \
+    CHI_BOOL(struct linear_options, extra_rmsnorm, norm_default, "normalise the input of every quantised linear (arXiv 2505.08823)", CHI_OPT_SHAPE), \
+    CHI_OPTIONS_END
+
+static const struct chi_option linear_table[] = { LINEAR_ROWS("f32", "", "no") };
+
+static const struct chi_option train_table[] = {
+    CHI_INT(struct train_options, batch_size, "8", 1, 1 << 20, "sequences of an optimizer step", 0),
+    CHI_INT(struct train_options, micro_batch, "0", 0, 1 << 20, "sequences computed at once; 0: batch_size", 0),
+    CHI_INT(struct train_options, seq_len, "256", 1, 1 << 24, "tokens of a sequence", 0),
+    CHI_INT(struct train_options, steps, "1000", 1, 1e12, "optimizer steps of the run", 0),
+    CHI_FLOAT(struct train_options, minutes, "0", 0, 1e6, "if > 0: measure the first steps and set steps so that training takes this long", 0),
+    CHI_INT(struct train_options, warmup_steps, "0", 0, 1e12, "steps of linear rise of the learning rate", 0),
+    CHI_FLOAT(struct train_options, lr, "1e-3", 0, 1e3, "highest learning rate", 0),
+    CHI_FLOAT(struct train_options, min_lr, "-1", -1, 1e3, "lowest learning rate; -1: a tenth of lr", 0),
+    CHI_ENUM(struct train_options, schedule, "cosine_warmup", "constant|cosine_warmup|wsd", "course of the learning rate", 0),
+    CHI_FLOAT(struct train_options, decay_fraction, "0.2", 0, 1, "wsd: the last part of the steps, in which lr falls", 0),
+    CHI_FLOAT(struct train_options, grad_clip, "1", 0, 1e9, "largest norm of the gradient; 0: no limit", 0),
+    CHI_FLOAT(struct train_options, lambda_warmup, "0", 0, 1, "part of the steps in which quantisation sets in; 0: from the start", 0),
+    CHI_ENUM(struct train_options, nonfinite, "stop", "stop|skip|rollback", "what to do when loss or gradient is not finite", 0),
+    CHI_ENUM(struct train_options, recompute, "none", "none|block", "compute blocks again in the backward pass instead of keeping their arrays", 0),
+    CHI_INT(struct train_options, eval_every, "0", 0, 1e12, "steps between held-out evaluations; 0: at the end only", 0),
+    CHI_INT(struct train_options, checkpoint_every, "0", 0, 1e12, "steps between checkpoints; 0: at the end only", 0),
+    CHI_INT(struct train_options, keep, "2", 0, 1e6, "checkpoints to keep; 0: all", 0),
+    CHI_INT(struct train_options, log_every, "1", 1, 1e12, "steps between lines of metrics.jsonl", 0),
+    CHI_REF(struct train_options, optimizer, "adamw", "optimizer", "its options stand in [optimizer]", 0),
+    CHI_REF(struct train_options, objective, "next_token", "objective", "its options stand in [objective]", 0),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option run_table[] = {
+    CHI_PATH(struct run_options, dir, "run", "the run's folder", CHI_OPT_RUNTIME),
+    CHI_INT(struct run_options, seed, "1", 0, 9007199254740992.0, "of start weights, data order and plugins", 0),
+    CHI_INT(struct run_options, threads, "0", 0, 1024, "0: one per core; no number changes a result", CHI_OPT_RUNTIME),
+    CHI_INT(struct run_options, memory_limit_mb, "0", 0, 1 << 30, "refuse to take more; 0: what the machine has", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option data_table[] = {
+    CHI_REF(struct data_options, task, "text", "task", "where training data come from; its options stand in [task]", 0),
+    CHI_REF(struct data_options, tokenizer, "byte", "tokenizer", "its options stand in [tokenizer]", CHI_OPT_SHAPE),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option generate_table[] = {
+    CHI_FLOAT(struct generate_options, temperature, "0.7", 0, 100, "0: always the likeliest token", CHI_OPT_RUNTIME),
+    CHI_FLOAT(struct generate_options, top_p, "0.92", 0, 1, "smallest set of tokens with this probability", CHI_OPT_RUNTIME),
+    CHI_INT(struct generate_options, top_k, "0", 0, 1 << 24, "only the k likeliest tokens; 0: all", CHI_OPT_RUNTIME),
+    CHI_FLOAT(struct generate_options, repetition_penalty, "1.08", 0.01, 100, "divides the logits of recent tokens; 1: off", CHI_OPT_RUNTIME),
+    CHI_INT(struct generate_options, repetition_window, "1024", 0, 1 << 24, "how many recent tokens", CHI_OPT_RUNTIME),
+    CHI_INT(struct generate_options, max_new_tokens, "4096", 0, 1e12, "when to stop", CHI_OPT_RUNTIME),
+    CHI_INT(struct generate_options, seed, "1", 0, 9007199254740992.0, "of sampling", CHI_OPT_RUNTIME),
+    CHI_STRING(struct generate_options, stop, "", "a text that ends the output", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option backend_table[] = {
+    CHI_STRING(struct backend_options, use, "auto", "auto, or names such as avx2; portable: the plain reference alone", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option plugin_table[] = {
+    CHI_PATH(struct plugin_options, path, "", "a folder searched before all others", CHI_OPT_RUNTIME),
+    CHI_STRING(struct plugin_options, load, "", "plugin files to load at the start, whether used or not", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
+const struct core_section core_sections[] = {
+    { "model", "shape of the network", model_table },
+    { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the tied embedding and head", linear_table },
+    { "train", "optimisation", train_table },
+    { "data", "tasks and tokenizer", data_table },
+    { "generate", "sampling", generate_table },
+    { "run", "folder, seed and limits", run_table },
+    { "backend", "which instruction sets compute", backend_table },
+    { "plugins", "where components come from", plugin_table },
+    { NULL, NULL, NULL }
+};
+
+/* ---- components ------------------------------------------------------------------ */
+
+/* Finds the component and parses its section; errors go to the config at (section, key) */
+static void part_open(struct spec *s, struct part *p, int kind, const char *name,
+                      const char *section, const char *at_section, const char *at_key,
+                      const char *const *extra)
+{
+    if (registry_find(s->registry, kind, name, &p->component) != CHI_OK) {
+        config_error(s->config, at_section, at_key, "%s", fail_text());
+        return;
+    }
+    static const struct chi_option none[] = { CHI_OPTIONS_END };
+    const struct chi_component *c = p->component;
+    p->section = xstrdup(section);
+    p->conf = xcalloc(1, c->conf_size ? c->conf_size : 1);
+    bool fine = config_parse(s->config, section, c->options ? c->options : none, p->conf, extra);
+    uint32_t missing = c->needs & ~cpu_features();
+    if (missing) {
+        char names[128];
+        cpu_feature_names(missing, names);
+        config_error(s->config, at_section, at_key, "%s %s needs a CPU with %s", kind_name(kind), name, names);
+    } else if (fine && c->check) {
+        struct chi_host *h = host_open(s, section);
+        if (c->check(h, p->conf) != CHI_OK) {
+            const char *text = fail_text();
+            size_t n = strlen(section);
+            if (!strncmp(text, section, n) && text[n] == ':') text += n + 2;
+            config_error(s->config, section, NULL, "%s", text);
+        }
+        host_close(h);
+    }
+}
+
+/* A component that [at] key names and whose options stand in [key].  A verb that does not
+ * need it passes over it and its section.                                               */
+static void option_part_open(struct spec *s, struct part *p, int kind, const char *name,
+                             const char *key, const char *at, bool needed)
+{
+    if (needed) part_open(s, p, kind, name, key, at, key, NULL);
+    else config_ignore(s->config, key);
+}
+
+static void part_close(struct part *p)
+{
+    free((char *)(uintptr_t)p->section);
+    free(p->conf);
+}
+
+/* ---- patterns ---------------------------------------------------------------------- */
+
+/* Words of text; n of them                                                             */
+static char **split(const char *text, int64_t *n)
+{
+    char *copy = xstrdup(text), **word = NULL;
+    *n = 0;
+    for (char *save, *w = strtok_r(copy, " \t,", &save); w; w = strtok_r(NULL, " \t,", &save)) {
+        word = xrealloc(word, (size_t)(*n + 1) * sizeof *word);
+        word[(*n)++] = xstrdup(w);
+    }
+    free(copy);
+    return word;
+}
+
+static void split_free(char **word, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) free(word[i]);
+    free(word);
+}
+
+/* One part for each layer: pattern word i mod n names section [layer.WORD].  Layers of one
+ * alias share the parsed options (parts are copies; the first owns them).              */
+static struct part *pattern_open(struct spec *s, const char *key, const char *pattern)
+{
+    static const char *const use[] = { "use", NULL };
+    int64_t n, layers = s->model.num_hidden_layers;
+    char **word = split(pattern, &n);
+    struct part *part = xcalloc((size_t)layers, sizeof *part);
+
+    if (!n)
+        config_error(s->config, "model", key, "must name sections, such as %s for [layer.%s]",
+                     key[0] == 'l' ? "GD" : "MLP", key[0] == 'l' ? "GD" : "MLP");
+    for (int64_t i = 0; i < n; i++) {
+        struct part p = { 0 };
+        char *section = xprintf("layer.%s", word[i]);
+        bool again = false;
+        for (int64_t j = 0; j < i; j++) again = again || !strcmp(word[i], word[j]);
+        const char *name = config_get(s->config, section, "use");
+        if (again) {
+            /* opened already */
+        } else if (!config_has(s->config, section)) {
+            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT", word[i], section);
+        } else if (!name) {
+            config_error(s->config, section, NULL, "use is missing: which component is this? (use = gated_deltanet, ...)");
+        } else
+            part_open(s, &p, CHI_LAYER, name, section, section, "use", use);
+        for (int64_t l = 0; !again && l < layers; l++)
+            if (!strcmp(word[l % n], word[i])) part[l] = p;
+        free(section);
+    }
+    split_free(word, n);
+    return part;
+}
+
+static void pattern_close(struct part *part, int64_t layers)
+{
+    for (int64_t l = 0; part && l < layers; l++) {
+        bool owned = part[l].conf != NULL;
+        for (int64_t e = 0; e < l; e++) owned = owned && part[e].conf != part[l].conf;
+        if (owned) {
+            void *conf = part[l].conf;
+            const char *section = part[l].section;
+            for (int64_t e = l + 1; e < layers; e++)
+                if (part[e].conf == conf) part[e].conf = NULL, part[e].section = NULL;
+            part_close(&(struct part){ .section = section, .conf = conf });
+        }
+        part[l].conf = NULL;
+    }
+    free(part);
+}
+
+/* ---- weights --------------------------------------------------------------------- */
+
+static const struct chi_component *encoding_for(struct spec *s, const char *section,
+                                                const struct linear_rule *r)
+{
+    const struct chi_component *c = NULL;
+    const char *values = ((const struct chi_quantizer_ops *)r->quantizer.component->ops)->values;
+
+    if (*r->o.encoding) {
+        if (registry_find(s->registry, CHI_ENCODING, r->o.encoding, &c) != CHI_OK) {
+            config_error(s->config, section, "encoding", "%s", fail_text());
+            return NULL;
+        }
+        const char *holds = ((const struct chi_encoding_ops *)c->ops)->values;
+        if (!strcmp(holds, values)) return c;
+        config_error(s->config, section, "encoding", "%s holds %s weights, but quantizer = %s makes %s ones",
+                     c->name, holds, r->quantizer.component->name, values);
+        return NULL;
+    }
+    for (int64_t i = 0; (c = registry_component(s->registry, CHI_ENCODING, i)); i++)
+        if (!strcmp(((const struct chi_encoding_ops *)c->ops)->values, values)) return c;
+    config_error(s->config, section, "quantizer", "no plugin has an encoding for %s weights", values);
+    return NULL;
+}
+
+static void rule_open(struct spec *s, const char *section, const char *pattern,
+                      const struct linear_options *inherit)
+{
+    const struct chi_option table[] = {
+        LINEAR_ROWS(inherit ? inherit->quantizer : "f32", inherit ? inherit->encoding : "",
+                    inherit && inherit->extra_rmsnorm ? "yes" : "no")
+    };
+    static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", NULL };
+    struct linear_rule *r = &s->rule[s->n_rule++];
+    /* The config remembers table and struct for printing: both live as long as the spec. */
+    struct chi_option *kept = xcalloc((size_t)COUNT(table), sizeof *kept);
+    memcpy(kept, table, sizeof table);
+    *r = (struct linear_rule){ .pattern = xstrdup(pattern), .table = kept };
+
+    if (config_parse(s->config, section, kept, &r->o, own))
+        part_open(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own);
+    if (r->quantizer.component) r->encoding = encoding_for(s, section, r);
+}
+
+/* [linear] first, then [linear.embed], then the others in the order of the files; later
+ * and longer patterns win, see spec_linear().                                          */
+static void rules_open(struct spec *s)
+{
+    int64_t n = 2;
+    while (config_section(s->config, "linear.", n - 2)) n++;
+    s->rule = xcalloc((size_t)n, sizeof *s->rule);
+    rule_open(s, "linear", "*", NULL);
+    struct linear_options inherit = s->rule[0].o;
+    rule_open(s, "linear.embed", "embed", NULL);
+    const char *section;
+    for (int64_t i = 0; (section = config_section(s->config, "linear.", i)); i++)
+        if (strcmp(section, "linear.embed")) rule_open(s, section, section + strlen("linear."), &inherit);
+}
+
+/* Does name match pattern, in which '*' stands for any text?                          */
+static bool matches(const char *pattern, const char *name)
+{
+    if (*pattern != '*') return *pattern == *name && (!*name || matches(pattern + 1, name + 1));
+    return matches(pattern + 1, name) || (*name && matches(pattern, name + 1));
+}
+
+const struct linear_rule *spec_linear(const struct spec *s, const char *name)
+{
+    const struct linear_rule *best = NULL;
+    for (int64_t i = 0; i < s->n_rule; i++) {
+        const struct linear_rule *r = &s->rule[i];
+        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !matches(r->pattern, name)) continue;
+        if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
+    }
+    return best;
+}
+
+/* ---- backends ---------------------------------------------------------------------- */
+
+static bool backend_usable(struct spec *s, const struct chi_component *c, bool named)
+{
+    const struct chi_backend_ops *ops = c->ops;
+    uint32_t missing = c->needs & ~cpu_features();
+    if (missing) {
+        char names[128];
+        cpu_feature_names(missing, names);
+        if (named) config_error(s->config, "backend", "use", "%s needs a CPU with %s, this one is %s", c->name, names, cpu_name());
+        return false;
+    }
+    if (!CHI_HAS(struct chi_backend_ops, ops, open)) return true;
+    struct chi_host *h = host_open(s, c->name);
+    chi_status st = ops->open(h);
+    host_close(h);
+    if (st != CHI_OK && named) config_error(s->config, "backend", "use", "%s", fail_text());
+    return st == CHI_OK;
+}
+
+static void backend_add(struct spec *s, const struct chi_component *c, int64_t *n)
+{
+    int64_t at = 0;
+    s->backend = xrealloc(s->backend, (size_t)(*n + 2) * sizeof *s->backend);
+    while (at < *n && ((const struct chi_backend_ops *)s->backend[at]->ops)->rank
+                      >= ((const struct chi_backend_ops *)c->ops)->rank) {
+        if (s->backend[at] == c) return;
+        at++;
+    }
+    memmove(s->backend + at + 1, s->backend + at, (size_t)(*n - at) * sizeof *s->backend);
+    s->backend[at] = c;
+    s->backend[++*n] = NULL;
+}
+
+static void backends_open(struct spec *s)
+{
+    const struct chi_component *c;
+    int64_t n = 0, n_word;
+    s->backend = xcalloc(1, sizeof *s->backend);
+    config_parse(s->config, "backend", backend_table, &s->backends, NULL);
+    char **word = split(s->backends.use ? s->backends.use : "auto", &n_word);
+
+    for (int64_t w = 0; w < n_word; w++) {
+        if (!strcmp(word[w], "portable")) continue;
+        if (!strcmp(word[w], "auto")) {
+            for (int64_t i = 0; (c = registry_component(s->registry, CHI_BACKEND, i)); i++)
+                if (((const struct chi_backend_ops *)c->ops)->rank >= 0 && backend_usable(s, c, false))
+                    backend_add(s, c, &n);
+        } else if (registry_find(s->registry, CHI_BACKEND, word[w], &c) != CHI_OK)
+            config_error(s->config, "backend", "use", "%s", fail_text());
+        else if (backend_usable(s, c, true))
+            backend_add(s, c, &n);
+    }
+    split_free(word, n_word);
+
+    const struct chi_kernels **table = xcalloc((size_t)n + 1, sizeof *table);
+    int n_table = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_backend_ops *ops = s->backend[i]->ops;
+        if (ops->kernels) table[n_table++] = ops->kernels;
+    }
+    struct chi_kernels *k = xcalloc(1, sizeof *k);
+    kernels_merge(k, table, n_table);
+    s->kernels = k;
+    free(table);
+}
+
+/* ---- all of it --------------------------------------------------------------------- */
+
+static chi_status plugins_open(struct spec *s)
+{
+    const struct plugin_options *o = &s->plugins;
+    config_parse(s->config, "plugins", plugin_table, &s->plugins, NULL);
+    TRY(registry_open(&s->registry, o->path && *o->path ? o->path : NULL));
+    int64_t n;
+    char **word = split(o->load ? o->load : "", &n);
+    for (int64_t i = 0; i < n; i++) {
+        const struct plugin_info *info;
+        if (strchr(word[i], '/') && registry_load(s->registry, word[i], &info) != CHI_OK)
+            config_error(s->config, "plugins", "load", "%s", fail_text());
+    }
+    split_free(word, n);
+    return CHI_OK;
+}
+
+chi_status spec_open(struct spec **out, struct config *config, int needs)
+{
+    struct spec *s = *out = xcalloc(1, sizeof *s);
+    s->config = config;
+    config_parse(config, "run", run_table, &s->run, NULL);
+    pool_threads((int)s->run.threads);
+    mem_limit(s->run.memory_limit_mb << 20);
+    chi_status st = plugins_open(s);
+    if (st == CHI_OK) {
+        config_parse(config, "model", model_table, &s->model, NULL);
+        config_parse(config, "train", train_table, &s->train, NULL);
+        config_parse(config, "data", data_table, &s->data, NULL);
+        config_parse(config, "generate", generate_table, &s->generate, NULL);
+        backends_open(s);
+        if (needs & SPEC_MODEL) {
+            rules_open(s);
+            if (!config_errors(config) || s->model.num_hidden_layers) {
+                s->mixer = pattern_open(s, "layer_pattern", s->model.layer_pattern ? s->model.layer_pattern : "");
+                s->ffn = pattern_open(s, "ffn_pattern", s->model.ffn_pattern ? s->model.ffn_pattern : "");
+            }
+        }
+        bool train = needs & SPEC_TRAIN;
+        option_part_open(s, &s->optimizer, CHI_OPTIMIZER, s->train.optimizer, "optimizer", "train", train);
+        option_part_open(s, &s->objective, CHI_OBJECTIVE, s->train.objective, "objective", "train", train);
+        option_part_open(s, &s->task, CHI_TASK, s->data.task, "task", "data", needs & SPEC_DATA);
+        option_part_open(s, &s->tokenizer, CHI_TOKENIZER, s->data.tokenizer, "tokenizer", "data", needs & SPEC_TOKENIZER);
+        if (s->train.min_lr < 0) s->train.min_lr = 0.1 * s->train.lr;
+        if (!s->train.micro_batch) s->train.micro_batch = s->train.batch_size;
+        st = config_finish(config);
+    }
+    if (st != CHI_OK) {
+        spec_close(s);
+        *out = NULL;
+    }
+    return st;
+}
+
+void spec_close(struct spec *s)
+{
+    if (!s) return;
+    pattern_close(s->mixer, s->model.num_hidden_layers);
+    pattern_close(s->ffn, s->model.num_hidden_layers);
+    for (int64_t i = 0; i < s->n_rule; i++) {
+        part_close(&s->rule[i].quantizer);
+        free((char *)(uintptr_t)s->rule[i].pattern);
+        free((struct chi_option *)(uintptr_t)s->rule[i].table);
+    }
+    part_close(&s->optimizer);
+    part_close(&s->objective);
+    part_close(&s->task);
+    part_close(&s->tokenizer);
+    free(s->rule);
+    free(s->backend);
+    free((struct chi_kernels *)(uintptr_t)s->kernels);
+    config_free(s->config);
+    registry_close(s->registry);
+    free(s);
+}
