@@ -8,6 +8,7 @@
 #define CLI_H
 
 #include <chimera/base.h>
+#include <stdio.h>
 
 enum {                                  /* to points at                          */
     CLI_SWITCH = 1,                     /* bool                                  */
@@ -50,5 +51,24 @@ struct verb {
 extern const struct verb verb_train, verb_generate, verb_eval, verb_bench, verb_inspect,
                          verb_plugins, verb_config;
 extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
+
+/* Sorts a verb's words (argv after the verb) into flags, overrides and the rest and
+ * stores the flags' values.  *help: --help or -h was among them, and nothing else
+ * was checked.  The arrays in args point into argv; cli_args_free frees them.    */
+chi_status cli_parse(const struct verb *, int argc, char **argv, struct cli_args *, bool *help)
+           CHI_MUST_CHECK;
+void cli_args_free(struct cli_args *);
+void cli_usage(const struct verb *const *, FILE *);        /* the list of verbs   */
+void cli_help(const struct verb *, FILE *);                /* one verb            */
+chi_status cli_find(const struct verb *const *, const char *name, const struct verb **) CHI_MUST_CHECK;
+
+/* The whole program: picks the verb, runs it, prints fail_text() on stderr; returns
+ * the exit code.  version prints what --version says; man prints chimera(1).     */
+int cli_main(int argc, char **argv, const struct verb *const *, void (*version)(FILE *),
+             void (*man)(FILE *));
+
+struct core_section;
+/* chimera(1) in man(7) roff from the tables of verbs and of the core's sections  */
+void man_print(FILE *, const struct verb *const *, const struct core_section *);
 
 #endif

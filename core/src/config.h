@@ -64,6 +64,9 @@ uint64_t config_hash(const struct config *);
  * lines: what checkpoints store and compare.  Caller frees.                    */
 char    *config_shape_text(const struct config *);
 
+/* Prints documentation, value and origin of "section.key" among what was parsed   */
+chi_status config_explain(const struct config *, const char *key, FILE *) CHI_MUST_CHECK;
+
 /* One option's documentation, as inspect, man page and errors show it          */
 void option_print(const struct chi_option *, FILE *);
 const char *option_type_name(const struct chi_option *);   /* "int", "enum", ... */

@@ -137,8 +137,12 @@ int64_t mem_available(void)
     int64_t have = kb < 0 ? INT64_MAX : kb * 1024;
     int64_t cap = read_number("/sys/fs/cgroup/memory.max", "");
     int64_t now = read_number("/sys/fs/cgroup/memory.current", "");
-    if (cap > 0 && now >= 0) have = min_i64(have, max_i64(0, cap - now));
-    return have;
+    if (cap <= 0 || now < 0) return have;
+    /* current counts cached files, too, which give way to whoever needs memory   */
+    int64_t old = read_number("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    int64_t hot = read_number("/sys/fs/cgroup/memory.stat", "active_file ");
+    int64_t room = cap - now + max_i64(0, old) + max_i64(0, hot);
+    return min_i64(have, max_i64(0, room));
 }
 
 void mem_limit(int64_t bytes)
@@ -165,6 +169,10 @@ chi_status mem_check(int64_t bytes, const char *what)
 
 void *mem_take(size_t bytes, const char *what)
 {
+    if (bytes > (size_t)INT64_MAX / 2) {                /* the sum below must not wrap */
+        fail(CHI_ENOMEM, "%s: %zu bytes are more than any machine has", what, bytes);
+        return NULL;
+    }
     size_t total = (bytes + HEAD + 63) & ~(size_t)63;
     bool mapped = total >= MAPPED;
     unsigned char *p = NULL;
@@ -243,12 +251,13 @@ char *xprintf(const char *fmt, ...)
 
 /* ---- suggestions ---------------------------------------------------------- */
 
+enum { WORD_MAX = 64 };                 /* nobody slips in longer words          */
+
 /* Levenshtein distance with neighbours swapped counted as one (Damerau).        */
 static int distance(const char *a, const char *b)
 {
-    enum { MAX = 64 };
-    int n = (int)strlen(a), m = (int)strlen(b), d[3][MAX + 1];
-    if (n >= MAX || m >= MAX) return MAX;
+    int n = (int)strlen(a), m = (int)strlen(b), d[3][WORD_MAX + 1];
+    if (n >= WORD_MAX || m >= WORD_MAX) return WORD_MAX;
     for (int j = 0; j <= m; j++) d[0][j] = j;
     for (int i = 1; i <= n; i++) {
         int *row = d[i % 3], *up = d[(i + 2) % 3], *up2 = d[(i + 1) % 3];
@@ -269,7 +278,8 @@ static int distance(const char *a, const char *b)
 const char *closest(const char *word, const char *const *names)
 {
     const char *best = NULL;
-    int least = (int)strlen(word) / 3 + 1;
+    int n = (int)strlen(word), least = n < 3 ? 1 : n / 3;
+    if (n < 2 || n >= WORD_MAX) return NULL;
     for (; *names; names++) {
         int d = distance(word, *names);
         if (d <= least && (d < least || !best)) best = *names, least = d;

@@ -1,8 +1,28 @@
+/* main.c - the program: its verbs and what it says about itself.                */
+#include "cli.h"
 #include "core.h"
-#include <string.h>
+#include "spec.h"
+
+const struct verb *const verbs[] = {
+    NULL
+};
+
+static void version(FILE *f)
+{
+    fprintf(f, "chimera " CHIMERA_VERSION "\nplugin ABI %d.%d\ncompiler %s\n", CHI_ABI_MAJOR, CHI_ABI_MINOR,
+#ifdef __clang__
+            __VERSION__);
+#else
+            "gcc " __VERSION__);
+#endif
+}
+
+static void man(FILE *f)
+{
+    man_print(f, verbs, NULL);
+}
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && !strcmp(argv[1], "--version")) puts("chimera " CHIMERA_VERSION);
-    return 0;
+    return cli_main(argc, argv, verbs, version, man);
 }

@@ -16,13 +16,16 @@ struct plugin_info {                    /* one file (or linked-in plugin)       
     const struct chi_plugin *plugin;    /* NULL: refused                         */
     const char *reason;                 /* why refused, or why not used; else NULL */
     bool        shadowed;               /* an earlier folder has the same name   */
+    uint64_t    hash;                   /* XXH3-64 of the file; 0: linked in or not read */
 };
 
 /* Folders are searched in this order: extra (from [plugins] path), every folder of
  * $CHIMERA_PLUGIN_PATH, the build tree ($CHIMERA_BUILD_PLUGINS, set by the wrapper
  * of an uninstalled program), $(libdir)/chimera.  In each, kinds have sub-folders:
- * layers, formats, kernels, train, tasks, tokenizers.  extra is a colon list of
- * absolute folders, or NULL.                                                   */
+ * layers, formats, kernels, train, tasks, tokenizers; files of the first two kinds of
+ * folders may also lie there directly.  Linked-in plugins come before all.  The first
+ * file of a name wins, even if it is refused.  extra is a colon list of absolute
+ * folders, or NULL.                                                            */
 chi_status registry_open(struct registry **, const char *extra) CHI_MUST_CHECK;
 void registry_close(struct registry *);
 
@@ -44,6 +47,14 @@ const struct chi_component *registry_component(struct registry *, int kind, int6
 /* The plugin that a component came from                                        */
 const struct plugin_info *registry_owner(const struct registry *,
                                          const struct chi_component *);
+
+/* May this component run here?  CHI_OK, or the features that the CPU lacks      */
+chi_status component_fits(const struct chi_component *) CHI_MUST_CHECK;
+
+/* Linked-in plugins, NULL-terminated, and the folder of installed ones: both made by
+ * the Makefile from what configure was told                                    */
+extern const struct chi_plugin *const static_plugins[];
+extern const char plugin_folder[];
 
 const char *kind_name(int kind);        /* "layer"                               */
 const char *kind_folder(int kind);      /* "layers"                              */

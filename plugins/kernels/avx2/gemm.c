@@ -1,0 +1,139 @@
+/* gemm.c - C = beta C + op(A) op(B), float, after the scheme of Goto and BLIS
+ * (van Zee and van de Geijn, ACM TOMS 41(3), 2015).
+ *
+ * B is cut into panels of 16 columns, A into panels of 6 rows, both copied so that
+ * the inner loop reads them in order; it keeps a 6 x 16 tile of C in 12 registers
+ * and adds one column of A times one row of B per step.  k is cut every 256: one
+ * chain of fused multiply-adds inside a cut, cuts added in order.  Edges are padded
+ * with zeros and go through the same loop, so an element never sees its place.      */
+#include "avx2.h"
+#include <string.h>
+
+enum { MR = 6, NR = 16, KC = 256, MC = 144, NC = 1024 };
+
+static _Thread_local _Alignas(64) float pack_a[MC * KC], pack_b[NC * KC];
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- packing: dst[panel][p][width], width lines (rows of op(A), columns of op(B)) --- */
+
+/* Lines lie apart by ld, their k is contiguous: 4 x 4 transposes                      */
+static void pack_lines(float *dst, const float *src, int64_t ld, int64_t width, int64_t lines,
+                       int64_t kc)
+{
+    for (int64_t i = 0; i < width; i += 2) {
+        const float *a = src + i * ld, *b = a + ld;
+        if (i + 4 <= lines && i + 4 <= width) {         /* four lines at once        */
+            const float *c = b + ld, *d = c + ld;
+            int64_t p = 0;
+            for (; p + 4 <= kc; p += 4) {
+                __m128 r0 = _mm_loadu_ps(a + p), r1 = _mm_loadu_ps(b + p);
+                __m128 r2 = _mm_loadu_ps(c + p), r3 = _mm_loadu_ps(d + p);
+                _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+                _mm_storeu_ps(dst + p * width + i, r0);
+                _mm_storeu_ps(dst + (p + 1) * width + i, r1);
+                _mm_storeu_ps(dst + (p + 2) * width + i, r2);
+                _mm_storeu_ps(dst + (p + 3) * width + i, r3);
+            }
+            for (; p < kc; p++)
+                for (int64_t j = 0; j < 4; j++) dst[p * width + i + j] = src[(i + j) * ld + p];
+            i += 2;
+            continue;
+        }
+        for (int64_t p = 0; p < kc; p++) {
+            dst[p * width + i] = i < lines ? a[p] : 0;
+            dst[p * width + i + 1] = i + 1 < lines ? b[p] : 0;
+        }
+    }
+}
+
+/* Lines are contiguous, their k lies apart by ld                                      */
+static void pack_columns(float *dst, const float *src, int64_t ld, int64_t width, int64_t lines,
+                         int64_t kc)
+{
+    if (lines >= width) {
+        if (width == NR)
+            for (int64_t p = 0; p < kc; p++) memcpy(dst + p * NR, src + p * ld, NR * sizeof *dst);
+        else
+            for (int64_t p = 0; p < kc; p++) memcpy(dst + p * MR, src + p * ld, MR * sizeof *dst);
+        return;
+    }
+    for (int64_t p = 0; p < kc; p++)
+        for (int64_t i = 0; i < width; i++) dst[p * width + i] = i < lines ? src[p * ld + i] : 0;
+}
+
+static void pack(float *dst, const float *src, int64_t ld, bool contiguous, int64_t width,
+                 int64_t lines, int64_t kc)
+{
+    for (int64_t i = 0; i < lines; i += width, dst += width * kc)
+        if (contiguous) pack_columns(dst, src + i, ld, width, lines - i, kc);
+        else pack_lines(dst, src + i * ld, ld, width, lines - i, kc);
+}
+
+/* ---- the tile ------------------------------------------------------------------------- */
+
+/* c[6][16] (row stride ldc) = or += a[kc][6]' b[kc][16]                                   */
+static void tile(int64_t kc, const float *a, const float *b, float *c, int64_t ldc, bool add)
+{
+    __m256 s[MR][2];
+    for (int i = 0; i < MR; i++) s[i][0] = s[i][1] = _mm256_setzero_ps();
+    for (int i = 0; i < MR; i++) _mm_prefetch((const char *)(c + i * ldc), _MM_HINT_T0);
+    for (int64_t p = 0; p < kc; p++, a += MR, b += NR) {
+        __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
+        for (int i = 0; i < MR; i++) {
+            __m256 x = _mm256_broadcast_ss(a + i);
+            s[i][0] = _mm256_fmadd_ps(x, b0, s[i][0]);
+            s[i][1] = _mm256_fmadd_ps(x, b1, s[i][1]);
+        }
+    }
+    for (int i = 0; i < MR; i++)
+        for (int h = 0; h < 2; h++) {
+            float *at = c + i * ldc + 8 * h;
+            _mm256_storeu_ps(at, add ? _mm256_add_ps(_mm256_loadu_ps(at), s[i][h]) : s[i][h]);
+        }
+}
+
+/* The same for the rows x cols of it that exist                                           */
+static void edge(int64_t kc, const float *a, const float *b, float *c, int64_t ldc, bool add,
+                 int64_t rows, int64_t cols)
+{
+    float whole[MR * NR];
+    tile(kc, a, b, whole, NR, false);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            c[i * ldc + j] = add ? c[i * ldc + j] + whole[i * NR + j] : whole[i * NR + j];
+}
+
+/* Packed A[mc,kc] times packed B[kc,nc]                                                   */
+static void block(int64_t mc, int64_t nc, int64_t kc, float *C, int64_t ldc, bool add)
+{
+    for (int64_t j = 0; j < nc; j += NR)
+        for (int64_t i = 0; i < mc; i += MR) {
+            const float *a = pack_a + i * kc, *b = pack_b + j * kc;
+            float *c = C + i * ldc + j;
+            if (i + MR <= mc && j + NR <= nc) tile(kc, a, b, c, ldc, add);
+            else edge(kc, a, b, c, ldc, add, least(mc - i, MR), least(nc - j, NR));
+        }
+}
+
+void avx2_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
+               const float *B, int64_t ldb, float beta, float *C, int64_t ldc)
+{
+    if (k == 0 && beta == 0)
+        for (int64_t i = 0; i < m; i++) memset(C + i * ldc, 0, (size_t)n * sizeof *C);
+    for (int64_t j = 0; j < n; j += NC) {
+        int64_t nc = least(n - j, NC);
+        for (int64_t p = 0; p < k; p += KC) {
+            int64_t kc = least(k - p, KC);
+            pack(pack_b, tb ? B + j * ldb + p : B + p * ldb + j, ldb, !tb, NR, nc, kc);
+            for (int64_t i = 0; i < m; i += MC) {
+                int64_t mc = least(m - i, MC);
+                pack(pack_a, ta ? A + p * lda + i : A + i * lda + p, lda, ta, MR, mc, kc);
+                block(mc, nc, kc, C + i * ldc + j, ldc, p > 0 || beta != 0);
+            }
+        }
+    }
+}

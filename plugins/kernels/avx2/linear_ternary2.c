@@ -1,0 +1,284 @@
+/* linear_ternary2.c - y = W x, ternary weights in 2 bits, int8 activations.
+ *
+ * Within a block of 64 k everything fits 16 bits: with codes u = t + 1 in 0..2,
+ * sum u q <= 16256.  So I = sum t q = sum u q - sum q is exact in int16 pairs, and
+ * one multiply by the activations' step per block and one by the weights' scale per
+ * group of 128 do the rest, lane = row, in the canonical order of kernel.h.
+ *
+ * One row of activations: fields 0 and 2 of a byte are taken with the mask 3,
+ * fields 1 and 3 with 12, that is 4 u, in a second accumulator (8 * 2032 = 16256),
+ * which a shift by 2 mends at the end of the block: one shift per 128 weights.
+ * Two tiles share the broadcasts, and come from the two halves of the range so
+ * that each is one stream of memory.
+ *
+ * Several rows: a tile's codes are unpacked to bytes once per 512 k (8 KB, in L1),
+ * then 16 outputs x 4 rows go through 64 k in 8 registers that start at -sum q.
+ * This block is assembler: compilers hoist the broadcasts and spill an accumulator. */
+#include "avx2.h"
+#include <string.h>
+
+enum { GROUP = 128, SLICE = 512, ROWS = 128, PER_GROUP = GROUP / CHI_ACT_BLOCK };
+
+/* A matrix of this encoding: tiles of nb blocks of 256 bytes, then [group][16] fp16    */
+struct shape { int64_t nb, codes, tile; };
+
+static struct shape shape_of(int64_t d_in)
+{
+    int64_t nb = (d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK, codes = nb * CHI_ACT_BLOCK * 4;
+    int64_t groups = (d_in + GROUP - 1) / GROUP;
+    return (struct shape){ nb, codes, (codes + groups * CHI_TILE * 2 + 63) / 64 * 64 };
+}
+
+static inline __m256i load256(const void *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+static inline __m256 fp16x8(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+static inline __m256i dword(const int8_t *q)
+{
+    int32_t v;
+    memcpy(&v, q, 4);
+    return _mm256_set1_epi32(v);
+}
+
+static void put(float *y, int64_t width, __m256 lo, __m256 hi)
+{
+    if (width >= CHI_TILE) {
+        _mm256_storeu_ps(y, lo);
+        _mm256_storeu_ps(y + 8, hi);
+        return;
+    }
+    _mm256_maskstore_ps(y, first(width), lo);
+    if (width > 8) _mm256_maskstore_ps(y + 8, first(width - 8), hi);
+}
+
+/* ---- one row of activations ----------------------------------------------------------- */
+
+/* I of one block for the 16 rows of each of n tiles (1 or 2); codes of the block at w[]   */
+static inline __attribute__((always_inline))
+void block_sums(__m256i sum[2][2], const uint8_t *const w[2], const int8_t *q, int32_t total, int n)
+{
+    const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(12);
+    __m256i a[2][2], b[2][2];
+    for (int piece = 0; piece < 4; piece++) {
+        __m256i q0 = dword(q + 16 * piece), q1 = dword(q + 16 * piece + 4);
+        __m256i q2 = dword(q + 16 * piece + 8), q3 = dword(q + 16 * piece + 12);
+        for (int t = 0; t < n; t++) {
+            const uint8_t *at = w[t] + 64 * piece;
+            _mm_prefetch((const char *)at + 3072, _MM_HINT_T0);
+            for (int h = 0; h < 2; h++) {
+                __m256i c = load256(at + 32 * h), d = _mm256_srli_epi16(c, 4);
+                __m256i x = _mm256_maddubs_epi16(_mm256_and_si256(c, low), q0);
+                __m256i y = _mm256_maddubs_epi16(_mm256_and_si256(c, high), q1);
+                a[t][h] = piece ? _mm256_add_epi16(a[t][h], x) : x;
+                b[t][h] = piece ? _mm256_add_epi16(b[t][h], y) : y;
+                x = _mm256_maddubs_epi16(_mm256_and_si256(d, low), q2);
+                y = _mm256_maddubs_epi16(_mm256_and_si256(d, high), q3);
+                a[t][h] = _mm256_add_epi16(a[t][h], x);
+                b[t][h] = _mm256_add_epi16(b[t][h], y);
+            }
+        }
+    }
+    for (int t = 0; t < n; t++)
+        for (int h = 0; h < 2; h++) {
+            __m256i u = _mm256_add_epi16(a[t][h], _mm256_srai_epi16(b[t][h], 2));
+            sum[t][h] = _mm256_sub_epi32(_mm256_madd_epi16(u, _mm256_set1_epi16(1)),
+                                         _mm256_set1_epi32(total));
+        }
+}
+
+/* n tiles (1 or 2) times one row: y[t] gets width[t] outputs                              */
+static inline __attribute__((always_inline))
+void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile[2],
+            const int8_t *q, const float *step, const int16_t *total, struct shape s, int n)
+{
+    __m256 out[2][2] = { { _mm256_setzero_ps(), _mm256_setzero_ps() },
+                         { _mm256_setzero_ps(), _mm256_setzero_ps() } };
+    for (int64_t b = 0; b < s.nb; b += PER_GROUP) {
+        __m256 p[2][2] = { { _mm256_setzero_ps() } };
+        for (int64_t i = b; i < b + PER_GROUP && i < s.nb; i++) {
+            const uint8_t *w[2] = { tile[0] + 256 * i, n > 1 ? tile[1] + 256 * i : NULL };
+            __m256i sum[2][2];
+            block_sums(sum, w, q + CHI_ACT_BLOCK * i, total[i], n);
+            __m256 v = _mm256_set1_ps(step[i]);
+            for (int t = 0; t < n; t++)
+                for (int h = 0; h < 2; h++) {
+                    __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), v);
+                    p[t][h] = i > b ? _mm256_add_ps(p[t][h], x) : x;
+                }
+        }
+        for (int t = 0; t < n; t++)
+            for (int h = 0; h < 2; h++) {
+                const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * h;
+                out[t][h] = muladd(out[t][h], fp16x8(at), p[t][h]);
+            }
+    }
+    for (int t = 0; t < n; t++) put(y[t], width[t], out[t][0], out[t][1]);
+}
+
+static void run_one(float *y, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
+                    int64_t o1)
+{
+    struct shape s = shape_of(m->d_in);
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
+    const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
+    for (int64_t i = 0; i < tiles - half; i++) {
+        int64_t j = half + i;                           /* an odd tile goes alone      */
+        if (tiles - half > half) j = i < half ? i + half + 1 : i;
+        float *out[2] = { y + i * CHI_TILE, y + j * CHI_TILE };
+        const uint8_t *tile[2] = { w + i * s.tile, w + j * s.tile };
+        int64_t width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
+        if (i == j) decode(out, width, tile, a->q, a->step, a->sum, s, 1);
+        else decode(out, width, tile, a->q, a->step, a->sum, s, 2);
+    }
+}
+
+/* ---- several rows ------------------------------------------------------------------------- */
+
+/* Codes of blocks b0..b1 of a tile to bytes: panel[k/4][row][k%4]                            */
+static void unpack(uint8_t *panel, const uint8_t *codes, int64_t pieces)
+{
+    const __m256i low = _mm256_set1_epi8(3);
+    for (int64_t i = 0; i < 2 * pieces; i++) {
+        __m256i c = load256(codes + 32 * i);
+        uint8_t *at = panel + i / 2 * 256 + i % 2 * 32;
+        for (int j = 0; j < 4; j++) {
+            _mm256_store_si256((__m256i *)(void *)(at + 64 * j), _mm256_and_si256(c, low));
+            c = _mm256_srli_epi16(c, 2);
+        }
+    }
+}
+
+#define COLUMN(q, lo, hi, k)                                                                \
+    "vpbroadcastd " #k "(%[" #q "]), %[x]\n\t"                                              \
+    "vpmaddubsw %[x], %[a], %[s]\n\t"                                                       \
+    "vpmaddubsw %[x], %[b], %[t]\n\t"                                                       \
+    "vpaddw %[s], %[" #lo "], %[" #lo "]\n\t"                                               \
+    "vpaddw %[t], %[" #hi "], %[" #hi "]\n\t"
+#define STEP(w0, w1, k)                                                                     \
+    "vmovdqa " #w0 "(%[w]), %[a]\n\t"                                                       \
+    "vmovdqa " #w1 "(%[w]), %[b]\n\t"                                                       \
+    COLUMN(q0, s0, s1, k) COLUMN(q1, s2, s3, k) COLUMN(q2, s4, s5, k) COLUMN(q3, s6, s7, k)
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverlength-strings"   /* ISO C promises only 4095    */
+/* s[2c + h] += the 64 k of a block: rows 8h..8h+7 of the panel at w times column c           */
+static inline void block64(__m256i s[8], const uint8_t *w, const int8_t *const q[4])
+{
+    __m256i a, b, x, u, t;
+    __asm__ volatile(
+            STEP(0, 32, 0) STEP(64, 96, 4) STEP(128, 160, 8) STEP(192, 224, 12)
+            STEP(256, 288, 16) STEP(320, 352, 20) STEP(384, 416, 24) STEP(448, 480, 28)
+            STEP(512, 544, 32) STEP(576, 608, 36) STEP(640, 672, 40) STEP(704, 736, 44)
+            STEP(768, 800, 48) STEP(832, 864, 52) STEP(896, 928, 56) STEP(960, 992, 60)
+            : [s0] "+x"(s[0]), [s1] "+x"(s[1]), [s2] "+x"(s[2]), [s3] "+x"(s[3]),
+              [s4] "+x"(s[4]), [s5] "+x"(s[5]), [s6] "+x"(s[6]), [s7] "+x"(s[7]),
+              [a] "=&x"(a), [b] "=&x"(b), [x] "=&x"(x), [s] "=&x"(u), [t] "=&x"(t)
+            : [w] "r"(w), [q0] "r"(q[0]), [q1] "r"(q[1]), [q2] "r"(q[2]), [q3] "r"(q[3])
+            : "memory");
+}
+#pragma GCC diagnostic pop
+
+/* Four rows of activations from block b0 on; start is -sum q in the low halves              */
+struct columns { const int8_t *q[4]; const float *step[4]; const int32_t *start[4]; };
+
+/* c[4][16] += the slice of nb blocks: unpacked codes, scales [group][16]                     */
+static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct columns x,
+                  int64_t nb)
+{
+    for (int64_t b = 0; b < nb; b += PER_GROUP) {
+        __m256 p[8] = { _mm256_setzero_ps() };
+        for (int64_t i = b; i < b + PER_GROUP && i < nb; i++) {
+            const int8_t *q[4];
+            __m256i s[8];
+            for (int j = 0; j < 4; j++) {
+                q[j] = x.q[j] + CHI_ACT_BLOCK * i;
+                s[2 * j] = s[2 * j + 1] = _mm256_set1_epi32(x.start[j][i]);
+            }
+            block64(s, panel + 1024 * i, q);
+            for (int j = 0; j < 8; j++) {
+                __m256i sum = _mm256_madd_epi16(s[j], _mm256_set1_epi16(1));
+                __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(x.step[j / 2][i]));
+                p[j] = i > b ? _mm256_add_ps(p[j], v) : v;
+            }
+        }
+        const uint8_t *at = scales + b / PER_GROUP * CHI_TILE * 2;
+        __m256 scale[2] = { fp16x8(at), fp16x8(at + 16) };
+        for (int j = 0; j < 8; j++)
+            _mm256_store_ps(c + 8 * j, muladd(_mm256_load_ps(c + 8 * j), scale[j % 2], p[j]));
+    }
+}
+
+struct work {                                           /* in the scratch, 64-aligned  */
+    uint8_t panel[SLICE * CHI_TILE];
+    float   c[ROWS * CHI_TILE];
+    int32_t start[];                                    /* [rows][nb]                  */
+};
+
+static int64_t scratch_bytes(int64_t rows, int64_t d_in)
+{
+    if (rows == 1) return 0;
+    return (int64_t)sizeof(struct work) + (rows < ROWS ? rows : ROWS) * shape_of(d_in).nb * 4;
+}
+
+/* The four columns from row r on; rows that do not exist are row r again                     */
+static struct columns columns_at(const struct work *k, const struct chi_act *a, int64_t r0,
+                                 int64_t r, int64_t rows, int64_t b, int64_t nb)
+{
+    struct columns x;
+    for (int64_t j = 0; j < 4; j++) {
+        int64_t i = r + j < rows ? r + j : r;
+        x.q[j] = a->q + (r0 + i) * a->ldq + b * CHI_ACT_BLOCK;
+        x.step[j] = a->step + (r0 + i) * (a->ldq / CHI_ACT_BLOCK) + b;
+        x.start[j] = k->start + i * nb + b;
+    }
+    return x;
+}
+
+/* One tile times rows r0 .. r0 + rows (at most ROWS) of the activations                      */
+static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, int64_t rows,
+                      const uint8_t *tile, struct shape s, int64_t width, struct work *k)
+{
+    enum { NB = SLICE / CHI_ACT_BLOCK };
+    memset(k->c, 0, (size_t)(rows + 3) / 4 * 4 * CHI_TILE * sizeof *k->c);
+    for (int64_t b = 0; b < s.nb; b += NB) {
+        int64_t nb = s.nb - b < NB ? s.nb - b : NB;
+        unpack(k->panel, tile + 256 * b, 4 * nb);
+        for (int64_t r = 0; r < rows; r += 4)
+            micro(k->c + r * CHI_TILE, k->panel, tile + s.codes + b / PER_GROUP * CHI_TILE * 2,
+                  columns_at(k, a, r0, r, rows, b, s.nb), nb);
+    }
+    for (int64_t r = 0; r < rows; r++)
+        put(y + r * ldy, width, _mm256_load_ps(k->c + r * CHI_TILE),
+            _mm256_load_ps(k->c + r * CHI_TILE + 8));
+}
+
+static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
+                int64_t o0, int64_t o1, void *scratch)
+{
+    if (a->rows == 1) {
+        run_one(y, a, m, o0, o1);
+        return;
+    }
+    struct shape s = shape_of(m->d_in);
+    struct work *k = scratch;
+    for (int64_t r0 = 0; r0 < a->rows; r0 += ROWS) {
+        int64_t rows = a->rows - r0 < ROWS ? a->rows - r0 : ROWS;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t b = 0; b < s.nb; b++)
+                k->start[r * s.nb + b] = -a->sum[(r0 + r) * (a->ldq / CHI_ACT_BLOCK) + b] & 0xffff;
+        for (int64_t o = o0; o < o1; o += CHI_TILE)
+            tile_rows(y + r0 * ldy + o - o0, ldy, a, r0, rows,
+                      (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, s, o1 - o, k);
+    }
+}
+
+const struct chi_linear_kernel avx2_linear_ternary2 = {
+    .struct_size = sizeof avx2_linear_ternary2, .encoding = "ternary2", .group = GROUP,
+    .integer = true, .run = run, .scratch_bytes = scratch_bytes,
+};

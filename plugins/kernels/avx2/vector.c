@@ -1,0 +1,217 @@
+/* vector.c - elementwise kernels, sums and the int8 step of activations.
+ *
+ * Each function does the operations of core/src/reference.c and chimera/math.h in
+ * their order, 8 or 16 values at a time; a tail goes through masked loads.          */
+#include "avx2.h"
+#include <chimera/math.h>
+#include <string.h>
+
+/* ---- sums ------------------------------------------------------------------------ */
+
+float avx2_dot(const float *a, const float *b, int64_t n)
+{
+    __m256 lo = _mm256_setzero_ps(), hi = lo;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        lo = muladd(lo, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        hi = muladd(hi, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));
+    }
+    if (i < n) {                            /* + 0 * 0 leaves a sum as it is         */
+        __m256i m = first(n - i), m8 = first(n - i - 8);
+        lo = muladd(lo, _mm256_maskload_ps(a + i, m), _mm256_maskload_ps(b + i, m));
+        if (n - i > 8)
+            hi = muladd(hi, _mm256_maskload_ps(a + i + 8, m8), _mm256_maskload_ps(b + i + 8, m8));
+    }
+    return fold(lo, hi);
+}
+
+void avx2_axpy(float *y, float a, const float *x, int64_t n)
+{
+    __m256 va = _mm256_set1_ps(a);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, muladd(_mm256_loadu_ps(y + i), va, _mm256_loadu_ps(x + i)));
+    if (i < n) {
+        __m256i m = first(n - i);
+        _mm256_maskstore_ps(y + i, m, muladd(_mm256_maskload_ps(y + i, m), va,
+                                             _mm256_maskload_ps(x + i, m)));
+    }
+}
+
+static __m256 load(const float *x, int64_t n)               /* the first n, then 0  */
+{
+    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
+}
+
+static void store(float *y, int64_t n, __m256 v)
+{
+    if (n >= 8) _mm256_storeu_ps(y, v);
+    else _mm256_maskstore_ps(y, first(n), v);
+}
+
+float avx2_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
+{
+    float r = 1.0f / sqrtf(avx2_dot(x, x, n) / (float)n + eps);
+    __m256 vr = _mm256_set1_ps(r);
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 v = _mm256_mul_ps(load(x + i, n - i), vr);
+        store(y + i, n - i, gain ? _mm256_mul_ps(v, load(gain + i, n - i)) : v);
+    }
+    return r;
+}
+
+/* ---- e^x and its friends: chimera/math.h in vectors -------------------------------- */
+
+static __m256 poly(__m256 p, __m256 x, float c)
+{
+    return _mm256_add_ps(_mm256_mul_ps(p, x), _mm256_set1_ps(c));
+}
+
+static __m256 two_to(__m256i n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+
+static __m256 vexp(__m256 x)
+{
+    __m256 sign = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+    __m256 half = _mm256_blendv_ps(_mm256_set1_ps(0.5f), _mm256_set1_ps(-0.5f), sign);
+    __m256 low = _mm256_cmp_ps(x, _mm256_set1_ps(-103.9f), _CMP_LT_OQ);
+    __m256 high = _mm256_cmp_ps(x, _mm256_set1_ps(88.72f), _CMP_NLT_UQ);    /* or NaN */
+    __m256i n = _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), half));
+    __m256 f = _mm256_cvtepi32_ps(n);
+    __m256 r = _mm256_sub_ps(x, _mm256_mul_ps(f, _mm256_set1_ps(0.693359375f)));
+    r = _mm256_add_ps(r, _mm256_mul_ps(f, _mm256_set1_ps(2.12194440e-4f)));
+    __m256 p = poly(_mm256_set1_ps(1.98756915e-4f), r, 1.39819995e-3f);
+    p = poly(p, r, 8.33345191e-3f);
+    p = poly(p, r, 4.16657959e-2f);
+    p = poly(p, r, 1.66666655e-1f);
+    p = poly(p, r, 5.00000012e-1f);
+    p = _mm256_add_ps(_mm256_mul_ps(p, _mm256_mul_ps(r, r)), r);
+    p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
+    __m256i a = _mm256_srai_epi32(_mm256_add_epi32(n, _mm256_srli_epi32(n, 31)), 1);  /* n / 2 */
+    p = _mm256_mul_ps(_mm256_mul_ps(p, two_to(a)), two_to(_mm256_sub_epi32(n, a)));
+    p = _mm256_blendv_ps(p, _mm256_mul_ps(x, _mm256_set1_ps(INFINITY)), high);
+    return _mm256_andnot_ps(low, p);
+}
+
+static __m256 vsigmoid(__m256 x)
+{
+    __m256 one = _mm256_set1_ps(1.0f), minus = _mm256_set1_ps(-0.0f);
+    __m256 e = vexp(_mm256_or_ps(x, minus));                            /* e^-|x|    */
+    __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+    return _mm256_div_ps(_mm256_blendv_ps(one, e, negative), _mm256_add_ps(one, e));
+}
+
+void avx2_silu(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 v = load(x + i, n - i);
+        store(y + i, n - i, _mm256_mul_ps(v, vsigmoid(v)));
+    }
+}
+
+void avx2_silu_mul(float *y, const float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 v = load(g + i, n - i);
+        v = _mm256_mul_ps(v, vsigmoid(v));
+        store(y + i, n - i, _mm256_mul_ps(v, load(u + i, n - i)));
+    }
+}
+
+void avx2_silu_back(float *dx, const float *x, const float *dy, int64_t n)
+{
+    __m256 one = _mm256_set1_ps(1.0f);
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 v = load(x + i, n - i), s = vsigmoid(v);
+        __m256 t = _mm256_add_ps(one, _mm256_mul_ps(v, _mm256_sub_ps(one, s)));
+        store(dx + i, n - i, _mm256_mul_ps(load(dy + i, n - i), _mm256_mul_ps(s, t)));
+    }
+}
+
+/* vmaxps(new, old) is new > old ? new : old, NaN included, as in the reference        */
+static float greatest(const float *x, int64_t n)
+{
+    __m256 max = _mm256_set1_ps(x[0]);
+    for (int64_t i = 0; i + 8 <= n; i += 8) max = _mm256_max_ps(_mm256_loadu_ps(x + i), max);
+    float lane[8], top;
+    _mm256_storeu_ps(lane, max);
+    top = lane[0];
+    for (int j = 1; j < 8; j++) top = lane[j] > top ? lane[j] : top;
+    for (int64_t i = n & ~(int64_t)7; i < n; i++) top = x[i] > top ? x[i] : top;
+    return top;
+}
+
+float avx2_softmax(float *y, const float *x, int64_t n)
+{
+    float top = greatest(x, n);
+    __m256 max = _mm256_set1_ps(top), sum[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256 e = vexp(_mm256_sub_ps(load(x + i, n - i), max));
+        store(y + i, n - i, e);
+        if (n - i < 8) e = _mm256_and_ps(e, _mm256_castsi256_ps(first(n - i)));
+        sum[i >> 3 & 1] = _mm256_add_ps(sum[i >> 3 & 1], e);
+    }
+    float total = fold(sum[0], sum[1]);
+    __m256 vt = _mm256_set1_ps(total);
+    for (int64_t i = 0; i < n; i += 8) store(y + i, n - i, _mm256_div_ps(load(y + i, n - i), vt));
+    return top + chi_log(total);
+}
+
+/* ---- activations to int8 --------------------------------------------------------------- */
+
+static __m256i to_int(__m256 x, __m256 inv)         /* NaN becomes -127              */
+{
+    __m256 v = _mm256_max_ps(_mm256_mul_ps(x, inv), _mm256_set1_ps(-127.0f));
+    return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(127.0f)));
+}
+
+static int32_t sum_i32(__m256i v)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+/* A whole block of 64, from eight registers                                             */
+static void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
+{
+    __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), max = _mm256_setzero_ps();
+    for (int i = 0; i < 8; i++) max = _mm256_max_ps(_mm256_and_ps(x[i], abs), max);
+    __m128 t = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
+    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+    float top = _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+    bool zero = top < 1e-30f;
+    __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / top);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i total = _mm256_setzero_si256();
+    for (int i = 0; i < 8; i += 4) {
+        __m256i a = to_int(x[i], inv), b = to_int(x[i + 1], inv);
+        __m256i c = to_int(x[i + 2], inv), d = to_int(x[i + 3], inv);
+        total = _mm256_add_epi32(total, _mm256_add_epi32(_mm256_add_epi32(a, b),
+                                                         _mm256_add_epi32(c, d)));
+        __m256i v = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        _mm256_storeu_si256((__m256i *)(void *)(q + 8 * i),
+                            _mm256_permutevar8x32_epi32(v, order));
+    }
+    *step = zero ? 0 : top / 127.0f;
+    *sum = (int16_t)sum_i32(total);
+}
+
+void avx2_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n)
+{
+    for (int64_t b = 0; b * CHI_ACT_BLOCK < n; b++, x += CHI_ACT_BLOCK, q += CHI_ACT_BLOCK) {
+        int64_t len = n - b * CHI_ACT_BLOCK;
+        __m256 v[8];
+        for (int i = 0; i < 8; i++) v[i] = len - 8 * i > 0 ? load(x + 8 * i, len - 8 * i)
+                                                           : _mm256_setzero_ps();
+        if (len >= CHI_ACT_BLOCK) {
+            quantize_block(q, step + b, sum + b, v);
+            continue;
+        }
+        int8_t whole[CHI_ACT_BLOCK];
+        quantize_block(whole, step + b, sum + b, v);
+        memcpy(q, whole, (size_t)len);
+    }
+}

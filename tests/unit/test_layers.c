@@ -1,0 +1,633 @@
+/* test_layers.c - what every layer promises, for gated_deltanet, attention, swiglu in
+ * several odd shapes: gradients (of input, parameters and state, by differences), any
+ * cut of a stream, packed = alone, threads, causality; and their formulas, written
+ * again as plain loops in double, from which each part can be left out: the layer must
+ * equal the whole and be far from each remainder.                               */
+#include "core.h"
+#include "model.h"
+#include "pool.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS = 48, SEGS = 4 };
+
+struct shape { const char *layer; int64_t d; };
+static const struct shape shapes[] = {
+    { "use = gated_deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
+    { "use = gated_deltanet\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
+    { "use = gated_deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nallow_neg_eigval = yes\n", 9 },
+    { "use = gated_deltanet\nnum_heads = 2\nhead_dim = 3\nconv_size = 6\n", 16 },
+    { "use = attention\nnum_heads = 2\nhead_dim = 8\nmax_context = 64\n", 12 },
+    { "use = attention\nnum_heads = 3\nhead_dim = 6\nwindow = 5\nrope_theta = 100\n", 7 },
+    { "use = attention\nnum_heads = 1\nhead_dim = 2\nwindow = 1\n", 9 },
+    { "use = swiglu\nintermediate_size = 10\n", 12 },
+    { "use = swiglu\nintermediate_size = 33\n", 7 },
+};
+
+struct rig {
+    struct spec *spec;
+    struct solo *solo;
+    int64_t d, state_bytes;
+    unsigned char *state, *dstate;          /* [SEGS]                            */
+    float *x, *y, *dy, *dx;                 /* [ROWS][d]                         */
+};
+
+/* ---- a layer with random weights ------------------------------------------------- */
+
+static uint64_t seed = 1;
+
+static float uniform(void)                  /* in [-1, 1)                        */
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (float)((double)(seed >> 40) / 8388608.0 - 1.0);
+}
+
+static void fill(float *x, int64_t n, float scale)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = scale * uniform();
+}
+
+static void must(chi_status e)
+{
+    cr_assert_eq(e, CHI_OK, "%s", fail_text());
+}
+
+static void *zeros(int64_t bytes)
+{
+    void *p = aligned_alloc(64, (size_t)round_up(max_i64(bytes, 1), 64));
+    memset(p, 0, (size_t)round_up(max_i64(bytes, 1), 64));
+    return p;
+}
+
+static void fill_params(struct rig *r)
+{
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = solo_tensor(r->solo, i)); i++) {
+        int64_t fan_in = t->shape[1] ? t->shape[1] : 1;
+        fill(t->w, t->n, t->linear ? 2.0f / sqrtf((float)fan_in) : 1.0f);
+        if (strstr(t->name, "o_norm"))
+            for (int64_t c = 0; c < t->n; c++) t->w[c] = 1 + 0.5f * t->w[c];
+    }
+    must(solo_bind(r->solo));
+}
+
+static struct rig rig_open(const struct shape *s)
+{
+    struct rig r = { .d = s->d };
+    struct config *config;
+    char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 97\n"
+                         "layer_pattern = X\nffn_pattern = X\n[layer.X]\n%s"
+                         "[linear]\nquantizer = f32\n", (int)s->d, s->layer);
+    must(config_load_text(&config, "test", text, NULL, 0));
+    must(spec_open(&r.spec, config, SPEC_MODEL));
+    must(solo_open(&r.solo, r.spec, &r.spec->mixer[0], true, ROWS, SEGS));
+    free(text);
+    seed = 1;
+    fill_params(&r);
+    r.state_bytes = round_up(max_i64(solo_state_bytes(r.solo), 1), 64);
+    r.state  = zeros(SEGS * r.state_bytes);
+    r.dstate = zeros(SEGS * r.state_bytes);
+    r.x  = zeros(ROWS * r.d * 4);
+    r.y  = zeros(ROWS * r.d * 4);
+    r.dy = zeros(ROWS * r.d * 4);
+    r.dx = zeros(ROWS * r.d * 4);
+    fill(r.x, ROWS * r.d, 1);
+    fill(r.dy, ROWS * r.d, 1);
+    return r;
+}
+
+static void rig_close(struct rig *r)
+{
+    solo_close(r->solo);
+    spec_close(r->spec);
+    free(r->state);
+    free(r->dstate);
+    free(r->x);
+    free(r->y);
+    free(r->dy);
+    free(r->dx);
+}
+
+static struct chi_segment segment(const struct rig *r, int64_t i, int64_t first, int64_t rows, int64_t pos)
+{
+    return (struct chi_segment){
+        .first = first, .rows = rows, .pos = pos, .stream = (uint64_t)i, .fresh = pos == 0,
+        .state = r->state + i * r->state_bytes,
+    };
+}
+
+static bool same(const void *a, const void *b, int64_t floats)
+{
+    return memcmp(a, b, (size_t)floats * sizeof(float)) == 0;
+}
+
+/* ---- gradients ---------------------------------------------------------------------- */
+
+/* A fresh stream over a chunk's edge, one that goes on, one shorter than a
+ * convolution's tail, one that begins on a chunk's edge                         */
+static void mixed_segments(const struct rig *r, struct chi_segment seg[SEGS])
+{
+    seg[0] = segment(r, 0, 0, 35, 0);
+    seg[1] = segment(r, 1, 35, 8, 29);
+    seg[2] = segment(r, 2, 43, 2, 3);
+    seg[3] = segment(r, 3, 45, 3, 32);
+}
+
+struct start { unsigned char *state, *dstate; };    /* before the call, d after   */
+
+static struct start random_start(const struct rig *r)
+{
+    struct start s = { zeros(SEGS * r->state_bytes), zeros(SEGS * r->state_bytes) };
+    int64_t each = r->state_bytes / 4, n = solo_state_bytes(r->solo) / 4;
+    for (int64_t i = 0; i < SEGS; i++) {
+        if (i > 0) fill((float *)(void *)s.state + i * each, n, 0.5f);
+        fill((float *)(void *)s.dstate + i * each, n, 0.5f);
+    }
+    return s;
+}
+
+/* sum dy y + sum dstate state, after the call                                   */
+static double loss(struct rig *r, const struct start *s, bool keep)
+{
+    struct chi_segment seg[SEGS];
+    int64_t bytes = SEGS * r->state_bytes;
+    double sum = 0;
+
+    memcpy(r->state, s->state, (size_t)bytes);
+    mixed_segments(r, seg);
+    must(solo_forward(r->solo, seg, SEGS, keep, r->x, r->y));
+    for (int64_t i = 0; i < ROWS * r->d; i++) sum += (double)r->y[i] * (double)r->dy[i];
+    const float *state = (const float *)(void *)r->state, *d = (const float *)(void *)s->dstate;
+    for (int64_t i = 0; i < bytes / 4; i++) sum += (double)state[i] * (double)d[i];
+    return sum;
+}
+
+static void backward(struct rig *r, const struct start *s)
+{
+    struct chi_segment seg[SEGS];
+    const struct model_tensor *t;
+
+    for (int64_t i = 0; (t = solo_tensor(r->solo, i)); i++)
+        for (int64_t j = 0; j < t->n; j++) t->g[j] = 1;     /* '+=' must keep it */
+    for (int64_t i = 0; i < ROWS * r->d; i++) r->dx[i] = 1;
+    loss(r, s, true);
+    memcpy(r->state, s->state, (size_t)(SEGS * r->state_bytes));
+    memcpy(r->dstate, s->dstate, (size_t)(SEGS * r->state_bytes));
+    mixed_segments(r, seg);
+    for (int64_t i = 0; i < SEGS; i++) seg[i].dstate = r->dstate + i * r->state_bytes;
+    must(solo_backward(r->solo, seg, SEGS, r->x, r->dy, r->dx));
+}
+
+static double loss_at(struct rig *r, const struct start *s, float *value, double x)
+{
+    *value = (float)x;
+    must(solo_bind(r->solo));
+    return loss(r, s, false);
+}
+
+/* Differences of the loss (of fourth order) at up to 23 of the n values, against
+ * got[] - offset                                                               */
+static void differences(struct rig *r, const struct start *s, const char *what, float *value,
+                        const float *got, float offset, int64_t n)
+{
+    double size = 0, h = 1.0 / 256;
+    int64_t stride = max_i64(1, n / 23);
+    for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)(got[i] - offset)));
+    for (int64_t i = 0; i < n; i += stride) {
+        float before = value[i];
+        double x = (double)before, found = (double)(got[i] - offset);
+        double near = loss_at(r, s, &value[i], x + h) - loss_at(r, s, &value[i], x - h);
+        double far = loss_at(r, s, &value[i], x + 2 * h) - loss_at(r, s, &value[i], x - 2 * h);
+        double want = (8 * near - far) / (12 * h);
+        loss_at(r, s, &value[i], x);
+        cr_assert(fabs(want - found) <= 4e-3 * size + 4e-3,
+                  "%s: d/d%s[%d] is %g, by differences %g", r->spec->mixer[0].component->name, what,
+                  (int)i, found, want);
+    }
+}
+
+static void check_gradients(const struct shape *shape)
+{
+    struct rig r = rig_open(shape);
+    struct start s = random_start(&r);
+    const struct model_tensor *t;
+    int64_t each = r.state_bytes / 4, n = solo_state_bytes(r.solo) / 4;
+
+    backward(&r, &s);
+    differences(&r, &s, "x", r.x, r.dx, 1, ROWS * r.d);
+    for (int64_t i = 0; (t = solo_tensor(r.solo, i)); i++)
+        differences(&r, &s, t->name, t->w, t->g, 1, t->n);
+    for (int64_t i = 1; i < SEGS; i++)
+        differences(&r, &s, "state", (float *)(void *)s.state + i * each,
+                    (const float *)(void *)r.dstate + i * each, 0, n);
+    free(s.state);
+    free(s.dstate);
+    rig_close(&r);
+}
+
+Test(layers, gradients_are_those_of_differences)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) check_gradients(&shapes[i]);
+}
+
+static void run_threads(struct rig *r, const struct start *s, int threads, float *all)
+{
+    const struct model_tensor *t;
+    int64_t n = ROWS * r->d;
+    pool_threads(threads);
+    backward(r, s);
+    memcpy(all, r->y, (size_t)n * 4);
+    memcpy(all + n, r->dx, (size_t)n * 4);
+    all += 2 * n;
+    memcpy(all, r->dstate, (size_t)(SEGS * r->state_bytes));
+    all += SEGS * r->state_bytes / 4;
+    for (int64_t i = 0; (t = solo_tensor(r->solo, i)); all += t->n, i++)
+        memcpy(all, t->g, (size_t)t->n * 4);
+}
+
+Test(layers, any_number_of_threads_gives_the_same_bits)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) {
+        struct rig r = rig_open(&shapes[i]);
+        struct start s = random_start(&r);
+        const struct model_tensor *t;
+        int64_t n = 2 * ROWS * r.d + SEGS * r.state_bytes / 4;
+        for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) n += t->n;
+        float *one = zeros(n * 4), *many = zeros(n * 4);
+
+        run_threads(&r, &s, 1, one);
+        for (int threads = 2; threads <= 8; threads += threads == 2 ? 1 : 5) {
+            run_threads(&r, &s, threads, many);
+            cr_assert(same(one, many, n), "shape %d, %d threads", (int)i, threads);
+        }
+        free(one);
+        free(many);
+        free(s.state);
+        free(s.dstate);
+        rig_close(&r);
+    }
+}
+
+/* ---- streams ------------------------------------------------------------------------- */
+
+/* Rows from..to-1 of one stream whose rows are all of x                         */
+static void run_rows(struct rig *r, int64_t from, int64_t to, bool step, float *y)
+{
+    struct chi_segment seg = segment(r, 0, 0, to - from, from);
+    if (from == 0) memset(r->state, 0, (size_t)r->state_bytes);
+    must(step ? solo_step(r->solo, &seg, 1, r->x + from * r->d, y + from * r->d)
+              : solo_forward(r->solo, &seg, 1, false, r->x + from * r->d, y + from * r->d));
+}
+
+static void check_cuts(const struct shape *shape)
+{
+    struct rig r = rig_open(shape);
+    int64_t n = ROWS * r.d, floats = r.state_bytes / 4;
+    float *whole = zeros(n * 4);
+    unsigned char *end = zeros(r.state_bytes);
+
+    run_rows(&r, 0, ROWS, false, whole);
+    memcpy(end, r.state, (size_t)r.state_bytes);
+    for (int64_t t = 0; t < ROWS; t++) run_rows(&r, t, t + 1, true, r.y);
+    cr_assert(same(r.y, whole, n) && same(r.state, end, floats), "%s step by step", shape->layer);
+    for (int64_t cut = 1; cut < ROWS; cut++) {
+        memset(r.y, 0, (size_t)n * 4);
+        run_rows(&r, 0, cut, false, r.y);
+        run_rows(&r, cut, ROWS, false, r.y);
+        cr_assert(same(r.y, whole, n) && same(r.state, end, floats), "%s cut at %d", shape->layer, (int)cut);
+    }
+    free(whole);
+    free(end);
+    rig_close(&r);
+}
+
+Test(layers, any_cut_of_a_stream_gives_the_same_bits)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) check_cuts(&shapes[i]);
+}
+
+/* Segments packed into one call; the second one's input is nothing but NaN      */
+static void check_packing(const struct shape *shape)
+{
+    static const int64_t first[SEGS + 1] = { 0, 13, 20, 21, ROWS };
+    struct rig r = rig_open(shape);
+    struct chi_segment seg[SEGS];
+    float *alone = zeros(ROWS * r.d * 4);
+
+    for (int64_t i = first[1]; i < first[2]; i++)
+        for (int64_t c = 0; c < r.d; c++) r.x[i * r.d + c] = NAN;
+    for (int64_t i = 0; i < SEGS; i++) {
+        struct chi_segment one = segment(&r, i, 0, first[i + 1] - first[i], 0);
+        must(solo_forward(r.solo, &one, 1, false, r.x + first[i] * r.d, alone + first[i] * r.d));
+        seg[i] = segment(&r, i, first[i], first[i + 1] - first[i], 0);
+    }
+    memset(r.state, 0, (size_t)(SEGS * r.state_bytes));
+    must(solo_forward(r.solo, seg, SEGS, false, r.x, r.y));
+    for (int64_t i = 0; i < SEGS; i++) {
+        int64_t at = first[i] * r.d, n = (first[i + 1] - first[i]) * r.d;
+        if (i == 1) cr_assert(isnan(r.y[at]), "%s lost a NaN", shape->layer);
+        else cr_assert(same(r.y + at, alone + at, n) && !isnan(r.y[at]), "%s, segment %d",
+                       shape->layer, (int)i);
+    }
+    free(alone);
+    rig_close(&r);
+}
+
+Test(layers, packed_segments_equal_each_alone)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) check_packing(&shapes[i]);
+}
+
+Test(layers, a_row_depends_on_itself_and_on_no_later_one)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) {
+        struct rig r = rig_open(&shapes[i]);
+        float *before = zeros(ROWS * r.d * 4);
+        run_rows(&r, 0, ROWS, false, before);
+        for (int64_t t = 5; t < ROWS; t += 13) {
+            float x = r.x[t * r.d + 1];
+            r.x[t * r.d + 1] += 0.5f;
+            run_rows(&r, 0, ROWS, false, r.y);
+            r.x[t * r.d + 1] = x;
+            cr_assert(same(r.y, before, t * r.d), "%s row %d", shapes[i].layer, (int)t);
+            cr_assert(!same(r.y + t * r.d, before + t * r.d, r.d), "%s row %d", shapes[i].layer, (int)t);
+        }
+        free(before);
+        rig_close(&r);
+    }
+}
+
+Test(layers, attention_refuses_to_pass_max_context_and_keeps_the_state)
+{
+    struct rig r = rig_open(&shapes[4]);
+    unsigned char *before = zeros(r.state_bytes);
+    struct chi_segment seg = segment(&r, 0, 0, 2, 63);
+
+    fill((float *)(void *)r.state, r.state_bytes / 4, 1);
+    memcpy(before, r.state, (size_t)r.state_bytes);
+    cr_assert_eq(solo_forward(r.solo, &seg, 1, false, r.x, r.y), CHI_EREFUSED);
+    cr_assert(strstr(fail_text(), "max_context"), "%s", fail_text());
+    cr_assert(same(before, r.state, r.state_bytes / 4));
+    seg.rows = 1;
+    must(solo_forward(r.solo, &seg, 1, false, r.x, r.y));
+    free(before);
+    rig_close(&r);
+}
+
+/* ---- the formulas again ------------------------------------------------------------------ */
+
+enum { WHOLE, NO_DECAY, NO_BETA, NO_CONV, NO_L2, NO_GATE, NO_NORM, NO_SCALE, NO_DELTA, NO_ROPE, NO_WINDOW,
+       NO_SILU, NO_UP };
+
+static const float *weight(const struct rig *r, const char *name)
+{
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = solo_tensor(r->solo, i)); i++) {
+        size_t a = strlen(t->name), b = strlen(name);
+        if (a >= b && strcmp(t->name + a - b, name) == 0) return t->w;
+    }
+    cr_assert_fail("there is no parameter %s", name);
+    return NULL;
+}
+
+static double *project(const struct rig *r, const char *name, int64_t out)
+{
+    const float *w = weight(r, name);
+    double *y = calloc((size_t)(ROWS * out), sizeof *y);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t i = 0; i < r->d; i++) y[t * out + o] += (double)w[o * r->d + i] * (double)r->x[t * r->d + i];
+    return y;
+}
+
+static void project_out(const struct rig *r, const char *name, const double *h, int64_t n, double *y)
+{
+    const float *w = weight(r, name);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t o = 0; o < r->d; o++) {
+            y[t * r->d + o] = 0;
+            for (int64_t i = 0; i < n; i++) y[t * r->d + o] += (double)w[o * n + i] * h[t * n + i];
+        }
+}
+
+static double logistic(double x) { return 1 / (1 + exp(-x)); }
+
+/* silu(conv(p)), then each head to length 1 if unit                             */
+static double *short_conv(const struct rig *r, double *p, const char *name, int64_t H, int64_t D,
+                          int64_t W, bool unit, int without)
+{
+    const float *w = weight(r, name);
+    int64_t n = H * D;
+    double *y = calloc((size_t)(ROWS * n), sizeof *y);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t c = 0; c < n; c++) {
+            double s = without == NO_CONV ? p[t * n + c] : 0;
+            for (int64_t j = 0; j < W && without != NO_CONV; j++)
+                if (t - W + 1 + j >= 0) s += (double)w[c * W + j] * p[(t - W + 1 + j) * n + c];
+            y[t * n + c] = s * logistic(s);
+        }
+    for (double *h = y; unit && without != NO_L2 && h < y + ROWS * n; h += D) {
+        double s = 1e-6;
+        for (int64_t c = 0; c < D; c++) s += h[c] * h[c];
+        for (int64_t c = 0; c < D; c++) h[c] /= sqrt(s);
+    }
+    free(p);
+    return y;
+}
+
+/* One step of one head: S, o and then the gated output h[D]                     */
+static void delta_step(const struct rig *r, double *S, const double *q, const double *k, const double *v,
+                       const double *g, double alpha, double beta, int64_t D, int without, double *h)
+{
+    const float *gain = weight(r, "o_norm.weight");
+    double mean = 0, scale = without == NO_SCALE ? 1 : 1 / sqrt((double)D);
+    for (int64_t i = 0; i < D; i++) {
+        double p = 0;
+        for (int64_t j = 0; j < D; j++) p += (S[i * D + j] *= alpha) * k[j];
+        double u = beta * (v[i] - (without == NO_DELTA ? 0 : p));
+        h[i] = 0;
+        for (int64_t j = 0; j < D; j++) h[i] += (S[i * D + j] += u * k[j]) * q[j] * scale;
+        mean += h[i] * h[i] / (double)D;
+    }
+    for (int64_t i = 0; i < D; i++) {
+        if (without != NO_NORM) h[i] *= (double)gain[i] / sqrt(mean + r->spec->model.rms_norm_eps);
+        if (without != NO_GATE) h[i] *= g[i] * logistic(g[i]);
+    }
+}
+
+static void gdn_reference(const struct rig *r, int64_t H, int64_t D, int64_t W, double top, int without, double *y)
+{
+    int64_t n = H * D;
+    double *q = short_conv(r, project(r, "q_proj.weight", n), "q_conv1d.weight", H, D, W, true, without);
+    double *k = short_conv(r, project(r, "k_proj.weight", n), "k_conv1d.weight", H, D, W, true, without);
+    double *v = short_conv(r, project(r, "v_proj.weight", n), "v_conv1d.weight", H, D, W, false, without);
+    double *g = project(r, "g_proj.weight", n), *h = calloc((size_t)(ROWS * n), sizeof *h);
+    double *a = project(r, "a_proj.weight", H), *b = project(r, "b_proj.weight", H);
+    double *S = calloc((size_t)(n * D), sizeof *S);
+    const float *A_log = weight(r, "A_log"), *dt_bias = weight(r, "dt_bias");
+
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t i = 0; i < H; i++) {
+            double decay = exp(-exp((double)A_log[i]) * log1p(exp(a[t * H + i] + (double)dt_bias[i])));
+            double beta = top * logistic(b[t * H + i]);
+            int64_t at = t * n + i * D;
+            delta_step(r, S + i * D * D, q + at, k + at, v + at, g + at, without == NO_DECAY ? 1 : decay,
+                       without == NO_BETA ? 1 : beta, D, without, h + at);
+        }
+    project_out(r, "o_proj.weight", h, n, y);
+    free(q); free(k); free(v); free(g); free(h); free(a); free(b); free(S);
+}
+
+static void rotate(double *x, int64_t H, int64_t D, double theta)
+{
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t i = 0; i < H; i++)
+            for (int64_t j = 0; j < D / 2; j++) {
+                double angle = (double)t * pow(theta, -2.0 * (double)j / (double)D);
+                double *a = x + t * H * D + i * D + j, *b = a + D / 2, p = *a;
+                *a = p * cos(angle) - *b * sin(angle);
+                *b = p * sin(angle) + *b * cos(angle);
+            }
+}
+
+static void attention_reference(const struct rig *r, int64_t H, int64_t D, int64_t window, double theta,
+                                int without, double *y)
+{
+    int64_t n = H * D;
+    double *q = project(r, "q_proj.weight", n), *k = project(r, "k_proj.weight", n);
+    double *v = project(r, "v_proj.weight", n), *h = calloc((size_t)(ROWS * n), sizeof *h), p[ROWS];
+    if (without != NO_ROPE) {
+        rotate(q, H, D, theta);
+        rotate(k, H, D, theta);
+    }
+    if (without == NO_WINDOW) window = ROWS;
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t i = 0; i < H; i++) {
+            double sum = 0;
+            for (int64_t j = max_i64(0, t - window + 1); j <= t; j++) {
+                double z = 0;
+                for (int64_t c = i * D; c < (i + 1) * D; c++) z += q[t * n + c] * k[j * n + c];
+                sum += p[j] = exp(without == NO_SCALE ? z : z / sqrt((double)D));
+            }
+            for (int64_t j = max_i64(0, t - window + 1); j <= t; j++)
+                for (int64_t c = i * D; c < (i + 1) * D; c++) h[t * n + c] += p[j] / sum * v[j * n + c];
+        }
+    project_out(r, "o_proj.weight", h, n, y);
+    free(q); free(k); free(v); free(h);
+}
+
+static void swiglu_reference(const struct rig *r, int64_t n, int without, double *y)
+{
+    double *g = project(r, "gate_proj.weight", n), *u = project(r, "up_proj.weight", n);
+    for (int64_t i = 0; i < ROWS * n; i++)
+        g[i] *= (without == NO_SILU ? 1 : logistic(g[i])) * (without == NO_UP ? 1 : u[i]);
+    project_out(r, "down_proj.weight", g, n, y);
+    free(g); free(u);
+}
+
+/* Largest difference from the layer's output, relative to its largest value     */
+static double distance(const struct rig *r, const double *y)
+{
+    double worst = 0, size = 0;
+    for (int64_t i = 0; i < ROWS * r->d; i++) {
+        worst = fmax(worst, fabs(y[i] - (double)r->y[i]));
+        size = fmax(size, fabs((double)r->y[i]));
+    }
+    return worst / size;
+}
+
+static void judge(const struct rig *r, int without, const double *y)
+{
+    double e = distance(r, y);
+    if (without == WHOLE) cr_assert(e < 5e-5, "%g from the formula", e);
+    else cr_assert(e > 1e-2, "only %g from the formula without its part %d", e, without);
+}
+
+Test(layers, gated_deltanet_is_its_formula_and_none_without_a_part)
+{
+    static const int parts[] = { WHOLE, NO_DECAY, NO_BETA, NO_CONV, NO_L2, NO_GATE, NO_NORM, NO_DELTA };
+    struct rig r = rig_open(&shapes[0]);
+    double *y = calloc((size_t)(ROWS * r.d), sizeof *y);
+    run_rows(&r, 0, ROWS, false, r.y);
+    for (int64_t i = 0; i < COUNT(parts); i++) {
+        gdn_reference(&r, 2, 8, 4, 1, parts[i], y);
+        judge(&r, parts[i], y);
+    }
+    rig_close(&r);
+
+    struct rig other = rig_open(&shapes[2]);            /* beta up to 2          */
+    run_rows(&other, 0, ROWS, false, other.y);
+    gdn_reference(&other, 1, 17, 1, 2, WHOLE, y);
+    judge(&other, WHOLE, y);
+    gdn_reference(&other, 1, 17, 1, 1, WHOLE, y);
+    cr_assert(distance(&other, y) > 1e-2, "allow_neg_eigval changes nothing");
+    rig_close(&other);
+    free(y);
+}
+
+/* With a tiny o the norm's eps shows whether q was scaled by D^-1/2             */
+Test(layers, gated_deltanet_scales_its_queries)
+{
+    struct rig r = rig_open(&shapes[0]);
+    double *y = calloc((size_t)(ROWS * r.d), sizeof *y);
+    float *w = (float *)(uintptr_t)weight(&r, "v_proj.weight");
+    for (int64_t i = 0; i < 16 * r.d; i++) w[i] *= 1e-2f;
+    must(solo_bind(r.solo));
+    run_rows(&r, 0, ROWS, false, r.y);
+    gdn_reference(&r, 2, 8, 4, 1, WHOLE, y);
+    judge(&r, WHOLE, y);
+    gdn_reference(&r, 2, 8, 4, 1, NO_SCALE, y);
+    judge(&r, NO_SCALE, y);
+    rig_close(&r);
+    free(y);
+}
+
+Test(layers, attention_is_its_formula_and_none_without_a_part)
+{
+    static const int parts[] = { WHOLE, NO_ROPE, NO_WINDOW, NO_SCALE };
+    struct rig r = rig_open(&shapes[5]);
+    double *y = calloc((size_t)(ROWS * r.d), sizeof *y);
+    run_rows(&r, 0, ROWS, false, r.y);
+    for (int64_t i = 0; i < COUNT(parts); i++) {
+        attention_reference(&r, 3, 6, 5, 100, parts[i], y);
+        judge(&r, parts[i], y);
+    }
+    rig_close(&r);
+    free(y);
+}
+
+Test(layers, swiglu_is_its_formula_and_none_without_a_part)
+{
+    static const int parts[] = { WHOLE, NO_SILU, NO_UP };
+    struct rig r = rig_open(&shapes[8]);
+    double *y = calloc((size_t)(ROWS * r.d), sizeof *y);
+    run_rows(&r, 0, ROWS, false, r.y);
+    for (int64_t i = 0; i < COUNT(parts); i++) {
+        swiglu_reference(&r, 33, parts[i], y);
+        judge(&r, parts[i], y);
+    }
+    rig_close(&r);
+    free(y);
+}
+
+/* Far along a stream the angle is still right: the score of two tokens depends on
+ * their distance only, so a window of a late stream equals that of an early one */
+Test(layers, rotary_positions_hold_at_any_distance)
+{
+    struct rig r = rig_open(&shapes[5]);
+    float *early = zeros(ROWS * r.d * 4);
+    struct chi_segment seg = segment(&r, 0, 0, ROWS, 5);
+    double worst = 0;
+
+    must(solo_forward(r.solo, &seg, 1, false, r.x, early));
+    memset(r.state, 0, (size_t)r.state_bytes);
+    seg.pos = 40000000;                     /* a multiple of the ring's 5 slots  */
+    must(solo_forward(r.solo, &seg, 1, false, r.x, r.y));
+    for (int64_t i = 5 * r.d; i < ROWS * r.d; i++) worst = fmax(worst, fabs((double)(r.y[i] - early[i])));
+    cr_assert(worst < 1e-4, "%g", worst);
+    free(early);
+    rig_close(&r);
+}

@@ -1,0 +1,266 @@
+/* test_model.c - whole networks: gradients against finite differences, and the promises that
+ * batching, cutting, threads, recomputation and backends do not change a bit.              */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "model.h"
+#include "pool.h"
+#include "rng.h"
+
+enum { ROWS = 60, STREAMS = 3, VOCAB = 41 };
+
+static const char *const shape_text =
+    "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
+    "layer_pattern = GD AT\nffn_pattern = MLP\n"
+    "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
+    "[layer.AT]\nuse = attention\nnum_heads = 3\nhead_dim = 16\nwindow = 9\n"
+    "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
+
+struct net { struct spec *spec; struct model *model; };
+
+static struct net open_net(const char *more, int mode, int64_t rows, int64_t segs)
+{
+    struct net n;
+    struct config *c;
+    char *text = xprintf("%s%s", shape_text, more);
+    chi_status st = config_load_text(&c, "test", text, NULL, 0);
+    cr_assert_eq(st, CHI_OK, "%s", fail_text());
+    st = spec_open(&n.spec, c, SPEC_MODEL | (mode == MODEL_TRAIN ? SPEC_TRAIN : 0));
+    cr_assert_eq(st, CHI_OK, "%s", fail_text());
+    st = model_open(&n.model, n.spec, mode, rows, segs);
+    cr_assert_eq(st, CHI_OK, "%s", fail_text());
+    st = model_init(n.model, 7);
+    cr_assert_eq(st, CHI_OK, "%s", fail_text());
+    free(text);
+    return n;
+}
+
+static void close_net(struct net n)
+{
+    model_close(n.model);
+    spec_close(n.spec);
+}
+
+static void fill_tokens(int32_t *t, int64_t n, uint64_t seed)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t w[4];
+        rng_words(w, seed, RNG_BENCH, 0, 0, (uint64_t)i);
+        t[i] = (int32_t)(w[0] % VOCAB);
+    }
+}
+
+static unsigned char *states(const struct model *m, int64_t n)
+{
+    return mem_take((size_t)(n * model_state_bytes(m) + 64), "states of a test");
+}
+
+/* ---- gradients --------------------------------------------------------------------------- */
+
+static const int64_t cut[] = { 17, 1, 22 };              /* rows of the segments               */
+enum { TRAIN_ROWS = 40 };
+
+static double loss_of(struct net n, const int32_t *token, const int32_t *target)
+{
+    struct model_segment seg[3];
+    double loss = 0;
+    int64_t at = 0;
+    for (int s = 0; s < 3; at += cut[s++])
+        seg[s] = (struct model_segment){ .tokens = token + at, .rows = cut[s], .stream = (uint64_t)s, .fresh = true };
+    model_zero_grads(n.model);
+    chi_status st = model_train(n.model, seg, 3, target, 1.0, &loss);
+    cr_assert_eq(st, CHI_OK, "%s", fail_text());
+    return loss;
+}
+
+static void train_case(int32_t *token, int32_t *target)
+{
+    fill_tokens(token, TRAIN_ROWS, 1);
+    fill_tokens(target, TRAIN_ROWS, 2);
+    target[3] = target[30] = -1;
+}
+
+/* Along a random direction u of each tensor: (L(w + e u) - L(w - e u)) / 2e = <g, u>.         */
+static void check_gradients(const char *more)
+{
+    struct net n = open_net(more, MODEL_TRAIN, TRAIN_ROWS, 3);
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+    const struct model_tensor *t;
+    train_case(token, target);
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++) {
+        float *u = xcalloc((size_t)t->n, sizeof *u), *was = xcalloc((size_t)t->n, sizeof *was);
+        double slope = 0, norm = 0, side[2];
+        loss_of(n, token, target);
+        memcpy(was, t->w, (size_t)t->n * sizeof *was);
+        for (int64_t j = 0; j < t->n; j++) {
+            u[j] = (float)rng_normal(5, RNG_BENCH, rng_who(t->name), (uint64_t)j);
+            u[j] = u[j] * 0.5f + (t->g[j] > 0 ? 1.0f : -1.0f);     /* leans to the gradient    */
+            slope += (double)t->g[j] * u[j];
+            norm += (double)u[j] * u[j];
+        }
+        double e = 3e-3 / sqrt(norm) * fmax(1, sqrt((double)t->n) * 0.05);
+        for (int s = 0; s < 2; s++) {
+            for (int64_t j = 0; j < t->n; j++) t->w[j] = was[j] + (float)((s ? -e : e) * u[j]);
+            side[s] = loss_of(n, token, target);
+        }
+        memcpy(t->w, was, (size_t)t->n * sizeof *was);
+        double found = (side[0] - side[1]) / (2 * e);
+        cr_expect(fabs(slope) > 1e-6, "%s has no gradient at all", t->name);
+        cr_expect_lt(fabs(found - slope), 0.02 * fabs(slope) + 0.02, "%s: differences say %g, backward says %g",
+                     t->name, found, slope);
+        free(u);
+        free(was);
+    }
+    close_net(n);
+}
+
+Test(model, gradients_f32)
+{
+    check_gradients("[backend]\nuse = portable\n");
+}
+
+Test(model, gradients_with_the_best_backend)
+{
+    check_gradients("");
+}
+
+static uint64_t gradient_hash(const char *more, int threads)
+{
+    char *text = xprintf("%s\n[run]\nthreads = %d\n", more, threads);
+    struct net n = open_net(text, MODEL_TRAIN, TRAIN_ROWS, 3);
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+    train_case(token, target);
+    double loss = loss_of(n, token, target);
+    uint64_t h = xxh3(model_grads(n.model), (size_t)model_param_floats(n.model) * sizeof(float));
+    h ^= xxh3(&loss, sizeof loss);
+    close_net(n);
+    free(text);
+    return h;
+}
+
+Test(model, gradients_do_not_depend_on_threads)
+{
+    const char *const kind[] = { "", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n" };
+    for (int k = 0; k < 2; k++) {
+        uint64_t one = gradient_hash(kind[k], 1);
+        cr_expect_eq(gradient_hash(kind[k], 2), one);
+        cr_expect_eq(gradient_hash(kind[k], 3), one);
+        cr_expect_eq(gradient_hash(kind[k], 8), one);
+    }
+    cr_expect_neq(gradient_hash(kind[0], 1), gradient_hash(kind[1], 1));
+}
+
+Test(model, recomputation_changes_no_bit)
+{
+    const char *const kind[] = { "", "[linear]\nquantizer = ternary\n" };
+    for (int k = 0; k < 2; k++) {
+        char *block = xprintf("%s[train]\nrecompute = block\n", kind[k]);
+        cr_expect_eq(gradient_hash(kind[k], 2), gradient_hash(block, 2));
+        free(block);
+    }
+}
+
+/* ---- inference ------------------------------------------------------------------------------- */
+
+/* Logits of STREAMS streams of ROWS/STREAMS tokens each, cut into calls of some rows; together: the
+ * streams share the calls.                                                                          */
+static uint64_t logits_hash(const char *more, int64_t step, bool together, int threads)
+{
+    enum { LEN = ROWS / STREAMS };
+    char *text = xprintf("%s\n[run]\nthreads = %d\n", more, threads);
+    struct net n = open_net(text, MODEL_INFER, ROWS, STREAMS);
+    int32_t token[ROWS];
+    int64_t d = 48, bytes = model_state_bytes(n.model);
+    unsigned char *state = states(n.model, STREAMS);
+    float *hidden = mem_take(ROWS * 48 * sizeof *hidden, "hidden"), *logits = mem_take(ROWS * VOCAB * sizeof *logits, "logits");
+    fill_tokens(token, ROWS, 3);
+    for (int group = 0; group < (together ? 1 : STREAMS); group++)
+        for (int64_t at = 0; at < LEN; at += step) {
+            struct model_segment seg[STREAMS];
+            int64_t rows = min_i64(step, LEN - at);
+            int count = together ? STREAMS : 1;
+            for (int s = 0; s < count; s++) {
+                int who = together ? s : group;
+                seg[s] = (struct model_segment){ .tokens = token + who * LEN + at, .rows = rows, .pos = at,
+                                                 .stream = (uint64_t)who, .fresh = at == 0, .state = state + who * bytes };
+            }
+            chi_status st = model_forward(n.model, seg, count, hidden);
+            cr_assert_eq(st, CHI_OK, "%s", fail_text());
+            for (int s = 0; s < count; s++) {
+                int who = together ? s : group;
+                st = model_logits(n.model, hidden + s * rows * d, rows, logits + (who * LEN + at) * VOCAB);
+                cr_assert_eq(st, CHI_OK, "%s", fail_text());
+            }
+        }
+    uint64_t h = xxh3(logits, ROWS * VOCAB * sizeof *logits) ^ xxh3(state, (size_t)(STREAMS * bytes));
+    for (int64_t i = 0; i < ROWS * VOCAB; i++) cr_assert(isfinite(logits[i]));
+    mem_free(state);
+    mem_free(hidden);
+    mem_free(logits);
+    close_net(n);
+    free(text);
+    return h;
+}
+
+static const char *const kinds[] = {
+    "", "[linear]\nquantizer = ternary\n", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n[linear.embed]\nquantizer = int8\n",
+    "[linear]\nquantizer = int8\n[linear.embed]\nquantizer = bf16\n", "[linear]\nquantizer = bf16\n[linear.embed]\nquantizer = ternary\n",
+};
+
+Test(model, any_cut_and_any_batch_give_the_same_logits)
+{
+    for (int k = 0; k < COUNT(kinds); k++) {
+        uint64_t whole = logits_hash(kinds[k], ROWS, true, 2);
+        cr_expect_eq(logits_hash(kinds[k], 1, true, 2), whole, "token by token, %s", kinds[k]);
+        cr_expect_eq(logits_hash(kinds[k], 7, true, 2), whole, "7 at a time, %s", kinds[k]);
+        cr_expect_eq(logits_hash(kinds[k], 1, false, 2), whole, "one stream at a time, %s", kinds[k]);
+        cr_expect_eq(logits_hash(kinds[k], 13, false, 2), whole, "one stream in cuts of 13, %s", kinds[k]);
+        cr_expect_eq(logits_hash(kinds[k], 7, true, 1), whole, "one thread, %s", kinds[k]);
+        cr_expect_eq(logits_hash(kinds[k], 7, true, 3), whole, "three threads, %s", kinds[k]);
+        for (int o = 0; o < k; o++) cr_expect_neq(logits_hash(kinds[o], ROWS, true, 2), whole);
+    }
+}
+
+Test(model, backends_give_the_same_logits)
+{
+    for (int k = 0; k < COUNT(kinds); k++) {
+        char *portable = xprintf("%s[backend]\nuse = portable\n", kinds[k]);
+        cr_expect_eq(logits_hash(portable, 7, true, 2), logits_hash(kinds[k], 7, true, 2), "%s", kinds[k]);
+        free(portable);
+    }
+}
+
+/* ---- what is refused ----------------------------------------------------------------------------- */
+
+Test(model, a_token_outside_the_vocabulary_is_refused)
+{
+    struct net n = open_net("", MODEL_INFER, 4, 1);
+    unsigned char *state = states(n.model, 1);
+    float hidden[4 * 48];
+    int32_t token = VOCAB;
+    struct model_segment seg = { .tokens = &token, .rows = 1, .fresh = true, .state = state };
+    chi_status st = model_forward(n.model, &seg, 1, hidden);
+    cr_expect_eq(st, CHI_EDATA);
+    cr_expect_not_null(strstr(fail_text(), "outside the vocabulary"), "%s", fail_text());
+    mem_free(state);
+    close_net(n);
+}
+
+Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
+{
+    struct config *c;
+    struct spec *s;
+    struct model *m;
+    char *text = xprintf("%s[run]\nmemory_limit_mb = 8\n[train]\nseq_len = 4096\n", shape_text);
+    cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK);
+    cr_assert_eq(spec_open(&s, c, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
+    int64_t before = mem_used();
+    cr_expect_eq(model_open(&m, s, MODEL_TRAIN, 32768, 64), CHI_ENOMEM);
+    cr_expect_not_null(strstr(fail_text(), "memory_limit_mb"), "%s", fail_text());
+    cr_expect_leq(mem_used(), before + 65536);
+    spec_close(s);
+    free(text);
+}
