@@ -4,6 +4,8 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
+    &verb_train,
+    &verb_eval,
     NULL
 };
 
