@@ -4,9 +4,7 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_train,
-    &verb_eval,
-    NULL
+    &verb_train, &verb_generate, &verb_eval, &verb_config, &verb_plugins, NULL
 };
 
 static void version(FILE *f)
@@ -21,7 +19,7 @@ static void version(FILE *f)
 
 static void man(FILE *f)
 {
-    man_print(f, verbs, NULL);
+    man_print(f, verbs, core_sections);
 }
 
 int main(int argc, char **argv)
