@@ -81,13 +81,11 @@ static const struct chi_option generate_table[] = {
     CHI_OPTIONS_END
 };
 
-struct backend_options { const char *use; };
 static const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto", "auto, or names such as avx2; portable: the plain reference alone", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
-struct plugin_options { const char *path, *load; };
 static const struct chi_option plugin_table[] = {
     CHI_PATH(struct plugin_options, path, "", "a folder searched before all others", CHI_OPT_RUNTIME),
     CHI_STRING(struct plugin_options, load, "", "plugin files to load at the start, whether used or not", CHI_OPT_RUNTIME),
@@ -338,12 +336,11 @@ static void backend_add(struct spec *s, const struct chi_component *c, int64_t *
 
 static void backends_open(struct spec *s)
 {
-    struct backend_options o = { "auto" };
     const struct chi_component *c;
     int64_t n = 0, n_word;
     s->backend = xcalloc(1, sizeof *s->backend);
-    config_parse(s->config, "backend", backend_table, &o, NULL);
-    char **word = split(o.use ? o.use : "auto", &n_word);
+    config_parse(s->config, "backend", backend_table, &s->backends, NULL);
+    char **word = split(s->backends.use ? s->backends.use : "auto", &n_word);
 
     for (int64_t w = 0; w < n_word; w++) {
         if (!strcmp(word[w], "portable")) continue;
@@ -374,11 +371,11 @@ static void backends_open(struct spec *s)
 
 static chi_status plugins_open(struct spec *s)
 {
-    struct plugin_options o = { "", "" };
-    config_parse(s->config, "plugins", plugin_table, &o, NULL);
-    TRY(registry_open(&s->registry, o.path && *o.path ? o.path : NULL));
+    const struct plugin_options *o = &s->plugins;
+    config_parse(s->config, "plugins", plugin_table, &s->plugins, NULL);
+    TRY(registry_open(&s->registry, o->path && *o->path ? o->path : NULL));
     int64_t n;
-    char **word = split(o.load ? o.load : "", &n);
+    char **word = split(o->load ? o->load : "", &n);
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
         if (strchr(word[i], '/') && registry_load(s->registry, word[i], &info) != CHI_OK)
