@@ -263,7 +263,10 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
     memcpy(kept, table, sizeof table);
     r.table = kept;
 
-    if (config_parse(s->config, section, kept, &r.o, NULL))
+    r.parsed = xcalloc(1, sizeof *r.parsed);
+    bool fine = config_parse(s->config, section, kept, r.parsed, NULL);
+    r.o = *r.parsed;
+    if (fine)
         part_open(s, &r.quantizer, CHI_QUANTIZER, r.o.quantizer, section, section, "quantizer", own);
     if (r.quantizer.component) r.encoding = encoding_for(s, section, &r);
     s->rule = xrealloc(s->rule, (size_t)(s->n_rule + 1) * sizeof *s->rule);
@@ -431,6 +434,7 @@ void spec_close(struct spec *s)
         part_close(&s->rule[i].quantizer);
         free((char *)(uintptr_t)s->rule[i].pattern);
         free((struct chi_option *)(uintptr_t)s->rule[i].table);
+        free(s->rule[i].parsed);
     }
     part_close(&s->optimizer);
     part_close(&s->objective);

@@ -55,6 +55,7 @@ struct linear_rule {
     struct linear_options o;
     struct part quantizer;
     const struct chi_component *encoding;
+    struct linear_options *parsed;      /* o where the config finds it again       */
     const struct chi_option *table;         /* of o, with what it inherits           */
 };
 
