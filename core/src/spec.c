@@ -257,26 +257,24 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
                     inherit && inherit->extra_rmsnorm ? "yes" : "no")
     };
     static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", NULL };
-    struct linear_rule r = { .pattern = xstrdup(pattern) };
-    /* The config remembers tables for printing, so each rule's lives as long as the spec. */
-    struct chi_option *kept = xcalloc(COUNT(table), sizeof *kept);
+    struct linear_rule *r = &s->rule[s->n_rule++];
+    /* The config remembers table and struct for printing: both live as long as the spec. */
+    struct chi_option *kept = xcalloc((size_t)COUNT(table), sizeof *kept);
     memcpy(kept, table, sizeof table);
-    r.table = kept;
+    *r = (struct linear_rule){ .pattern = xstrdup(pattern), .table = kept };
 
-    r.parsed = xcalloc(1, sizeof *r.parsed);
-    bool fine = config_parse(s->config, section, kept, r.parsed, NULL);
-    r.o = *r.parsed;
-    if (fine)
-        part_open(s, &r.quantizer, CHI_QUANTIZER, r.o.quantizer, section, section, "quantizer", own);
-    if (r.quantizer.component) r.encoding = encoding_for(s, section, &r);
-    s->rule = xrealloc(s->rule, (size_t)(s->n_rule + 1) * sizeof *s->rule);
-    s->rule[s->n_rule++] = r;
+    if (config_parse(s->config, section, kept, &r->o, own))
+        part_open(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own);
+    if (r->quantizer.component) r->encoding = encoding_for(s, section, r);
 }
 
 /* [linear] first, then [linear.embed], then the others in the order of the files; later
  * and longer patterns win, see spec_linear().                                          */
 static void rules_open(struct spec *s)
 {
+    int64_t n = 2;
+    while (config_section(s->config, "linear.", n - 2)) n++;
+    s->rule = xcalloc((size_t)n, sizeof *s->rule);
     rule_open(s, "linear", "*", NULL);
     struct linear_options inherit = s->rule[0].o;
     rule_open(s, "linear.embed", "embed", NULL);
@@ -434,7 +432,6 @@ void spec_close(struct spec *s)
         part_close(&s->rule[i].quantizer);
         free((char *)(uintptr_t)s->rule[i].pattern);
         free((struct chi_option *)(uintptr_t)s->rule[i].table);
-        free(s->rule[i].parsed);
     }
     part_close(&s->optimizer);
     part_close(&s->objective);

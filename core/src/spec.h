@@ -40,8 +40,8 @@ struct generate_options {               /* [generate]                           
     const char *stop;
 };
 
-struct backend_options { const char *use; };                    /* [backend]     */
-struct plugin_options { const char *path, *load; };             /* [plugins]     */
+struct backend_options { const char *use; };                   /* [backend]      */
+struct plugin_options { const char *path, *load; };             /* [plugins]      */
 
 struct part {                           /* a component and its parsed options    */
     const struct chi_component *component;
@@ -55,7 +55,6 @@ struct linear_rule {
     struct linear_options o;
     struct part quantizer;
     const struct chi_component *encoding;
-    struct linear_options *parsed;      /* o where the config finds it again       */
     const struct chi_option *table;         /* of o, with what it inherits           */
 };
 
