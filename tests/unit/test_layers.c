@@ -77,6 +77,7 @@ static void fill_params(struct rig *r)
 static struct rig rig_open(const struct shape *s)
 {
     struct rig r = { .d = s->d };
+    pool_threads(1);                        /* tiny calls; one test asks for more */
     struct config *config;
     char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 97\n"
                          "layer_pattern = X\nffn_pattern = X\n[layer.X]\n%s"
