@@ -189,13 +189,13 @@ static double loss_at(struct rig *r, const struct start *s, float *value, double
     return loss(r, s, false);
 }
 
-/* Differences of the loss (of fourth order) at up to 23 of the n values, against
+/* Differences of the loss (of fourth order) at up to 15 of the n values, against
  * got[] - offset                                                               */
 static void differences(struct rig *r, const struct start *s, const char *what, float *value,
                         const float *got, float offset, int64_t n)
 {
     double size = 0, h = 1.0 / 256;
-    int64_t stride = max_i64(1, n / 23);
+    int64_t stride = max_i64(1, n / 15);
     for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)(got[i] - offset)));
     for (int64_t i = 0; i < n; i += stride) {
         float before = value[i];
