@@ -315,6 +315,21 @@ static chi_status add_roots(struct registry *r, const char *list, const char *fr
     }
 }
 
+/* The plugins folder of the build tree that the running program lies in, if it does: it is
+ * not installed, and configure's traces are beside it.                          */
+static bool beside_program(char folder[PATH_MAX + 16])
+{
+    ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    if (n <= 0) return false;
+    folder[n] = 0;
+    char *base = strrchr(folder, '/');
+    if (!base) return false;
+    memcpy(base, "/config.status", sizeof "/config.status");
+    if (access(folder, F_OK) != 0) return false;
+    memcpy(base, "/plugins", sizeof "/plugins");
+    return access(folder, F_OK) == 0;
+}
+
 chi_status registry_open(struct registry **out, const char *extra)
 {
     *out = NULL;
@@ -322,7 +337,10 @@ chi_status registry_open(struct registry **out, const char *extra)
     struct registry *r = xcalloc(1, sizeof *r);
     chi_status s = add_roots(r, extra, "plugin path", false);
     if (s == CHI_OK) s = add_roots(r, getenv("CHIMERA_PLUGIN_PATH"), "CHIMERA_PLUGIN_PATH", false);
-    if (s == CHI_OK) s = add_roots(r, getenv("CHIMERA_BUILD_PLUGINS"), "CHIMERA_BUILD_PLUGINS", true);
+    char built[PATH_MAX + 16];
+    const char *build = getenv("CHIMERA_BUILD_PLUGINS");
+    if (!build && beside_program(built)) build = built;
+    if (s == CHI_OK) s = add_roots(r, build, "CHIMERA_BUILD_PLUGINS", true);
     if (s != CHI_OK) {
         registry_close(r);
         return s;

@@ -81,13 +81,11 @@ static const struct chi_option generate_table[] = {
     CHI_OPTIONS_END
 };
 
-struct backend_options { const char *use; };
 static const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto", "auto, or names such as avx2; portable: the plain reference alone", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
-struct plugin_options { const char *path, *load; };
 static const struct chi_option plugin_table[] = {
     CHI_PATH(struct plugin_options, path, "", "a folder searched before all others", CHI_OPT_RUNTIME),
     CHI_STRING(struct plugin_options, load, "", "plugin files to load at the start, whether used or not", CHI_OPT_RUNTIME),
@@ -115,6 +113,7 @@ static void part_open(struct spec *s, struct part *p, int kind, const char *name
 {
     if (registry_find(s->registry, kind, name, &p->component) != CHI_OK) {
         config_error(s->config, at_section, at_key, "%s", fail_text());
+        config_ignore(s->config, section);  /* nobody knows which keys it would take   */
         return;
     }
     static const struct chi_option none[] = { CHI_OPTIONS_END };
@@ -259,23 +258,24 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
                     inherit && inherit->extra_rmsnorm ? "yes" : "no")
     };
     static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", NULL };
-    struct linear_rule r = { .pattern = xstrdup(pattern) };
-    /* The config remembers tables for printing, so each rule's lives as long as the spec. */
-    struct chi_option *kept = xcalloc(COUNT(table), sizeof *kept);
+    struct linear_rule *r = &s->rule[s->n_rule++];
+    /* The config remembers table and struct for printing: both live as long as the spec. */
+    struct chi_option *kept = xcalloc((size_t)COUNT(table), sizeof *kept);
     memcpy(kept, table, sizeof table);
-    r.table = kept;
+    *r = (struct linear_rule){ .pattern = xstrdup(pattern), .table = kept };
 
-    if (config_parse(s->config, section, kept, &r.o, NULL))
-        part_open(s, &r.quantizer, CHI_QUANTIZER, r.o.quantizer, section, section, "quantizer", own);
-    if (r.quantizer.component) r.encoding = encoding_for(s, section, &r);
-    s->rule = xrealloc(s->rule, (size_t)(s->n_rule + 1) * sizeof *s->rule);
-    s->rule[s->n_rule++] = r;
+    if (config_parse(s->config, section, kept, &r->o, own))
+        part_open(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own);
+    if (r->quantizer.component) r->encoding = encoding_for(s, section, r);
 }
 
 /* [linear] first, then [linear.embed], then the others in the order of the files; later
  * and longer patterns win, see spec_linear().                                          */
 static void rules_open(struct spec *s)
 {
+    int64_t n = 2;
+    while (config_section(s->config, "linear.", n - 2)) n++;
+    s->rule = xcalloc((size_t)n, sizeof *s->rule);
     rule_open(s, "linear", "*", NULL);
     struct linear_options inherit = s->rule[0].o;
     rule_open(s, "linear.embed", "embed", NULL);
@@ -338,12 +338,11 @@ static void backend_add(struct spec *s, const struct chi_component *c, int64_t *
 
 static void backends_open(struct spec *s)
 {
-    struct backend_options o = { "auto" };
     const struct chi_component *c;
     int64_t n = 0, n_word;
     s->backend = xcalloc(1, sizeof *s->backend);
-    config_parse(s->config, "backend", backend_table, &o, NULL);
-    char **word = split(o.use ? o.use : "auto", &n_word);
+    config_parse(s->config, "backend", backend_table, &s->backends, NULL);
+    char **word = split(s->backends.use ? s->backends.use : "auto", &n_word);
 
     for (int64_t w = 0; w < n_word; w++) {
         if (!strcmp(word[w], "portable")) continue;
@@ -374,11 +373,11 @@ static void backends_open(struct spec *s)
 
 static chi_status plugins_open(struct spec *s)
 {
-    struct plugin_options o = { "", "" };
-    config_parse(s->config, "plugins", plugin_table, &o, NULL);
-    TRY(registry_open(&s->registry, o.path && *o.path ? o.path : NULL));
+    const struct plugin_options *o = &s->plugins;
+    config_parse(s->config, "plugins", plugin_table, &s->plugins, NULL);
+    TRY(registry_open(&s->registry, o->path && *o->path ? o->path : NULL));
     int64_t n;
-    char **word = split(o.load ? o.load : "", &n);
+    char **word = split(o->load ? o->load : "", &n);
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
         if (strchr(word[i], '/') && registry_load(s->registry, word[i], &info) != CHI_OK)

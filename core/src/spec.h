@@ -40,6 +40,9 @@ struct generate_options {               /* [generate]                           
     const char *stop;
 };
 
+struct backend_options { const char *use; };                   /* [backend]      */
+struct plugin_options { const char *path, *load; };             /* [plugins]      */
+
 struct part {                           /* a component and its parsed options    */
     const struct chi_component *component;
     const char *section;                /* "layer.GD"                            */
@@ -63,6 +66,8 @@ struct spec {
     struct run_options      run;
     struct data_options     data;
     struct generate_options generate;
+    struct backend_options  backends;
+    struct plugin_options   plugins;
     struct part  *mixer, *ffn;          /* [num_hidden_layers]                   */
     struct linear_rule *rule;           /* most specific last                    */
     int64_t n_rule;
