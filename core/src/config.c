@@ -329,6 +329,13 @@ const char *config_get(struct config *c, const char *section, const char *key)
     return e ? e->value : NULL;
 }
 
+void config_ignore(struct config *c, const char *section)
+{
+    struct section *s = config_use(c, section);
+    for (const struct entry *e = c->entries; e; e = e->hh.next)
+        if (e->section == s) config_know(s, e->key);
+}
+
 const char *config_section(const struct config *c, const char *prefix, int64_t i)
 {
     for (const struct section *s = c->sections; s; s = s->hh.next)

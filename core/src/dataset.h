@@ -20,12 +20,19 @@ struct cursor { int64_t epoch, position; };       /* rows used in the epoch's or
  * token[s * seq_len + r].                                                        */
 struct batch {
     int64_t  n_seq, seq_len, n_seg, scored;
+    int64_t  bytes;                     /* of the scored targets                   */
     int32_t *token, *target;            /* [n_seq * seq_len]                       */
     int64_t *first_seg;                 /* [n_seq + 1]                             */
     struct model_segment *seg;          /* tokens point into token; pos 0, fresh   */
 };
 chi_status dataset_batch(struct dataset *, struct cursor *, struct batch *) CHI_MUST_CHECK;
 void batch_free(struct batch *);
+/* No n_seq sequences in a row have more segments than this                        */
+int64_t dataset_max_segs(const struct dataset *, int64_t n_seq, int64_t seq_len);
+/* The rows of a document: inputs token[n + 1], or targets; caller frees both      */
+int64_t dataset_document(const struct dataset *, int split, int64_t i, int32_t **token,
+                         int32_t **target);
+int64_t dataset_id_bytes(const struct dataset *, int32_t id);  /* 0 for the end     */
 
 struct eval_result { double nats, bits_per_byte, loss; int64_t bytes, tokens, documents; };
 /* Held-out documents (the first limit_bytes of them; 0: all), each one stream from

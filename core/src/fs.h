@@ -20,4 +20,27 @@ int64_t    fs_free_bytes(const char *path);             /* of its file system   
 chi_status fs_list(const char *path, char ***names, int64_t *n) CHI_MUST_CHECK;
 void       fs_list_free(char **names, int64_t n);
 
+/* ---- a new file that is counted and hashed while it is written ------------- */
+struct fs_out {
+    FILE   *f;                          /* write here; flushed by fs_out_close    */
+    char   *path;
+    int     fd, error;                  /* error: errno of the first failed write */
+    int64_t bytes;
+    void   *hash;                       /* XXH3 state                             */
+};
+chi_status fs_out_open(struct fs_out *, const char *path) CHI_MUST_CHECK;
+/* Flushes, fsyncs and closes.  *hash (may be NULL) = XXH3-64 of what was written.
+ * Must be called once after fs_out_open() succeeded, even after a failed write.  */
+chi_status fs_out_close(struct fs_out *, uint64_t *hash) CHI_MUST_CHECK;
+
+/* All n bytes to fd, EINTR and short writes handled; false with errno set        */
+bool       fs_write_all(int fd, const void *bytes, int64_t n);
+/* "cannot WHAT PATH: reason" from errno; a full disk gets CHI_ENOMEM and advice  */
+chi_status fs_fail(const char *what, const char *path);
+/* Size and XXH3-64 of a whole file, read in pieces                               */
+chi_status fs_hash(const char *path, int64_t *bytes, uint64_t *hash) CHI_MUST_CHECK;
+char      *fs_join(const char *folder, const char *name);   /* caller frees        */
+/* Names in one folder, files and folders, without "." and "..", sorted           */
+chi_status fs_entries(const char *path, char ***names, int64_t *n) CHI_MUST_CHECK;
+
 #endif

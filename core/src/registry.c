@@ -320,7 +320,7 @@ chi_status registry_open(struct registry **out, const char *extra)
     *out = NULL;
     TRY(trust_process());
     struct registry *r = xcalloc(1, sizeof *r);
-    chi_status s = add_roots(r, extra, "[plugins] path", false);
+    chi_status s = add_roots(r, extra, "plugin path", false);
     if (s == CHI_OK) s = add_roots(r, getenv("CHIMERA_PLUGIN_PATH"), "CHIMERA_PLUGIN_PATH", false);
     if (s == CHI_OK) s = add_roots(r, getenv("CHIMERA_BUILD_PLUGINS"), "CHIMERA_BUILD_PLUGINS", true);
     if (s != CHI_OK) {

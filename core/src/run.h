@@ -65,4 +65,13 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, in
                           int64_t max_rows, int64_t max_segs, struct spec **,
                           struct model **) CHI_MUST_CHECK;
 
+/* Do the shape options of config agree with those that the run's newest checkpoint
+ * stores?  CHI_ESHAPE with the list of differences; CHI_OK if there is none.     */
+chi_status ckpt_fits(const char *run_dir, const struct config *) CHI_MUST_CHECK;
+/* Steps of the folders under run_dir/ckpt, newest first, whole or not; returns how
+ * many; *step is malloc'ed (NULL if there are none).                             */
+int64_t ckpt_steps(const char *run_dir, int64_t **step);
+/* Removes what in ckpt/ ends with .tmp, which killed runs leave behind.                           */
+void ckpt_sweep(const char *run_dir);
+
 #endif

@@ -20,8 +20,8 @@ struct chi_slice {                  /* one named run of parameters              
     const char  *name;
     float       *w;
     const float *g;
-    float       *m;                 /* moments: [ops->moments][n]               */
-    int64_t      n;
+    float       *m;                 /* moment k of value i is m[k * stride + i] */
+    int64_t      n, stride;
     bool         decay;             /* weight decay applies                     */
 };
 

@@ -1,0 +1,25 @@
+/* ckpt.h - MANIFEST.json and the search for whole checkpoints; inside of ckpt*.c. */
+#ifndef CKPT_H
+#define CKPT_H
+
+#include "json.h"
+#include "run.h"
+
+/* All but "files", which the writer adds                                          */
+cJSON     *manifest_new(const struct spec *, const struct ckpt_meta *);
+/* Adds "xxh3" of the manifest itself, once it is complete                         */
+chi_status manifest_seal(cJSON *) CHI_MUST_CHECK;
+/* Reads and checks folder/MANIFEST.json, not the files that it names              */
+chi_status manifest_read(const char *folder, cJSON **) CHI_MUST_CHECK;
+chi_status manifest_meta(const char *folder, const cJSON *, struct ckpt_meta *) CHI_MUST_CHECK;
+/* Shape options against the config's and, if spec is not NULL, components and
+ * revisions against the spec's; all differences in one message.  training: the
+ * optimizer counts, too.                                                          */
+chi_status manifest_fits(const char *folder, const cJSON *, const struct config *,
+                         const struct spec *, bool training) CHI_MUST_CHECK;
+
+char      *ckpt_path(const char *run, int64_t step);            /* caller frees    */
+/* Manifest, and size and XXH3 of every file.  CHI_EDATA names the damaged one.    */
+chi_status ckpt_verify(const char *folder) CHI_MUST_CHECK;
+
+#endif

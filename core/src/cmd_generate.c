@@ -1,0 +1,491 @@
+/* cmd_generate.c - chimera generate: reads prompts and flags, runs the generator, and
+ * writes text or JSON lines.  Stdout carries nothing but what was asked for; stderr
+ * gets one line of figures.  Flags that mirror [generate] become overrides, so that
+ * their ranges and messages are the configuration's own.                          */
+#include "cli.h"
+#include "core.h"
+#include "fs.h"
+#include "generate.h"
+#include "run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK_ROWS = 256, BATCH_MAX = 64, TITLE = 60 };
+
+static struct cli_texts flag_prompt, flag_file, flag_lines, flag_stop;
+static const char *flag_n, *flag_temperature, *flag_top_k, *flag_top_p, *flag_penalty, *flag_seed;
+static const char *flag_save, *flag_load, *flag_output = "text";
+static int64_t flag_batch = 8, flag_stream;
+static bool flag_ignore_end, flag_quiet;
+
+static const struct cli_flag flags[] = {
+    { "prompt", 'p', CLI_TEXTS, &flag_prompt, "TEXT", "the text to continue; each one is a stream" },
+    { "prompt-file", 0, CLI_TEXTS, &flag_file, "FILE", "a file that is one prompt; - is stdin" },
+    { "prompts", 0, CLI_TEXTS, &flag_lines, "FILE", "a file with a prompt on every line" },
+    { "max-new-tokens", 'n', CLI_TEXT, &flag_n, "N", "how many tokens to draw" },
+    { "temperature", 0, CLI_TEXT, &flag_temperature, "T", "0 takes the likeliest token" },
+    { "top-k", 0, CLI_TEXT, &flag_top_k, "K", "draw among the K likeliest tokens, 0: all" },
+    { "top-p", 0, CLI_TEXT, &flag_top_p, "P", "draw among the likeliest tokens of mass P" },
+    { "repetition-penalty", 0, CLI_TEXT, &flag_penalty, "R", "above 1: recent tokens are less likely" },
+    { "seed", 0, CLI_TEXT, &flag_seed, "N", "another seed draws another text" },
+    { "stop", 0, CLI_TEXTS, &flag_stop, "TEXT", "end before this text; may be repeated" },
+    { "ignore-end", 0, CLI_SWITCH, &flag_ignore_end, NULL, "go on after the end of a document" },
+    { "batch", 0, CLI_INT, &flag_batch, "N", "how many prompts run at once, 1..64" },
+    { "stream", 0, CLI_INT, &flag_stream, "N", "number of the first prompt's random stream" },
+    { "save-session", 0, CLI_TEXT, &flag_save, "FILE", "save the stream at the end" },
+    { "load-session", 0, CLI_TEXT, &flag_load, "FILE", "go on from a saved stream" },
+    { "output", 'o', CLI_TEXT, &flag_output, "text|jsonl", "plain text, or a JSON object per prompt" },
+    { "quiet", 'q', CLI_SWITCH, &flag_quiet, NULL, "no line of figures on stderr" },
+    CLI_FLAGS_END
+};
+
+/* ---- signals ----------------------------------------------------------------- */
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int s)
+{
+    caught = s;
+}
+
+static bool interrupted(void)
+{
+    return caught != 0;
+}
+
+/* The first SIGINT or SIGTERM ends the text in order, the second the program.  A closed
+ * pipe is an answer of write(), not a signal.                                     */
+static void catch_signals(void)
+{
+    struct sigaction a = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- output ------------------------------------------------------------------ */
+
+struct text {                           /* bytes that were let out                 */
+    char   *b;
+    int64_t n, room;
+};
+static bool pipe_closed;                /* nobody reads any more                   */
+static char last_byte = '\n';           /* of stdout                               */
+
+static chi_status add(void *ctx, const char *bytes, int64_t n)
+{
+    struct text *t = ctx;
+    if (t->n + n > t->room) t->b = xrealloc(t->b, (size_t)(t->room = 2 * (t->n + n) + 256));
+    memcpy(t->b + t->n, bytes, (size_t)n);
+    t->n += n;
+    return CHI_OK;
+}
+
+/* Writes t to stdout and empties it                                              */
+static chi_status flush(void *ctx)
+{
+    struct text *t = ctx;
+    for (int64_t at = 0; at < t->n;) {
+        ssize_t k = write(STDOUT_FILENO, t->b + at, (size_t)(t->n - at));
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) {
+            pipe_closed = errno == EPIPE;
+            return fail_errno(CHI_EIO, "cannot write to stdout");
+        }
+        at += k;
+    }
+    if (t->n) last_byte = t->b[t->n - 1];
+    t->n = 0;
+    return CHI_OK;
+}
+
+static void add_text(struct text *t, const char *s)
+{
+    (void)add(t, s, (int64_t)strlen(s));
+}
+
+/* bytes as valid UTF-8                                                           */
+static chi_status add_valid(struct text *t, const unsigned char *bytes, int64_t n)
+{
+    struct text_out o;
+    TRY(text_out_open(&o, NULL, 0, add, t));
+    chi_status s = text_out_put(&o, bytes, n);
+    if (s == CHI_OK) s = text_out_end(&o);
+    text_out_close(&o);
+    return s;
+}
+
+static void add_json(struct text *t, const char *b, int64_t n)
+{
+    char escape[8];
+    add_text(t, "\"");
+    for (int64_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)b[i];
+        if (c == '"' || c == '\\') snprintf(escape, sizeof escape, "\\%c", c);
+        else if (c == '\n') snprintf(escape, sizeof escape, "\\n");
+        else if (c < 0x20 || c == 0x7f) snprintf(escape, sizeof escape, "\\u%04x", c);
+        else snprintf(escape, sizeof escape, "%c", c);
+        (void)add(t, escape, (int64_t)strlen(escape));
+    }
+    add_text(t, "\"");
+}
+
+/* {"index":0,"stream":0,"prompt":"...","text":"...","tokens":20,"end":"length"}  */
+static chi_status add_line(struct text *to, int64_t index, const struct prompt *p,
+                           const struct completion *c, const struct text *text)
+{
+    struct text prompt = { 0 };
+    chi_status s = add_valid(&prompt, p->text, p->n);
+    char *head = xprintf("{\"index\":%lld,\"stream\":%llu,\"prompt\":", (long long)index,
+                         (unsigned long long)c->stream->id);
+    char *tail = xprintf(",\"tokens\":%lld,\"end\":\"%s\"}\n", (long long)c->drawn,
+                         generate_end_names[c->end]);
+    add_text(to, head);
+    add_json(to, prompt.b, prompt.n);
+    add_text(to, ",\"text\":");
+    add_json(to, text->b, text->n);
+    add_text(to, tail);
+    free(tail);
+    free(head);
+    free(prompt.b);
+    return s;
+}
+
+/* ==> 3: the first bytes of the prompt <== and the text                          */
+static chi_status add_block(struct text *to, int64_t index, const struct prompt *p,
+                            const struct text *text)
+{
+    char *head = xprintf("%s==> %lld: ", index ? "\n" : "", (long long)index + 1);
+    add_text(to, head);
+    free(head);
+    int64_t at = to->n;
+    int64_t n = min_i64(p->n, TITLE);
+    while (n < p->n && n > 0 && (p->text[n] & 0xc0) == 0x80) n--;
+    TRY(add_valid(to, p->text, n));
+    for (; at < to->n; at++)
+        if ((unsigned char)to->b[at] < ' ') to->b[at] = ' ';
+    add_text(to, n < p->n ? "... <==\n" : " <==\n");
+    TRY(add(to, text->b, text->n));
+    if (!text->n || text->b[text->n - 1] != '\n') add_text(to, "\n");
+    return CHI_OK;
+}
+
+/* ---- prompts ----------------------------------------------------------------- */
+
+struct prompts { struct prompt *v; int64_t n; };
+
+static void add_prompt(struct prompts *all, const void *text, int64_t n)
+{
+    all->v = xrealloc(all->v, (size_t)(all->n + 1) * sizeof *all->v);
+    struct prompt *p = &all->v[all->n++];
+    *p = (struct prompt){ xcalloc((size_t)n + 1, 1), n };
+    if (n) memcpy(p->text, text, (size_t)n);
+}
+
+static chi_status read_stdin(struct text *t)
+{
+    char part[4096];
+    for (ssize_t k; (k = read(STDIN_FILENO, part, sizeof part)) != 0;) {
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return fail_errno(CHI_EIO, "cannot read stdin");
+        TRY(add(t, part, k));
+    }
+    return CHI_OK;
+}
+
+static void add_lines(struct prompts *all, const char *b, int64_t n)
+{
+    for (int64_t at = 0, end; at < n; at = end + 1) {
+        const char *nl = memchr(b + at, '\n', (size_t)(n - at));
+        end = nl ? nl - b : n;
+        add_prompt(all, b + at, end - at);
+    }
+}
+
+static chi_status add_file(struct prompts *all, const char *path, bool lines)
+{
+    struct text in = { 0 };
+    unsigned char *bytes = NULL;
+    chi_status s = CHI_OK;
+    if (strcmp(path, "-")) {
+        if (fs_is_dir(path)) return fail(CHI_EIO, "%s is a folder, not a file with prompts", path);
+        TRY(fs_read(path, &bytes, &in.n));
+    } else
+        s = read_stdin(&in);
+    const char *b = bytes ? (const char *)bytes : in.b;
+    if (s == CHI_OK && lines) add_lines(all, b, in.n);
+    else if (s == CHI_OK) add_prompt(all, b, in.n);
+    mem_free(bytes);
+    free(in.b);
+    return s;
+}
+
+static chi_status collect(struct prompts *all)
+{
+    for (int i = 0; i < flag_prompt.n; i++)
+        add_prompt(all, flag_prompt.v[i], (int64_t)strlen(flag_prompt.v[i]));
+    for (int i = 0; i < flag_file.n; i++) TRY(add_file(all, flag_file.v[i], false));
+    for (int i = 0; i < flag_lines.n; i++) TRY(add_file(all, flag_lines.v[i], true));
+    if (all->n) return CHI_OK;
+    if (flag_lines.n) return fail(CHI_ECONF, "%s has no lines, so no prompts", flag_lines.v[0]);
+    add_prompt(all, "", 0);
+    return CHI_OK;
+}
+
+static void free_prompts(struct prompts *all)
+{
+    for (int64_t i = 0; i < all->n; i++) free(all->v[i].text);
+    free(all->v);
+}
+
+/* ---- flags ------------------------------------------------------------------- */
+
+static chi_status check_flags(void)
+{
+    int stdins = 0;
+    for (int i = 0; i < flag_file.n; i++) stdins += !strcmp(flag_file.v[i], "-");
+    for (int i = 0; i < flag_lines.n; i++) stdins += !strcmp(flag_lines.v[i], "-");
+    if (stdins > 1) return fail(CHI_ECONF, "stdin (-) is given %d times, it can be read once", stdins);
+    if (strcmp(flag_output, "text") && strcmp(flag_output, "jsonl"))
+        return fail(CHI_ECONF, "-o %s: must be text or jsonl", flag_output);
+    if (flag_batch < 1 || flag_batch > BATCH_MAX)
+        return fail(CHI_ECONF, "--batch %lld: must be 1..%d", (long long)flag_batch, BATCH_MAX);
+    if (flag_stream < 0 || flag_stream > UINT32_MAX)
+        return fail(CHI_ECONF, "--stream %lld: must be 0..4294967295", (long long)flag_stream);
+    if (flag_stream && flag_load)
+        return fail(CHI_ECONF, "--stream does not go with --load-session: the session has its own");
+    for (int i = 0; i < flag_stop.n; i++)
+        if (!flag_stop.v[i][0]) return fail(CHI_ECONF, "--stop '': must have at least one byte");
+    return CHI_OK;
+}
+
+/* A session that cannot be saved is said before the work, not after it           */
+static chi_status check_session(const struct prompts *all)
+{
+    if (!flag_save && !flag_load) return CHI_OK;
+    if (all->n > 1)
+        return fail(CHI_ECONF, "--%s-session holds one stream, but there are %lld prompts",
+                    flag_save ? "save" : "load", (long long)all->n);
+    if (!flag_save) return CHI_OK;
+    if (!flag_save[0] || fs_is_dir(flag_save))
+        return fail(CHI_ECONF, "--save-session '%s': must be a file", flag_save);
+    char *folder = xstrdup(flag_save), *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = 0;
+    const char *at = slash ? folder : ".";
+    chi_status s = access(at, W_OK) ? fail_errno(CHI_EIO, "--save-session %s: folder %s", flag_save, at)
+                 : CHI_OK;
+    free(folder);
+    return s;
+}
+
+/* overrides of the command line, then those that flags stand for                 */
+static char **all_overrides(const struct cli_args *a, int *n)
+{
+    const struct { const char *key, *value; } mirror[] = {
+        { "max_new_tokens", flag_n }, { "temperature", flag_temperature }, { "top_k", flag_top_k },
+        { "top_p", flag_top_p }, { "repetition_penalty", flag_penalty }, { "seed", flag_seed }
+    };
+    char **v = xcalloc((size_t)(a->n_override + COUNT(mirror)), sizeof *v);
+    *n = 0;
+    for (; *n < a->n_override; ++*n) v[*n] = xstrdup(a->override[*n]);
+    for (int i = 0; i < COUNT(mirror); i++)
+        if (mirror[i].value) v[(*n)++] = xprintf("generate.%s=%s", mirror[i].key, mirror[i].value);
+    return v;
+}
+
+static void free_overrides(char **v, int n)
+{
+    for (int i = 0; i < n; i++) free(v[i]);
+    free(v);
+}
+
+/* ---- the work ---------------------------------------------------------------- */
+
+static chi_status open_out(struct completion *c, const struct spec *spec, struct text *to)
+{
+    const char *stop = spec->generate.stop;
+    if (flag_stop.n) return text_out_open(&c->out, flag_stop.v, flag_stop.n, add, to);
+    return text_out_open(&c->out, &stop, stop && stop[0] ? 1 : 0, add, to);
+}
+
+/* Prompts first .. first+n-1                                                     */
+static chi_status run_batch(struct generator *g, const struct prompts *all, int64_t first,
+                            int64_t n, struct completion *c, struct text *text)
+{
+    struct text out = { 0 };
+    for (int64_t i = 0; i < n; i++) {
+        c[i].stream = generator_stream(g, i, (uint64_t)(flag_stream + first + i));
+        TRY(open_out(&c[i], g->spec, &text[i]));
+    }
+    TRY(generate_read(g, c, all->v + first, n));
+    chi_status s = generate_write(g, c, n);
+    bool jsonl = !strcmp(flag_output, "jsonl");
+    for (int64_t i = 0; i < n && s == CHI_OK; i++) {
+        s = text_out_end(&c[i].out);
+        if (s == CHI_OK && jsonl) s = add_line(&out, first + i, &all->v[first + i], &c[i], &text[i]);
+        else if (s == CHI_OK) s = add_block(&out, first + i, &all->v[first + i], &text[i]);
+    }
+    if (s == CHI_OK) s = flush(&out);
+    free(out.b);
+    return s;
+}
+
+static chi_status run_many(struct generator *g, const struct prompts *all)
+{
+    chi_status s = CHI_OK;
+    struct completion *c = xcalloc((size_t)g->batch, sizeof *c);
+    struct text *text = xcalloc((size_t)g->batch, sizeof *text);
+    for (int64_t at = 0; at < all->n && s == CHI_OK && !caught; at += g->batch) {
+        int64_t n = min_i64(g->batch, all->n - at);
+        s = run_batch(g, all, at, n, c, text);
+        for (int64_t i = 0; i < n; i++) {
+            text_out_close(&c[i].out);
+            free(text[i].b);
+            c[i] = (struct completion){ 0 };
+            text[i] = (struct text){ 0 };
+        }
+    }
+    free(text);
+    free(c);
+    return s;
+}
+
+/* Loads the session into c; what waited in it goes first                         */
+static chi_status resume(struct generator *g, const struct session_key *key, struct completion *c,
+                         const struct prompt *p)
+{
+    struct stream *s = c->stream;
+    TRY(session_load(flag_load, s, key));
+    if (g->options.repetition_penalty != 1 && s->kept < min_i64(s->window, s->total))
+        return fail(CHI_ECONF, "%s keeps the last %lld tokens, but generate.repetition_window is %lld: "
+                    "set it to at most that", flag_load, (long long)s->kept, (long long)s->window);
+    TRY(text_out_put(&c->out, s->waiting, s->n_waiting));
+    s->n_waiting = 0;
+    return p->n ? text_out_end(&c->out) : CHI_OK;
+}
+
+/* A text that can go on keeps what waits for its rest; any other lets it out      */
+static chi_status finish(const struct session_key *key, struct completion *c)
+{
+    bool goes_on = c->end == GEN_LENGTH || c->end == GEN_INTERRUPTED;
+    if (flag_save && goes_on)
+        c->stream->n_waiting = (int32_t)text_out_waiting(&c->out, c->stream->waiting);
+    else
+        TRY(text_out_end(&c->out));
+    return flag_save ? session_save(flag_save, c->stream, key) : CHI_OK;
+}
+
+static chi_status run_one(struct generator *g, const struct prompt *p, struct completion *c,
+                          struct session_key *key, struct text *text)
+{
+    bool jsonl = !strcmp(flag_output, "jsonl");
+    c->flush = jsonl ? NULL : flush;
+    c->stream = generator_stream(g, 0, (uint64_t)flag_stream);
+    TRY(open_out(c, g->spec, text));
+    if (flag_save || flag_load) TRY(generator_key(g, key));
+    if (flag_load) TRY(resume(g, key, c, p));
+    TRY(generate_read(g, c, p, 1));
+    chi_status wrote = c->out.stopped ? (c->end = GEN_STOP, CHI_OK) : generate_write(g, c, 1);
+    if (wrote != CHI_OK && !pipe_closed) return wrote;
+    TRY(finish(key, c));
+    if (pipe_closed) return CHI_OK;
+    if (!jsonl) {
+        TRY(flush(text));
+        if (last_byte != '\n' && isatty(STDOUT_FILENO)) add_text(text, "\n");
+        return flush(text);
+    }
+    struct text out = { 0 };
+    chi_status s = add_line(&out, 0, p, c, text);
+    if (s == CHI_OK) s = flush(&out);
+    free(out.b);
+    return s;
+}
+
+static chi_status run_single(struct generator *g, const struct prompt *p)
+{
+    struct completion c = { 0 };
+    struct session_key key = { 0 };
+    struct text text = { 0 };
+    chi_status s = run_one(g, p, &c, &key, &text);
+    text_out_close(&c.out);
+    free(key.text);
+    free(text.b);
+    return s;
+}
+
+static void say_figures(const struct generator *g)
+{
+    char state[32];
+    human_bytes(state, model_state_bytes(g->model));
+    note("read %lld tokens (%.0f/s), wrote %lld tokens (%.1f/s), %s of state per stream",
+         (long long)g->prefill_rows, g->prefill_s > 0 ? (double)g->prefill_rows / g->prefill_s : 0,
+         (long long)g->decode_rows, g->decode_s > 0 ? (double)g->decode_rows / g->decode_s : 0, state);
+}
+
+static chi_status with_model(const struct cli_args *a, const struct prompts *all)
+{
+    struct spec *spec = NULL;
+    struct model *model = NULL;
+    struct generator g = { 0 };
+    int n;
+    int64_t batch = min_i64(flag_batch, all->n);
+    char **override = all_overrides(a, &n);
+    chi_status s = run_load_model(a->word[0], override, n, SPEC_MODEL | SPEC_TOKENIZER, CHUNK_ROWS,
+                                  batch, &spec, &model);
+    free_overrides(override, n);
+    TRY(s);
+    s = generator_open(&g, model, batch);
+    g.ignore_end = flag_ignore_end;
+    g.interrupted = interrupted;
+    if (s == CHI_OK) s = all->n == 1 ? run_single(&g, all->v) : run_many(&g, all);
+    if (pipe_closed) s = CHI_OK;
+    if (s == CHI_OK && !flag_quiet) say_figures(&g);
+    generator_close(&g);
+    model_close(model);
+    spec_close(spec);
+    return s;
+}
+
+static chi_status run(const struct cli_args *a)
+{
+    struct prompts all = { 0 };
+    TRY(check_flags());
+    chi_status s = collect(&all);
+    if (s == CHI_OK) s = check_session(&all);
+    catch_signals();
+    if (s == CHI_OK) s = with_model(a, &all);
+    free_prompts(&all);
+    if (!caught) return s;
+    if (s != CHI_OK) note("%s", fail_text());
+    signal(caught, SIG_DFL);                    /* the shell sees 128 + the signal */
+    raise(caught);
+    return s;
+}
+
+const struct verb verb_generate = {
+    .name = "generate",
+    .usage = "RUN [section.key=value ...]",
+    .summary = "continue a text with a trained model",
+    .doc = "Loads the newest checkpoint of a run and continues each prompt until the model ends the\n"
+           "document, a stop string appears, or -n tokens are drawn.  One prompt streams to stdout as\n"
+           "it is drawn; several run together and come out in order, each exactly as it would alone.\n"
+           "\n"
+           "Without a flag, [generate] of the run's configuration decides; -n, --temperature, --top-k,\n"
+           "--top-p, --repetition-penalty and --seed stand for generate.max_new_tokens and so on.\n"
+           "\n"
+           "A session file holds a stream: its state and its last tokens.  Going on from one gives what\n"
+           "one longer run with the same options would have given, bit for bit.",
+    .examples = "chimera generate runs/quickstart -p \"The \" -n 200\n"
+                "chimera generate runs/quickstart --prompts questions.txt -o jsonl\n"
+                "chimera generate runs/quickstart -p \"Once\" --save-session story\n"
+                "chimera generate runs/quickstart --load-session story -n 500 --temperature 0.7\n",
+    .flags = flags,
+    .min_words = 1,
+    .max_words = 1,
+    .run = run
+};

@@ -1,0 +1,178 @@
+/* evaluate.c - bits per byte on documents that were not trained on.
+ *
+ *     bits per byte = sum over rows of -log2 p(target) / bytes of the documents
+ *
+ * Each document is one stream from its start to its end.  Up to STREAMS of them lie
+ * side by side in a call, each with its own chunk; a document's sum is a fold over its
+ * rows in double, and documents are added in order, so neither the chunks nor the
+ * company of a document shows in the result.                                         */
+#include <math.h>
+#include <stdlib.h>
+
+#include "core.h"
+#include "dataset.h"
+#include "hosting.h"
+
+enum { STREAMS = 16, SCORE_ROWS = 64 };
+
+struct reader {                             /* a document being read                  */
+    int64_t  document, rows, at;
+    int32_t *token, *target;
+    unsigned char *state;
+};
+
+struct evaluation {
+    struct model   *model;
+    struct dataset *data;
+    struct chi_host *h;
+    const struct chi_objective_ops *objective;
+    const void     *objective_conf;
+    int             split;
+    int64_t         n_reader, n_doc, next;  /* next: the first document not begun     */
+    int64_t         row_limit, done, total; /* rows; the limit is the last document's */
+    int64_t         hidden_size, vocab;
+    struct reader   reader[STREAMS];
+    unsigned char  *states;
+    float          *hidden, *logits;        /* [max_rows, d], [SCORE_ROWS, vocab]     */
+    double         *nats;                   /* [n_doc]                                */
+    struct eval_result *result;
+};
+
+/* How many documents, and how many rows of the last one, make up limit bytes          */
+static void choose_documents(struct evaluation *e, int64_t limit)
+{
+    int64_t bytes = 0, rows = 0, all = dataset_documents(e->data, e->split);
+    for (e->n_doc = 0; e->n_doc < all && (!limit || bytes < limit); e->n_doc++) {
+        int32_t *token, *target;
+        int64_t n = dataset_document(e->data, e->split, e->n_doc, &token, &target);
+        for (rows = 0; rows < n && (!limit || bytes < limit); rows++)
+            bytes += dataset_id_bytes(e->data, target[rows]);
+        e->total += rows;
+        free(token);
+        free(target);
+    }
+    e->row_limit = rows;
+    e->result->bytes = bytes;
+}
+
+static void reader_begin(struct evaluation *e, struct reader *r)
+{
+    free(r->token);
+    free(r->target);
+    r->token = r->target = NULL;
+    r->rows = r->at = 0;
+    if (e->next == e->n_doc) return;
+    r->document = e->next++;
+    r->rows = dataset_document(e->data, e->split, r->document, &r->token, &r->target);
+    if (r->document == e->n_doc - 1) r->rows = e->row_limit;
+    int64_t bytes = model_state_bytes(e->model);
+    for (int64_t i = 0; i < bytes; i++) r->state[i] = 0;
+}
+
+/* Adds the losses of rows whose hidden states are given to the document's sum         */
+static chi_status score(struct evaluation *e, const struct reader *r, const float *hidden,
+                        int64_t rows)
+{
+    for (int64_t i = 0; i < rows; i += SCORE_ROWS) {
+        int64_t n = min_i64(SCORE_ROWS, rows - i);
+        TRY(model_logits(e->model, hidden + i * e->hidden_size, n, e->logits));
+        TRY(e->objective->loss(e->h, e->objective_conf, e->logits, r->target + r->at + i, n,
+                               e->vocab, 1, NULL, &e->nats[r->document]));
+    }
+    return CHI_OK;
+}
+
+/* One call: every reader's next chunk                                                 */
+static chi_status advance(struct evaluation *e, int64_t active)
+{
+    struct model_segment seg[STREAMS];
+    int64_t chunk = model_max_rows(e->model) / active, n = 0;
+    struct reader *of[STREAMS];
+    for (int64_t i = 0; i < e->n_reader; i++) {
+        struct reader *r = &e->reader[i];
+        if (r->at == r->rows) continue;
+        seg[n] = (struct model_segment){
+            .tokens = r->token + r->at, .rows = min_i64(chunk, r->rows - r->at), .pos = r->at,
+            .stream = (uint64_t)r->document, .fresh = !r->at, .state = r->state,
+        };
+        of[n++] = r;
+    }
+    TRY(model_forward(e->model, seg, n, e->hidden));
+    for (int64_t i = 0, row = 0; i < n; row += seg[i++].rows) {
+        TRY(score(e, of[i], e->hidden + row * e->hidden_size, seg[i].rows));
+        of[i]->at += seg[i].rows;
+        e->done += seg[i].rows;
+    }
+    return CHI_OK;
+}
+
+static chi_status read_documents(struct evaluation *e, void (*progress)(void *, int64_t, int64_t),
+                                 void *ctx)
+{
+    for (;;) {
+        int64_t active = 0;
+        for (int64_t i = 0; i < e->n_reader; i++) {
+            if (e->reader[i].at == e->reader[i].rows) reader_begin(e, &e->reader[i]);
+            active += e->reader[i].at < e->reader[i].rows;
+        }
+        if (!active) return CHI_OK;
+        TRY(advance(e, active));
+        if (progress) progress(ctx, e->done, e->total);
+    }
+}
+
+static chi_status take_room(struct evaluation *e)
+{
+    int64_t state = round_up(model_state_bytes(e->model), 64);
+    e->n_reader = min_i64(min_i64(STREAMS, e->n_doc),
+                          min_i64(model_max_segs(e->model), model_max_rows(e->model)));
+    e->states = mem_take((size_t)(state * e->n_reader + 64), "the streams of an evaluation");
+    e->hidden = mem_take((size_t)(model_max_rows(e->model) * e->hidden_size) * 4, "an evaluation");
+    e->logits = mem_take((size_t)(SCORE_ROWS * e->vocab) * 4, "the logits of an evaluation");
+    if (!e->states || !e->hidden || !e->logits) return CHI_ENOMEM;
+    e->nats = xcalloc((size_t)e->n_doc, sizeof *e->nats);
+    for (int64_t i = 0; i < e->n_reader; i++) e->reader[i].state = e->states + i * state;
+    return CHI_OK;
+}
+
+static void drop_room(struct evaluation *e)
+{
+    for (int64_t i = 0; i < STREAMS; i++) {
+        free(e->reader[i].token);
+        free(e->reader[i].target);
+    }
+    mem_free(e->states);
+    mem_free(e->hidden);
+    mem_free(e->logits);
+    free(e->nats);
+    host_close(e->h);
+}
+
+chi_status evaluate(struct model *model, struct dataset *data, int split, int64_t limit_bytes,
+                    struct eval_result *result,
+                    void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
+{
+    const struct spec *spec = model_spec(model);
+    *result = (struct eval_result){ 0 };
+    if (!spec->objective.component)
+        return fail(CHI_EBUG, "evaluate wants a spec with an objective");
+    if (!dataset_documents(data, split))
+        return fail(CHI_EDATA, "there is nothing to measure on: task %s has no %s documents",
+                    spec->task.component->name, split == CHI_SPLIT_TRAIN ? "training" : "held-out");
+    struct evaluation e = {
+        .model = model, .data = data, .split = split, .result = result,
+        .objective = spec->objective.component->ops, .objective_conf = spec->objective.conf,
+        .hidden_size = spec->model.hidden_size, .vocab = spec->model.vocab_size,
+        .h = host_open(spec, "objective"),
+    };
+    choose_documents(&e, limit_bytes);
+    chi_status s = take_room(&e);
+    if (s == CHI_OK) s = read_documents(&e, progress, ctx);
+    for (int64_t i = 0; s == CHI_OK && i < e.n_doc; i++) result->nats += e.nats[i];
+    result->documents = e.n_doc;
+    result->tokens = e.total;
+    result->loss = result->nats / (double)max_i64(e.total, 1);
+    result->bits_per_byte = result->nats / log(2) / (double)max_i64(result->bytes, 1);
+    drop_room(&e);
+    return s;
+}

@@ -1,0 +1,57 @@
+/* generate.h - prompts in, continuations out: many streams through one model.
+ *
+ * Streams run in batches: all prompts of a batch are read packed, then every step feeds
+ * one token of each that is not done.  No stream sees another, and its random numbers
+ * hang on its own id and position, so a batch says what each would have said alone. */
+#ifndef GENERATE_H
+#define GENERATE_H
+
+#include "sample.h"
+#include "session.h"
+#include "stream.h"
+#include "tokens.h"
+
+enum { GEN_RUNNING, GEN_END, GEN_STOP, GEN_LENGTH, GEN_INTERRUPTED };
+extern const char *const generate_end_names[];          /* "end", "stop", ...      */
+
+struct prompt { unsigned char *text; int64_t n; };
+
+struct completion {                     /* one stream on its way                   */
+    struct stream  *stream;
+    struct text_out out;
+    int64_t         drawn;              /* tokens                                  */
+    int             end;                /* GEN_...                                 */
+    chi_status    (*flush)(void *ctx);  /* after every token, or NULL              */
+};
+
+struct generator {
+    const struct spec *spec;
+    struct model   *model;
+    struct tokens  *tokens;
+    struct sampler  sampler;
+    struct sample_options options;
+    int64_t         window, max_new, batch, stream_bytes;
+    bool            ignore_end;
+    bool          (*interrupted)(void);
+    unsigned char  *streams;            /* [batch] of stream_bytes                 */
+    float          *hidden, *logits;
+    int64_t         prefill_rows, decode_rows;          /* so far                  */
+    double          prefill_s, decode_s;
+};
+
+/* Takes options and sizes from the spec; batch is the number of streams at a time, at
+ * most model_max_segs().  The model and spec must outlive the generator.          */
+chi_status generator_open(struct generator *, struct model *, int64_t batch) CHI_MUST_CHECK;
+void generator_close(struct generator *);
+/* An empty stream in slot i of the batch, named id to the random numbers         */
+struct stream *generator_stream(struct generator *, int64_t i, uint64_t id);
+/* Which model a session belongs to; key->text is malloc'ed                       */
+chi_status generator_key(struct generator *, struct session_key *) CHI_MUST_CHECK;
+/* Feeds prompt[i] to c[i].stream; a stream that is empty begins with END.  Interrupted:
+ * CHI_EREFUSED                                                                   */
+chi_status generate_read(struct generator *, struct completion *c, const struct prompt *,
+                         int64_t n) CHI_MUST_CHECK;
+/* Draws tokens until every stream is done; what comes goes to each one's out      */
+chi_status generate_write(struct generator *, struct completion *c, int64_t n) CHI_MUST_CHECK;
+
+#endif

@@ -1,0 +1,75 @@
+/* metrics.c - one JSON object a line.  Fields that depend on the clock or the machine's
+ * state are wall_s, tok_s and rss_mb; all others are the same bits in every repetition. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "core.h"
+#include "trainer.h"
+
+/* JSON has no NaN                                                                     */
+static void put_number(FILE *f, const char *name, double x)
+{
+    if (isfinite(x)) fprintf(f, ",\"%s\":%.9g", name, x);
+    else fprintf(f, ",\"%s\":null", name);
+}
+
+static void put_clock(FILE *f, const struct trainer *t)
+{
+    fprintf(f, ",\"wall_s\":%.3f", now_s() - t->begun);
+}
+
+static void put_meters(FILE *f, const struct trainer *t)
+{
+    const char *name;
+    double value;
+    for (int64_t i = 0; model_meter(t->model, i, &name, &value); i++) put_number(f, name, value);
+}
+
+/* Closes f and appends what it wrote                                                  */
+static chi_status append(struct trainer *t, FILE *f, char **line)
+{
+    fputc('}', f);
+    bool whole = !ferror(f) && !fclose(f);
+    chi_status s = whole ? run_metrics(t->run, *line)
+                         : fail(CHI_ENOMEM, "no memory for a line of metrics");
+    free(*line);
+    return s;
+}
+
+chi_status metrics_step(struct trainer *t, const struct step_result *r)
+{
+    char *line = NULL;
+    size_t size = 0;
+    double now = now_s(), since = now - t->line_s;
+    FILE *f = open_memstream(&line, &size);
+    if (!f) return fail(CHI_ENOMEM, "no memory for a line of metrics");
+    fprintf(f, "{\"step\":%lld,\"tokens\":%lld", (long long)t->step, (long long)t->tokens);
+    put_clock(f, t);
+    put_number(f, "loss", r->loss);
+    put_number(f, "bpb", r->bpb);
+    put_number(f, "lr", r->lr);
+    put_number(f, "grad_norm", r->norm);
+    put_number(f, "clip", r->clip);
+    if (!r->finite) fprintf(f, ",\"skipped\":true");
+    put_number(f, "tok_s", since > 0 ? (double)(t->tokens - t->line_tokens) / since : 0);
+    fprintf(f, ",\"rss_mb\":%.1f", (double)rss_bytes() / 1e6);
+    put_meters(f, t);
+    t->line_s = now;
+    t->line_tokens = t->tokens;
+    return append(t, f, &line);
+}
+
+chi_status metrics_heldout(struct trainer *t, const struct eval_result *e)
+{
+    char *line = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&line, &size);
+    if (!f) return fail(CHI_ENOMEM, "no memory for a line of metrics");
+    fprintf(f, "{\"step\":%lld,\"tokens\":%lld", (long long)t->step, (long long)t->tokens);
+    put_clock(f, t);
+    put_number(f, "heldout_bpb", e->bits_per_byte);
+    put_number(f, "heldout_loss", e->loss);
+    fprintf(f, ",\"heldout_bytes\":%lld,\"heldout_tokens\":%lld,\"heldout_documents\":%lld",
+            (long long)e->bytes, (long long)e->tokens, (long long)e->documents);
+    return append(t, f, &line);
+}

@@ -1,0 +1,48 @@
+/* signals.c - see signals.h.                                                         */
+#include "signals.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct { int number; const char *name; } caught[] = {
+    { SIGINT, "SIGINT" }, { SIGTERM, "SIGTERM" }, { SIGUSR1, "SIGUSR1" },
+};
+enum { CAUGHT = sizeof caught / sizeof *caught };
+
+static volatile sig_atomic_t pending;
+static struct sigaction before[CAUGHT];
+
+static void on_signal(int number)
+{
+    if (pending) _exit(128 + number);
+    pending = number;
+}
+
+void signals_catch(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_handler = on_signal;
+    a.sa_flags = SA_RESTART;
+    sigemptyset(&a.sa_mask);
+    pending = 0;
+    for (int i = 0; i < CAUGHT; i++) sigaction(caught[i].number, &a, &before[i]);
+}
+
+void signals_release(void)
+{
+    for (int i = 0; i < CAUGHT; i++) sigaction(caught[i].number, &before[i], NULL);
+}
+
+int signals_pending(void)
+{
+    return pending;
+}
+
+const char *signals_name(int number)
+{
+    for (int i = 0; i < CAUGHT; i++)
+        if (caught[i].number == number) return caught[i].name;
+    return "a signal";
+}

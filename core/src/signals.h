@@ -1,0 +1,11 @@
+/* signals.h - SIGINT, SIGTERM and SIGUSR1 ask a run to save and stop; a second one of
+ * them ends the program at once with exit code 128 + its number.                     */
+#ifndef SIGNALS_H
+#define SIGNALS_H
+
+void signals_catch(void);
+void signals_release(void);
+int  signals_pending(void);             /* the number of the signal that came; or 0   */
+const char *signals_name(int number);   /* "SIGTERM"                                  */
+
+#endif

@@ -1,0 +1,110 @@
+/* tokens.c - an instance of the tokenizer that the spec names; see tokens.h.       */
+#include "tokens.h"
+
+#include "core.h"
+#include "hosting.h"
+
+#include <stdlib.h>
+
+struct tokens {
+    struct chi_host *host;              /* owns what the tokenizer took            */
+    const struct chi_tokenizer_ops *ops;
+    void    *self;
+    int64_t  vocab, room;
+    int32_t  end;
+    unsigned char *bytes;               /* [room]: of the token decoded last       */
+};
+
+/* ---- life -------------------------------------------------------------------- */
+
+static chi_status check(struct tokens *t, const struct spec *spec)
+{
+    const char *name = spec->tokenizer.component->name;
+    t->vocab = t->ops->vocab(t->self);
+    t->end = t->ops->end(t->self);
+    if (t->vocab < 1 || t->end < 0 || t->end >= t->vocab)
+        return fail(CHI_EPLUGIN, "tokenizer %s: %lld tokens with the end at %d make no sense",
+                    name, (long long)t->vocab, (int)t->end);
+    if (t->vocab > spec->model.vocab_size)
+        return fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
+                    "vocab_size to at least that", (long long)spec->model.vocab_size, name,
+                    (long long)t->vocab);
+    return CHI_OK;
+}
+
+chi_status tokens_open(struct tokens **out, const struct spec *spec)
+{
+    const struct chi_component *c = spec->tokenizer.component;
+    if (!c) return fail(CHI_ECONF, "data.tokenizer is not set: text needs one, for instance byte");
+    struct tokens *t = xcalloc(1, sizeof *t);
+    t->host = host_open(spec, "tokenizer");
+    t->ops = c->ops;
+    t->self = xcalloc(1, t->ops->self_size);
+    t->bytes = xcalloc(1, 64);
+    t->room = 64;
+    chi_status s = t->ops->open ? t->ops->open(t->host, t->self, spec->tokenizer.conf) : CHI_OK;
+    if (s == CHI_OK) s = check(t, spec);
+    if (s != CHI_OK) {
+        tokens_close(t);
+        return s;
+    }
+    *out = t;
+    return CHI_OK;
+}
+
+void tokens_close(struct tokens *t)
+{
+    if (!t) return;
+    host_close(t->host);
+    free(t->bytes);
+    free(t->self);
+    free(t);
+}
+
+/* ---- use --------------------------------------------------------------------- */
+
+int64_t tokens_vocab(const struct tokens *t)
+{
+    return t->vocab;
+}
+
+int32_t tokens_end(const struct tokens *t)
+{
+    return t->end;
+}
+
+chi_status tokens_encode(const struct tokens *t, const unsigned char *text, int64_t n, bool end,
+                         int32_t **ids, int64_t *n_ids)
+{
+    int64_t count = n ? t->ops->encode(t->self, text, n, NULL, 0) : 0, first = end ? 1 : 0;
+    int32_t *id = malloc((size_t)(count + first + 1) * sizeof *id);
+    if (!id) return fail(CHI_ENOMEM, "a prompt of %lld tokens does not fit into memory", (long long)count);
+    if (end) id[0] = t->end;
+    if (count) t->ops->encode(t->self, text, n, id + first, count);
+    *ids = id;
+    *n_ids = count + first;
+    return CHI_OK;
+}
+
+int64_t tokens_decode(struct tokens *t, int32_t id, const unsigned char **bytes)
+{
+    int64_t n = t->ops->decode(t->self, id, t->bytes, t->room);
+    if (n > t->room) {
+        t->bytes = xrealloc(t->bytes, (size_t)n);
+        t->room = n;
+        t->ops->decode(t->self, id, t->bytes, n);
+    }
+    *bytes = t->bytes;
+    return n;
+}
+
+uint64_t tokens_hash(struct tokens *t)
+{
+    uint64_t h[3] = { (uint64_t)t->vocab, (uint64_t)t->end, 0 };
+    for (int32_t i = 0; i < t->vocab; i++) {
+        const unsigned char *b;
+        int64_t n = tokens_decode(t, i, &b);
+        h[2] = h[2] * 0x9e3779b97f4a7c15u + xxh3(b, (size_t)n) + (uint64_t)n;
+    }
+    return xxh3(h, sizeof h);
+}

@@ -1,0 +1,19 @@
+/* tokens.h - the spec's tokenizer, opened: text to tokens and back.              */
+#ifndef TOKENS_H
+#define TOKENS_H
+
+#include "spec.h"
+
+struct tokens;
+chi_status tokens_open(struct tokens **, const struct spec *) CHI_MUST_CHECK;
+void    tokens_close(struct tokens *);
+int64_t tokens_vocab(const struct tokens *);
+int32_t tokens_end(const struct tokens *);              /* ends a document         */
+/* END, if end is set, and the text's tokens.  Caller frees.                      */
+chi_status tokens_encode(const struct tokens *, const unsigned char *text, int64_t n, bool end,
+                         int32_t **ids, int64_t *n_ids) CHI_MUST_CHECK;
+/* Bytes of a token; they stay until the next call                                */
+int64_t tokens_decode(struct tokens *, int32_t id, const unsigned char **bytes);
+uint64_t tokens_hash(struct tokens *);                  /* of every token's bytes  */
+
+#endif

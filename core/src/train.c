@@ -1,0 +1,257 @@
+/* train.c - the loop: a batch, its gradient, a decision, an update.
+ *
+ * A step's gradient is the sum over its micro-batches as a fixed binary tree
+ * (gradient.h), of losses that each count 1 / (scored targets of the step).  Whether it
+ * is finite is known before a weight moves:
+ *   stop      ends the run; the weights on disk are those before the step
+ *   skip      the step counts, its batch is passed, weights stay; 11 in a row end the run
+ *   rollback  back to the newest checkpoint, on behind the bad batch, with half the
+ *             learning rate until the bad step has passed; the fourth ends the run
+ * No checkpoint is written between skipped steps, so what a resumed run counts is what
+ * an uninterrupted one counted.  Order at the end of a step: metrics, checkpoint,
+ * evaluation; resume repeats the evaluation, whose line comes after the checkpoint.   */
+#include <math.h>
+#include <stdlib.h>
+
+#include "core.h"
+#include "schedule.h"
+#include "signals.h"
+#include "trainer.h"
+
+/* ---- one step ---------------------------------------------------------------------- */
+
+/* Sequences s0 .. s1-1; a NaN that something below refused is a loss that is NaN      */
+static chi_status micro_gradient(struct trainer *t, const struct batch *b, int64_t s0, int64_t s1,
+                                 double *loss)
+{
+    model_zero_grads(t->model);
+    *loss = 0;
+    chi_status s = model_train(t->model, b->seg + b->first_seg[s0], b->first_seg[s1] - b->first_seg[s0],
+                               b->target + s0 * b->seq_len, 1 / (double)b->scored, loss);
+    if (s != CHI_ENUMERIC) return s;
+    *loss = NAN;
+    return CHI_OK;
+}
+
+static chi_status batch_gradient(struct trainer *t, const struct batch *b, double *loss)
+{
+    const struct train_options *o = &t->spec->train;
+    int64_t micro = o->micro_batch ? min_i64(o->micro_batch, b->n_seq) : b->n_seq;
+    for (int64_t s = 0; s < b->n_seq; s += micro) {
+        double l = 0;
+        TRY(micro_gradient(t, b, s, min_i64(s + micro, b->n_seq), &l));
+        tree_add(&t->tree, model_grads(t->model), l);
+    }
+    tree_sum(&t->tree, model_grads(t->model), loss);
+    return CHI_OK;
+}
+
+chi_status train_gradient(struct trainer *t, struct step_result *r)
+{
+    const struct train_options *o = &t->spec->train;
+    struct batch b = { 0 };
+    double nats = 0, begun = now_s();
+    TRY(dataset_batch(t->data, &t->cursor, &b));
+    chi_status s = batch_gradient(t, &b, &nats);
+    r->scored = b.scored;
+    r->bytes = b.bytes;
+    batch_free(&b);
+    if (s != CHI_OK) return s;
+    r->loss = nats / (double)r->scored;
+    r->bpb = nats / log(2) / (double)max_i64(r->bytes, 1);
+    r->lr = trainer_lr(t, t->step);
+    r->norm = sqrt(gradient_squares(t->squares, t->n_slice));
+    r->clip = o->grad_clip > 0 ? fmin(1, o->grad_clip / (r->norm + 1e-6)) : 1;
+    r->finite = isfinite(r->loss) && isfinite(r->norm);
+    r->seconds = now_s() - begun;
+    return CHI_OK;
+}
+
+chi_status train_update(struct trainer *t, struct step_result *r)
+{
+    const struct chi_optimizer_ops *ops = t->spec->optimizer.component->ops;
+    double begun = now_s();
+    TRY(ops->update(t->h, t->spec->optimizer.conf, t->slice, t->n_slice, t->step + 1, r->lr, r->clip));
+    model_settle(t->model);
+    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, t->step + 1)));
+    r->seconds += now_s() - begun;
+    return CHI_OK;
+}
+
+/* ---- what is not finite ------------------------------------------------------------- */
+
+static char *describe(const struct trainer *t, const struct step_result *r)
+{
+    const char *where = model_find_nonfinite(t->model, true), *what = "gradient of ";
+    if (!where) where = model_find_nonfinite(t->model, false), what = "";
+    return xprintf("step %lld: loss %g, gradient norm %g; first not finite: %s%s", (long long)t->step + 1,
+                   r->loss, r->norm, where ? what : "", where ? where : "the loss itself");
+}
+
+static chi_status stop_at_nonfinite(const struct trainer *t, const char *what, const char *why)
+{
+    static const char *const policy[] = { "stop", "skip", "rollback" };
+    return fail(CHI_ENUMERIC, "%s; train.nonfinite = %s%s. No weight was touched; %s holds what was saved. "
+                "A lower train.lr or train.nonfinite = skip | rollback may help", what,
+                policy[t->spec->train.nonfinite], why, run_dir(t->run));
+}
+
+/* *again: the step is to be taken anew (from a checkpoint)                            */
+static chi_status handle_nonfinite(struct trainer *t, const struct step_result *r, bool *again)
+{
+    int32_t policy = t->spec->train.nonfinite;
+    char *what = describe(t, r);
+    chi_status s = CHI_OK;
+    *again = false;
+    if (policy == NONFINITE_STOP) s = stop_at_nonfinite(t, what, "");
+    else if (policy == NONFINITE_SKIP && ++t->skipped > SKIPS)
+        s = stop_at_nonfinite(t, what, ", but 10 steps in a row were skipped before");
+    else if (policy == NONFINITE_SKIP) warn("%s; skipped", what);
+    else if (t->n_rollback == ROLLBACKS)
+        s = stop_at_nonfinite(t, what, ", but 3 rollbacks did not help");
+    else if ((s = trainer_roll_back(t)) == CHI_OK) {
+        *again = true;
+        warn("%s; back to step %lld with half the learning rate", what, (long long)t->step);
+    }
+    free(what);
+    return s;
+}
+
+/* ---- what is due after a step -------------------------------------------------------- */
+
+static bool is_due(const struct trainer *t, int64_t every)
+{
+    return t->step == t->spec->train.steps || (every > 0 && t->step % every == 0);
+}
+
+static void show_part(void *ctx, int64_t done, int64_t total)
+{
+    progress_part(ctx, "held-out text", done, total);
+}
+
+static chi_status evaluate_if_due(struct trainer *t)
+{
+    struct eval_result e;
+    if (!t->step || !is_due(t, t->spec->train.eval_every)) return CHI_OK;
+    if (!dataset_documents(t->data, CHI_SPLIT_HELDOUT)) return CHI_OK;
+    TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, 0, &e, show_part, &t->progress));
+    TRY(metrics_heldout(t, &e));
+    progress_end(&t->progress);
+    note("step %lld: held-out bits per byte %.4f (%lld documents, %lld bytes)", (long long)t->step,
+         e.bits_per_byte, (long long)e.documents, (long long)e.bytes);
+    t->line_s = now_s();
+    return CHI_OK;
+}
+
+/* A full disk must not end a run that has hours behind it: the next interval tries again */
+static chi_status save_if_due(struct trainer *t)
+{
+    bool last = t->step == t->spec->train.steps || signals_pending();
+    if (!last && (t->skipped || !is_due(t, t->spec->train.checkpoint_every))) return CHI_OK;
+    if (t->saved == t->step) return CHI_OK;
+    chi_status s = trainer_save(t);
+    if (s == CHI_OK || last) return s;
+    progress_end(&t->progress);
+    warn("no checkpoint at step %lld: %s", (long long)t->step, fail_text());
+    return CHI_OK;
+}
+
+static void show_step(struct trainer *t, const struct step_result *r)
+{
+    struct progress_step p = {
+        .step = t->step, .steps = t->spec->train.steps, .loss = r->loss, .bpb = r->bpb, .lr = r->lr,
+        .tok_s = (double)r->scored / (r->seconds > 0 ? r->seconds : 1), .step_s = r->seconds,
+        .due = is_due(t, t->spec->train.log_every),
+    };
+    progress_step(&t->progress, &p);
+}
+
+static chi_status finish_step(struct trainer *t, const struct step_result *r)
+{
+    t->step++;
+    t->tokens += r->scored;
+    show_step(t, r);
+    if (is_due(t, t->spec->train.log_every)) TRY(metrics_step(t, r));
+    TRY(save_if_due(t));
+    t->interrupted = signals_pending();
+    return t->interrupted ? CHI_OK : evaluate_if_due(t);
+}
+
+/* The run ends with s: what it has learned so far is saved as of before the bad batch  */
+static chi_status keep_weights(struct trainer *t, struct cursor before, chi_status s)
+{
+    char *why = xstrdup(fail_text());
+    t->cursor = before;
+    if (!t->skipped && t->step && t->saved != t->step && trainer_save(t) != CHI_OK)
+        warn("no checkpoint at step %lld: %s", (long long)t->step, fail_text());
+    fail(s, "%s", why);
+    free(why);
+    return s;
+}
+
+static chi_status take_step(struct trainer *t)
+{
+    struct step_result r = { 0 };
+    struct cursor before = t->cursor;
+    bool again = false;
+    TRY(train_gradient(t, &r));
+    if (!r.finite) {
+        progress_end(&t->progress);
+        chi_status s = handle_nonfinite(t, &r, &again);
+        if (s != CHI_OK) return keep_weights(t, before, s);
+        return again ? CHI_OK : finish_step(t, &r);
+    }
+    TRY(train_update(t, &r));
+    t->skipped = 0;
+    return finish_step(t, &r);
+}
+
+static chi_status loop(struct trainer *t)
+{
+    TRY(evaluate_if_due(t));                    /* of a checkpoint gone on from       */
+    while (t->step < t->spec->train.steps && !signals_pending()) TRY(take_step(t));
+    if (t->step < t->spec->train.steps) t->interrupted = signals_pending();
+    return signals_pending() && t->saved != t->step ? trainer_save(t) : CHI_OK;
+}
+
+/* ---- a run --------------------------------------------------------------------------- */
+
+static chi_status close_status(struct trainer *t, chi_status s, int signal)
+{
+    char *reason = s != CHI_OK ? xstrdup(fail_text())
+                 : signal ? xprintf("%s at step %lld", signals_name(signal), (long long)t->step)
+                 : xprintf("%lld steps", (long long)t->step);
+    chi_status w = run_status(t->run, s != CHI_OK ? "failed" : signal ? "stopped" : "done", reason);
+    if (s == CHI_OK && signal)
+        note("%s: saved step %lld in %s; --resume goes on", signals_name(signal), (long long)t->step,
+             run_dir(t->run));
+    else if (s == CHI_OK) note("%lld steps done: %s", (long long)t->step, run_dir(t->run));
+    else {
+        fail(s, "%s", reason);                  /* run_status may have said something */
+        w = s;
+    }
+    free(reason);
+    return w;
+}
+
+chi_status train(const struct train_request *q, int *signal)
+{
+    struct trainer t;
+    bool go = false;
+    *signal = 0;
+    signals_catch();
+    chi_status s = trainer_open(&t, q, &go);
+    if (go) {
+        progress_begin(&t.progress, t.step);
+        t.begun = t.line_s = now_s();
+        t.line_tokens = t.tokens;
+        s = run_status(t.run, "running", "");
+        if (s == CHI_OK) s = loop(&t);
+        *signal = s == CHI_OK ? t.interrupted : 0;
+        progress_end(&t.progress);
+        s = close_status(&t, s, *signal);
+    }
+    trainer_close(&t);
+    signals_release();
+    return s;
+}

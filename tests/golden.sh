@@ -1,0 +1,46 @@
+#!/bin/sh
+# golden.sh - runs every reference vector file whose components exist, from
+# $CHIMERA_GOLDEN or ../shared/golden beside the source tree.  Files of the subjects in
+# $required must run: a missing component of theirs is a failure, not a skip.
+set -eu
+
+folder=${CHIMERA_GOLDEN:-$srcdir/../shared/golden}
+vectors=$(dirname "$CHIMERA")/tests/vectors
+required='gated_deltanet attention swiglu linear_ternary'
+
+if [ ! -d "$folder" ]; then
+    echo "golden.sh: no reference vectors in $folder (set CHIMERA_GOLDEN to their folder): skipped"
+    exit 77
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+passed=0 skipped=0 failed=0
+
+is_required() {
+    for subject in $required; do
+        case $1 in "$subject"*) return 0 ;; esac
+    done
+    return 1
+}
+
+for file in "$folder"/*.safetensors; do
+    [ -e "$file" ] || { echo "golden.sh: $folder holds no .safetensors file: skipped"; exit 77; }
+    name=$(basename "$file")
+    code=0
+    "$vectors" "$file" >"$log" 2>&1 || code=$?
+    if [ $code = 0 ]; then
+        passed=$((passed + 1))
+        echo "ok      $name: $(grep -c tolerance "$log") checks"
+    elif [ $code = 77 ] && ! is_required "$name"; then
+        skipped=$((skipped + 1))
+        echo "skipped $name: $(tail -n 1 "$log")"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name (exit code $code)"
+        grep -E 'MISSED|^vectors:' "$log" || tail -n 5 "$log"
+    fi
+done
+
+echo "golden.sh: $passed passed, $skipped skipped, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,150 @@
+/* faultfs.c - an LD_PRELOAD library that makes the N-th file operation fail, or kills
+ * the process there.
+ *
+ *     FAULT=call:N:once:ERRNO     only the N-th counted call fails with errno ERRNO
+ *     FAULT=call:N:from:ERRNO     that one and every later one
+ *     FAULT=call:N:kill           SIGKILL before the N-th call
+ *     FAULT=call:N:short          a write stores half, then SIGKILL
+ *     FAULT_COUNT=FILE            at exit, the number of counted calls is written there
+ *
+ * Counted: write, pwrite, fsync, fdatasync, ftruncate, rename, renameat2, unlink, rmdir,
+ * mkdir, and open for writing, on anything but standard input, output and error.  */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+enum { NONE, ONCE, FROM, KILL, SHORT };
+static long calls, target;
+static int  mode = -1, code;
+
+static void setup(void)
+{
+    char how[16] = "";
+    const char *text = getenv("FAULT");
+    mode = NONE;
+    if (!text || sscanf(text, "call:%ld:%15[a-z]:%d", &target, how, &code) < 2) return;
+    mode = !strcmp(how, "once") ? ONCE : !strcmp(how, "from") ? FROM
+         : !strcmp(how, "kill") ? KILL : !strcmp(how, "short") ? SHORT : NONE;
+}
+
+/* Counts a call; true: it shall fail, errno is set                                */
+static int fault(int fd, const void *bytes, size_t n)
+{
+    if (mode < 0) setup();
+    long now = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
+    if (mode == NONE || now < target || (now > target && mode != FROM)) return 0;
+    if (mode == SHORT && bytes) syscall(SYS_write, fd, bytes, n / 2);
+    if (mode == KILL || mode == SHORT) kill(getpid(), SIGKILL);
+    errno = code;
+    return 1;
+}
+
+__attribute__((destructor)) static void report(void)
+{
+    const char *path = getenv("FAULT_COUNT");
+    char text[32];
+    if (!path) return;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    int n = snprintf(text, sizeof text, "%ld\n", calls);
+    if (fd >= 0) syscall(SYS_write, fd, text, n);
+}
+
+#define NEXT(f, name) do { *(void **)(void *)&(f) = dlsym(RTLD_NEXT, name); } while (0)
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+    if (fd > 2 && fault(fd, p, n)) return -1;
+    return syscall(SYS_write, fd, p, n);
+}
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+    ssize_t (*f)(int, const void *, size_t, off_t);
+    NEXT(f, "pwrite");
+    return fault(fd, NULL, 0) ? -1 : f(fd, p, n, at);
+}
+
+int fsync(int fd)     { return fault(fd, NULL, 0) ? -1 : (int)syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { return fault(fd, NULL, 0) ? -1 : (int)syscall(SYS_fdatasync, fd); }
+
+int ftruncate(int fd, off_t n)
+{
+    int (*f)(int, off_t);
+    NEXT(f, "ftruncate");
+    return fault(fd, NULL, 0) ? -1 : f(fd, n);
+}
+
+int ftruncate64(int fd, off64_t n) { return ftruncate(fd, (off_t)n); }
+
+int rename(const char *a, const char *b)
+{
+    int (*f)(const char *, const char *);
+    NEXT(f, "rename");
+    return fault(-1, NULL, 0) ? -1 : f(a, b);
+}
+
+int renameat2(int da, const char *a, int db, const char *b, unsigned flags)
+{
+    int (*f)(int, const char *, int, const char *, unsigned);
+    NEXT(f, "renameat2");
+    return fault(-1, NULL, 0) ? -1 : f(da, a, db, b, flags);
+}
+
+int unlink(const char *a)
+{
+    int (*f)(const char *);
+    NEXT(f, "unlink");
+    return fault(-1, NULL, 0) ? -1 : f(a);
+}
+
+int rmdir(const char *a)
+{
+    int (*f)(const char *);
+    NEXT(f, "rmdir");
+    return fault(-1, NULL, 0) ? -1 : f(a);
+}
+
+int mkdir(const char *a, mode_t m)
+{
+    int (*f)(const char *, mode_t);
+    NEXT(f, "mkdir");
+    return fault(-1, NULL, 0) ? -1 : f(a, m);
+}
+
+static int do_open(const char *path, int flags, mode_t m)
+{
+    if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && fault(-1, NULL, 0)) return -1;
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, m);
+}
+
+static mode_t mode_of(int flags, va_list a)
+{
+    return flags & O_CREAT ? (mode_t)va_arg(a, int) : 0;
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list a;
+    va_start(a, flags);
+    mode_t m = mode_of(flags, a);
+    va_end(a);
+    return do_open(path, flags, m);
+}
+
+int open64(const char *path, int flags, ...)
+{
+    va_list a;
+    va_start(a, flags);
+    mode_t m = mode_of(flags, a);
+    va_end(a);
+    return do_open(path, flags, m);
+}
