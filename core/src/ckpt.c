@@ -206,6 +206,7 @@ chi_status ckpt_save(const struct run *r, const struct model *m, const struct ck
         ckpt_sweep(run_dir(r));
         s = check_room(ckpt, m, moments);
     }
+    if (s == CHI_OK) s = run_sync(r);
     if (s == CHI_OK) s = write_folder(&v);
     if (s == CHI_OK) s = publish(tmp, final);
     if (s == CHI_OK) s = fs_sync_dir(ckpt);

@@ -12,7 +12,7 @@ static chi_status run(const struct cli_args *a)
     struct spec *spec;
     chi_status status;
     TRY(config_load(&config, a->word[0], a->override, a->n_override));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(spec_open(&spec, config, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER));
     if (a->n_word > 1) {
         status = CHI_OK;
         for (int i = 1; i < a->n_word && status == CHI_OK; i++)

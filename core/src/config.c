@@ -101,6 +101,7 @@ void config_free(struct config *c)
     }
     HASH_ITER(hh, c->sections, s, s_next) {
         HASH_DEL(c->sections, s);
+        for (int i = 0; i < s->n_parsed; i++) free(s->parsed[i].text);
         free(s->name);
         free(s->parsed);
         free(s->key);
@@ -380,15 +381,16 @@ static bool parse_option(struct config *c, struct section *s, const struct chi_o
     return true;
 }
 
-static void remember(struct section *s, const struct chi_option *table, const void *conf)
+static void remember(struct section *s, const struct chi_option *o, const void *conf, bool set)
 {
-    for (int i = 0; i < s->n_parsed; i++)
-        if (s->parsed[i].table == table) {
-            s->parsed[i].conf = conf;
-            return;
-        }
-    s->parsed = xrealloc(s->parsed, (size_t)(s->n_parsed + 1) * sizeof *s->parsed);
-    s->parsed[s->n_parsed++] = (struct parsed){ table, conf };
+    int i = 0;
+    while (i < s->n_parsed && strcmp(s->parsed[i].name, o->name)) i++;
+    if (i == s->n_parsed) {
+        s->parsed = xrealloc(s->parsed, (size_t)(++s->n_parsed) * sizeof *s->parsed);
+        s->parsed[i].text = NULL;
+    }
+    free(s->parsed[i].text);
+    s->parsed[i] = (struct parsed){ o->name, o, o->flags, set, option_text(o, conf) };
 }
 
 bool config_parse(struct config *c, const char *section, const struct chi_option *table, void *conf,
@@ -396,11 +398,12 @@ bool config_parse(struct config *c, const char *section, const struct chi_option
 {
     struct section *s = config_use(c, section);
     bool good = true;
+    s->tables = true;
     for (; extra && *extra; extra++) config_know(s, *extra);
     for (const struct chi_option *o = table; o && o->name; o++) {
         config_know(s, o->name);
         good &= parse_option(c, s, o, conf);
+        remember(s, o, conf, o->fallback || config_find(c, section, o->name));
     }
-    if (table) remember(s, table, conf);
     return good;
 }

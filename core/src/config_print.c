@@ -13,24 +13,20 @@ static const struct section *used(const struct config *c, int rank)
     return s;
 }
 
-static const struct chi_option *table_option(const struct section *s, const char *key, const void **conf)
+static const struct parsed *parsed(const struct section *s, const char *key)
 {
     for (int i = 0; i < s->n_parsed; i++)
-        for (const struct chi_option *o = s->parsed[i].table; o->name; o++)
-            if (!strcmp(o->name, key)) {
-                if (conf) *conf = s->parsed[i].conf;
-                return o;
-            }
+        if (!strcmp(s->parsed[i].name, key)) return &s->parsed[i];
     return NULL;
 }
 
-static void print_value(const struct config *c, const struct section *s, const char *key, FILE *f, bool origins)
+static void print_value(const struct config *c, const struct section *s, const char *key, FILE *f,
+                        bool origins)
 {
-    const void *conf = NULL;
     const struct entry *e = config_find(c, s->name, key);
-    const struct chi_option *o = table_option(s, key, &conf);
-    if (!e && (!o || !o->fallback)) return;
-    char *value = o ? option_text(o, conf) : ini_quote(e->value);
+    const struct parsed *p = parsed(s, key);
+    if (p ? !p->set : !e) return;
+    char *value = p ? xstrdup(p->text) : ini_quote(e->value);
     char *from = origin_text(e ? e->source : NULL, e ? e->line : 0);
     if (origins) fprintf(f, "%-24s = %-24s ; %s\n", key, value, from);
     else fprintf(f, "%s = %s\n", key, value);
@@ -43,7 +39,7 @@ void config_print(const struct config *c, FILE *f, bool origins)
     bool first = true;
     for (int rank = 1; rank <= c->n_used; rank++) {
         const struct section *s = used(c, rank);
-        if (!s->n_parsed && !config_has(c, s->name)) continue;  /* looked for in vain */
+        if (!s->tables && !config_has(c, s->name)) continue;  /* looked for in vain */
         fprintf(f, "%s[%s]\n", first ? "" : "\n", s->name);
         for (int i = 0; i < s->n_key; i++) print_value(c, s, s->key[i], f, origins);
         first = false;
@@ -68,21 +64,20 @@ char *config_shape_text(const struct config *c)
     char *all = xstrdup("");
     for (int rank = 1; rank <= c->n_used; rank++) {
         const struct section *s = used(c, rank);
-        for (int i = 0; i < s->n_parsed; i++)
-            for (const struct chi_option *o = s->parsed[i].table; o->name; o++) {
-                if (!(o->flags & CHI_OPT_SHAPE)) continue;
-                char *value = option_text(o, s->parsed[i].conf);
-                char *t = xprintf("%s%s.%s = %s\n", all, s->name, o->name, value);
-                free(value);
-                free(all);
-                all = t;
-            }
+        for (int i = 0; i < s->n_parsed; i++) {
+            const struct parsed *p = &s->parsed[i];
+            if (!(p->flags & CHI_OPT_SHAPE)) continue;
+            char *t = xprintf("%s%s.%s = %s\n", all, s->name, p->name, p->text);
+            free(all);
+            all = t;
+        }
     }
     return all;
 }
 
 /* The sections' names, then those of one section's keys, for the error           */
-static chi_status no_such_key(const struct config *c, const struct section *s, const char *word, const char *key)
+static chi_status no_such_key(const struct config *c, const struct section *s, const char *word,
+                              const char *key)
 {
     const char **names = xcalloc((size_t)(s ? s->n_key : c->n_used) + 1, sizeof *names);
     for (int i = 0; i < (s ? s->n_key : c->n_used); i++) names[i] = s ? s->key[i] : used(c, i + 1)->name;
@@ -107,9 +102,9 @@ chi_status config_explain(const struct config *c, const char *word, FILE *f)
     free(section);
     if (s && !s->used) s = NULL;
     if (!s || !config_knows(s, dot + 1)) return no_such_key(c, s, word, dot + 1);
-    const struct chi_option *o = table_option(s, dot + 1, NULL);
+    const struct parsed *p = parsed(s, dot + 1);
     fprintf(f, "[%s]\n", s->name);
-    if (o) option_print(o, f);
+    if (p) option_print(p->option, f);
     print_value(c, s, dot + 1, f, true);
     return CHI_OK;
 }

@@ -20,13 +20,22 @@ struct source {                         /* a file, or the command line          
     struct source *next;
 };
 
-struct parsed { const struct chi_option *table; const void *conf; };
+/* An option as it was parsed.  The value is kept as text, so that printing needs neither
+ * the struct, which may be gone or changed, nor the table.                     */
+struct parsed {
+    const char *name;
+    const struct chi_option *option;    /* for documentation only                */
+    uint32_t flags;
+    bool  set;                          /* has a value or a default              */
+    char *text;
+};
 
 struct section {
     char *name;
     const struct source *source;        /* where it was opened last              */
     int   line;
     int   used;                         /* somebody reads it: 1, 2, ... in order; else 0 */
+    bool  tables;                       /* config_parse() was called on it       */
     struct parsed *parsed;
     int   n_parsed;
     const char **key;                   /* what is legal in it                   */

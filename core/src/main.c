@@ -7,14 +7,18 @@ const struct verb *const verbs[] = {
     &verb_train, &verb_generate, &verb_eval, &verb_config, &verb_plugins, NULL
 };
 
+#ifdef __clang__
+# define COMPILER __VERSION__
+#else
+# define COMPILER "gcc " __VERSION__
+#endif
+
 static void version(FILE *f)
 {
-    fprintf(f, "chimera " CHIMERA_VERSION "\nplugin ABI %d.%d\ncompiler %s\n", CHI_ABI_MAJOR, CHI_ABI_MINOR,
-#ifdef __clang__
-            __VERSION__);
-#else
-            "gcc " __VERSION__);
-#endif
+    char features[128];
+    cpu_feature_names(cpu_features(), features);
+    fprintf(f, "chimera " CHIMERA_VERSION "\nplugin ABI %d.%d\ncompiler %s\nCPU %s (%s)\n", CHI_ABI_MAJOR,
+            CHI_ABI_MINOR, COMPILER, cpu_name(), features);
 }
 
 static void man(FILE *f)

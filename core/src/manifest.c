@@ -12,11 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weak: a program without the option parser links and does not check defaults   */
-#pragma weak option_set
-#pragma weak config_load_text
-#pragma weak config_free
-
 enum { NAME_MAX_ = 63, COMPONENTS_MAX = 256, OPTIONS_MAX = 256 };
 
 chi_status manifest_head(const char *name, const struct chi_plugin *p, int64_t size)
@@ -125,7 +120,7 @@ static const char *option_fault(const struct chi_option *o, uint32_t conf_size)
 static chi_status check_default(const char *file, const struct chi_component *c, const struct chi_option *o)
 {
     char *why = NULL;
-    if (!o->fallback || !option_set) return CHI_OK;
+    if (!o->fallback) return CHI_OK;
     void *conf = xcalloc(1, c->conf_size);
     struct config *owner = NULL;
     chi_status s = config_load_text(&owner, file, "", NULL, 0);

@@ -293,11 +293,12 @@ char *option_text(const struct chi_option *o, const void *conf)
     case CHI_OPT_BOOL:  return xstrdup(*(const bool *)p ? "yes" : "no");
     case CHI_OPT_LIST:  return list_text(p);
     case CHI_OPT_ENUM: {
-        const char *c = o->choices;
-        for (int32_t i = *(const int32_t *)p; i > 0; i--) c += strcspn(c, "|") + 1;
+        const char *c = o->choices ? o->choices : "";
+        for (int32_t i = *(const int32_t *)p; i > 0 && *c; i--) c += strcspn(c, "|") + (strchr(c, '|') != NULL);
         return xprintf("%.*s", (int)strcspn(c, "|"), c);
     }
-    default: return ini_quote(*(const char *const *)p);
+    case CHI_OPT_STRING: case CHI_OPT_REF: case CHI_OPT_PATH: return ini_quote(*(const char *const *)p);
+    default: return xstrdup("");
     }
 }
 

@@ -201,8 +201,16 @@ chi_status run_cut_metrics(struct run *r, int64_t bytes)
     if (bytes && (pread(r->metrics, &end, 1, bytes - 1) != 1 || end != '\n'))
         return fail(CHI_EDATA, "%s/metrics.jsonl: no line ends at byte %lld, where the checkpoint was made:"
                     " was it edited or replaced?", r->dir, (long long)bytes);
-    if (ftruncate(r->metrics, bytes) < 0 || fsync(r->metrics) < 0) return fs_fail("cut metrics.jsonl of", r->dir);
+    while (ftruncate(r->metrics, bytes) < 0)
+        if (errno != EINTR) return fs_fail("cut metrics.jsonl of", r->dir);
     r->metrics_bytes = bytes;
+    return run_sync(r);
+}
+
+chi_status run_sync(const struct run *r)
+{
+    while (fsync(r->metrics) < 0)
+        if (errno != EINTR) return fs_fail("sync metrics.jsonl of", r->dir);
     return CHI_OK;
 }
 

@@ -33,6 +33,8 @@ chi_status run_sample(struct run *, const char *json_line);
 int64_t    run_metrics_bytes(const struct run *);
 /* Cuts metrics.jsonl back (resume); shorter than bytes: CHI_EDATA                */
 chi_status run_cut_metrics(struct run *, int64_t bytes) CHI_MUST_CHECK;
+/* The lines so far are on the disk; ckpt_save() calls it before metrics_bytes counts */
+chi_status run_sync(const struct run *) CHI_MUST_CHECK;
 void run_close(struct run *);
 
 struct ckpt_meta {

@@ -113,6 +113,7 @@ static void part_open(struct spec *s, struct part *p, int kind, const char *name
 {
     if (registry_find(s->registry, kind, name, &p->component) != CHI_OK) {
         config_error(s->config, at_section, at_key, "%s", fail_text());
+        config_ignore(s->config, section);  /* nobody knows which keys it would take   */
         return;
     }
     static const struct chi_option none[] = { CHI_OPTIONS_END };

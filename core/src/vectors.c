@@ -494,7 +494,8 @@ static chi_status check_components(struct config *config)
     return e;
 }
 
-static chi_status open_spec(struct check *c)
+/* A model's loss needs the objective, which belongs to training                 */
+static chi_status open_spec(struct check *c, bool model)
 {
     struct config *config;
     const char *text;
@@ -504,7 +505,7 @@ static chi_status open_spec(struct check *c)
     config_free(config);
     if (e != CHI_OK) return e;
     TRY(config_load_text(&config, st_path(c->file), text, NULL, 0));
-    return spec_open(&c->spec, config, SPEC_MODEL);
+    return spec_open(&c->spec, config, model ? SPEC_MODEL | SPEC_TRAIN : SPEC_MODEL);
 }
 
 static chi_status check_file(struct check *c)
@@ -518,7 +519,7 @@ static chi_status check_file(struct check *c)
         return fail(CHI_EDATA, "%s: vectors version '%s' with tolerance '%s'; wanted version 1 and a "
                     "positive number", st_path(c->file), version, tolerance);
 
-    TRY(open_spec(c));
+    TRY(open_spec(c, strcmp(kind, "model") == 0));
     if (strcmp(kind, "model") == 0) TRY(check_model(c));
     else if (strcmp(kind, "layer") == 0 || strcmp(kind, "linear") == 0) TRY(check_solo(c, kind));
     else return fail(CHI_EDATA, "%s: kind '%s' is none of layer, linear, model", st_path(c->file), kind);

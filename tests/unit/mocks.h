@@ -34,7 +34,7 @@ static inline char *mock_path(const char *name)
 {
     const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
     cr_assert(plugins, "run me through make check");
-    return xprintf("%s/../tests/mock/.libs/%s.so", plugins, name);
+    return xprintf("%.*s/tests/mock/.libs/%s.so", (int)(strrchr(plugins, '/') - plugins), plugins, name);
 }
 
 static inline unsigned char *bytes_of(const char *path, long *n)

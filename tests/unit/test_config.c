@@ -603,6 +603,24 @@ Test(config, the_hash_is_of_values_not_of_their_places)
     free(shape);
 }
 
+Test(config, printing_needs_no_struct)
+{
+    struct config *c;
+    struct gd *g = xcalloc(1, sizeof *g);
+    cr_assert_eq(config_load_text(&c, "x.ini", "[layer.GD]\nnum_heads = 9\n[mine]\na = 1 \nb = x  y\n", NULL, 0), CHI_OK);
+    config_parse(c, "layer.GD", table, g, NULL);
+    config_ignore(c, "mine");
+    config_ignore(c, "absent");
+    cr_assert_eq(config_finish(c), CHI_OK, "%s", fail_text());
+    memset(g, 0xff, sizeof *g);
+    free(g);
+    char *text = printed(c, false);
+    cr_expect(strstr(text, "num_heads = 9\n") && strstr(text, "\n[mine]\na = 1\nb = x  y\n"), "%s", text);
+    cr_expect_null(strstr(text, "absent"));
+    config_free(c);
+    free(text);
+}
+
 Test(config, a_key_explains_itself)
 {
     struct config *c;

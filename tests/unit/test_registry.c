@@ -2,8 +2,6 @@
 #include "elf_reader.h"
 #include "mocks.h"
 
-#include "config.h"
-
 TestSuite(registry, .init = mocks_setup, .fini = mocks_teardown);
 
 /* One line that names the file and holds the words                              */
@@ -61,10 +59,8 @@ Test(registry, sins)
     }
 }
 
-#pragma weak option_set
 Test(registry, defaults)
 {
-    if (!option_set) cr_skip_test("the option parser is not linked in");
     char *path = mock_path("default_range");
     refused(path, "layer default_range: default of option width is '100': ");
     free(path);

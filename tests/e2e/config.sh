@@ -1,0 +1,26 @@
+#!/bin/sh
+# The printed configuration reads back as itself from anywhere; slips are named; help and manual page agree.
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+bad() { echo "$*" >&2; exit 1; }
+
+"$CHIMERA" config "$srcdir/conf/tiny.ini" train.lr=0.25 --no-origins >"$dir/a.ini"
+grep -q '^lr = 0.25$' "$dir/a.ini" || bad "the override is not in force"
+(cd "$dir" && "$CHIMERA" config a.ini --no-origins | cmp - a.ini) || bad "the printed file reads back otherwise"
+"$CHIMERA" config "$srcdir/conf/tiny.ini" train.lr=0.25 | grep -q '^lr .*; command line$' || bad "no origin"
+"$CHIMERA" config "$srcdir/conf/tiny.ini" train.lr | grep -q 'learning rate' || bad "no documentation of train.lr"
+
+refused() {
+    want=$1; shift
+    if "$CHIMERA" "$@" >"$dir/out" 2>"$dir/err"; then bad "$*: was accepted"; else rc=$?; fi
+    [ "$rc" = 2 ] || bad "$*: exit code $rc"
+    grep -q "^chimera: .*$want" "$dir/err" || { cat "$dir/err" >&2; bad "$*: does not say: $want"; }
+}
+refused 'did you mean lr?' config "$srcdir/conf/tiny.ini" train.rl=1
+refused 'did you mean \[train\]?' config "$srcdir/conf/tiny.ini" trian.lr=1
+refused 'must be a finite number' config "$srcdir/conf/tiny.ini" train.lr=fast
+refused 'did you mean config?' cofnig
+refused 'did you mean --no-origins?' config --no-orgins x
+refused 'No such file' config "$dir/gone.ini"
+"$CHIMERA" --man | grep -q '^.SS chimera config' || bad "the manual page lacks a verb"
