@@ -82,10 +82,10 @@ chi_status train_update(struct trainer *t, struct step_result *r)
 
 static char *describe(const struct trainer *t, const struct step_result *r)
 {
-    const char *where = model_find_nonfinite(t->model, true), *what = "gradient of ";
-    if (!where) where = model_find_nonfinite(t->model, false), what = "";
-    return xprintf("step %lld: loss %g, gradient norm %g; first not finite: %s%s", (long long)t->step + 1,
-                   r->loss, r->norm, where ? what : "", where ? where : "the loss itself");
+    const char *where = model_find_nonfinite(t->model, true);
+    if (!where) where = model_find_nonfinite(t->model, false);
+    return xprintf("step %lld: loss %g, gradient norm %g; first not finite: %s", (long long)t->step + 1,
+                   r->loss, fabs(r->norm), where ? where : "the loss itself");
 }
 
 static chi_status stop_at_nonfinite(const struct trainer *t, const char *what, const char *why)
