@@ -31,23 +31,25 @@ try 2 'XX|layer_pattern' model.layer_pattern=XX
 bad 2 'no-such\.ini' "$CHIMERA" train "$tmp/no-such.ini"
 bad 2 'directory|folder|config\.ini' "$CHIMERA" config "$corpus"
 
-ini() { printf '%s\n' "$@" >"$tmp/x.ini"; }
+ini() { printf '%s\n' "include = $conf" "$@" >"$tmp/x.ini"; }
 ini '[model]' 'hidden_size = 32' 'hidden_size = 64'
-bad 2 'x\.ini:3.*hidden_size' "$CHIMERA" config "$tmp/x.ini"
+bad 2 'x\.ini:4.*hidden_size' "$CHIMERA" config "$tmp/x.ini"
 ini 'include = nowhere.ini'
 bad 2 'nowhere\.ini' "$CHIMERA" config "$tmp/x.ini"
 ini 'include = x.ini'
-bad 2 'include|itself|cycle' "$CHIMERA" config "$tmp/x.ini"
+bad 2 'x\.ini:2.*(circle|itself)' "$CHIMERA" config "$tmp/x.ini"
 ini '[model' 'hidden_size = 32'
-bad 2 'x\.ini:1' "$CHIMERA" config "$tmp/x.ini"
-ini '[model]' 'hidden_size'
 bad 2 'x\.ini:2' "$CHIMERA" config "$tmp/x.ini"
-printf '[model]\nhidden_size = 3\0002\n' >"$tmp/x.ini"
-bad 2 'x\.ini:2.*NUL|NUL.*x\.ini' "$CHIMERA" config "$tmp/x.ini"
-awk 'BEGIN { printf "[model]\nlayer_pattern ="; for (i = 0; i < 100000; i++) printf " GD"; print "" }' >"$tmp/x.ini"
-bad 2 'x\.ini:2.*(long|bytes)' "$CHIMERA" config "$tmp/x.ini"
+ini '[model]' 'hidden_size'
+bad 2 'x\.ini:3' "$CHIMERA" config "$tmp/x.ini"
+ini '[model]'
+printf 'hidden_size = 3\0002\n' >>"$tmp/x.ini"
+bad 2 'x\.ini:3.*NUL' "$CHIMERA" config "$tmp/x.ini"
+ini '[model]'
+awk 'BEGIN { printf "layer_pattern ="; for (i = 0; i < 100000; i++) printf " GD"; print "" }' >>"$tmp/x.ini"
+bad 2 'x\.ini:3.*bytes' "$CHIMERA" config "$tmp/x.ini"
 # All errors of a file at once, each with its line
-ini "include = $conf" '[model]' 'hiden_size = 32' '[train]' 'lr = fast' 'steps = 0'
+ini '[model]' 'hiden_size = 32' '[train]' 'lr = fast' 'steps = 0'
 most_lines=5 bad 2 'x\.ini:3.*hidden_size' "$CHIMERA" config "$tmp/x.ini"
 says err 'x\.ini:5.*lr'
 says err 'x\.ini:6.*steps'

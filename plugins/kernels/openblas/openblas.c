@@ -5,9 +5,6 @@
  * shapes; kernel.h wants results that do not depend on them.  So every call has one
  * shape, 96 x 96 x 256 on packed tiles padded with zeros, and open() tests that an
  * element then does not see its place or its neighbours.                           */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <chimera/plugin.h>
 #include <chimera/kernel.h>
 #include <chimera/host.h>

@@ -1,3 +1,0 @@
-#!/bin/sh
-# Runs a Criterion program so that the TAP driver can read it.
-exec "$@" --tap=/dev/stdout --quiet

@@ -1,0 +1,422 @@
+/* test_avx2.c - the AVX2 backend against the reference: bit for bit where kernel.h
+ * says EXACT, within the bound elsewhere, and never a byte beyond an array.  Arrays
+ * lie directly before and behind forbidden pages, so they are misaligned as well.    */
+#include "kernels.h"
+#include "reference.h"
+
+#include <math.h>
+
+static const struct chi_kernels *fast(void)
+{
+    const struct chi_component *c = component(CHI_BACKEND, "avx2");
+    if ((cpu_features() & c->needs) != c->needs)
+        cr_skip_test("this CPU lacks AVX2, FMA or F16C: nothing was tested");
+    return ((const struct chi_backend_ops *)c->ops)->kernels;
+}
+
+static const struct chi_linear_kernel *fast_linear(const char *name)
+{
+    fast();
+    const struct chi_backend_ops *o = component(CHI_BACKEND, "avx2")->ops;
+    for (int i = 0; o->linears[i]; i++)
+        if (!strcmp(o->linears[i]->encoding, name)) return o->linears[i];
+    cr_assert_fail("no linear kernel for %s", name);
+    return NULL;
+}
+
+/* ---- vectors ------------------------------------------------------------------------- */
+
+/* Kinds of numbers: plain, wide (e^x over its whole range), denormal, with -0 and ties   */
+static void draw(float *x, int64_t n, int kind)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float u = random_float();
+        x[i] = kind == 0 ? u : kind == 1 ? 120 * u : kind == 2 ? u * 0x1p-128f
+             : (float[]){ 0, -0.0f, 0.5f, -1.5f, 88.72f, -103.9f, 1e-30f, 2e30f }[random_bits() % 8];
+    }
+}
+
+/* A NaN may have any bits, all else must be the same                                      */
+static bool equal(const float *a, const float *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!same(a + i, b + i, 4) && !(isnan(a[i]) && isnan(b[i]))) return false;
+    return true;
+}
+
+static void vectors_of(int64_t n, int kind, bool at_end)
+{
+    const struct chi_kernels *f = fast(), *r = &reference_kernels;
+    float *a = guarded(4 * n, at_end), *b = guarded(4 * n, at_end), *y = guarded(4 * n, at_end);
+    float *z = xcalloc((size_t)n + 1, 4), p, q;
+    draw(a, n, kind), draw(b, n, kind);
+#define AGREE(name) cr_expect(equal(y, z, n), "%s, n %ld, kind %d", name, n, kind)
+#define SUM_AGREES(name) cr_expect(equal(&p, &q, 1), "%s, n %ld, kind %d: %a, not %a", name, n, kind, \
+                                   (double)p, (double)q)
+    p = f->dot(a, b, n), q = r->dot(a, b, n);
+    SUM_AGREES("dot");
+    for (int64_t i = 0; i < n; i++) y[i] = z[i] = b[i];
+    f->axpy(y, 0.3f, a, n), r->axpy(z, 0.3f, a, n);
+    AGREE("axpy");
+    if (n) {
+        p = f->rmsnorm(y, a, b, n, 1e-6f), q = r->rmsnorm(z, a, b, n, 1e-6f);
+        AGREE("rmsnorm");
+        SUM_AGREES("rmsnorm's r");
+        p = f->softmax(y, a, n), q = r->softmax(z, a, n);
+        AGREE("softmax");
+        SUM_AGREES("softmax's log sum");
+        memcpy(y, a, (size_t)n * 4), memcpy(z, a, (size_t)n * 4);
+        f->rmsnorm(y, y, NULL, n, 1e-6f), r->rmsnorm(z, z, NULL, n, 1e-6f);
+        AGREE("rmsnorm in place");
+    }
+    f->silu(y, a, n), r->silu(z, a, n);
+    AGREE("silu");
+    f->silu_mul(y, a, b, n), r->silu_mul(z, a, b, n);
+    AGREE("silu_mul");
+    memcpy(y, b, (size_t)n * 4);
+    f->silu_mul(y, a, y, n);
+    AGREE("silu_mul in place");
+    f->silu_back(y, a, b, n), r->silu_back(z, a, b, n);
+    AGREE("silu_back");
+    unguard(a, 4 * n, at_end), unguard(b, 4 * n, at_end), unguard(y, 4 * n, at_end);
+    free(z);
+}
+
+Test(avx2, vectors_are_exact)
+{
+    for (int64_t n = 0; n <= 70; n++)
+        for (int kind = 0; kind < 4; kind++) vectors_of(n, kind, n % 2);
+    for (int64_t n = 0; n <= 33; n++) vectors_of(n, 0, n % 2 == 0);
+    for (int i = 0; i < 8; i++) vectors_of(100 + random_bits() % 3000, i % 4, i % 2);
+}
+
+Test(avx2, exp_is_exact_everywhere)
+{
+    enum { N = 1 << 16 };
+    const struct chi_kernels *f = fast();
+    float *x = xcalloc(N, 4), *y = xcalloc(N, 4), *z = xcalloc(N, 4);
+    for (uint32_t part = 0; part < 24; part++) {
+        for (uint32_t i = 0; i < N; i++) {
+            uint32_t u = (i * 24 + part) * 2731u;                   /* all signs, exponents */
+            memcpy(x + i, &u, 4);
+        }
+        f->silu(y, x, N), reference_kernels.silu(z, x, N);
+        cr_assert(equal(y, z, N), "part %u", part);
+    }
+}
+
+Test(avx2, not_finite)
+{
+    const struct chi_kernels *f = fast(), *r = &reference_kernels;
+    float x[40], y[40], z[40], step[2];
+    int8_t q[40], p[40];
+    int16_t s[2];
+    for (int at = 0; at < 40; at++)
+        for (int kind = 0; kind < 3; kind++) {
+            fill(x, 40);
+            x[at] = (float[]){ NAN, INFINITY, -INFINITY }[kind];
+            float a = f->softmax(y, x, 40), b = r->softmax(z, x, 40);
+            cr_expect(equal(y, z, 40) && equal(&a, &b, 1), "softmax, kind %d at %d", kind, at);
+            f->quantize_i8(q, step, s, x, 40), r->quantize_i8(p, step + 1, s + 1, x, 40);
+            cr_expect(same(q, p, 40) && s[0] == s[1] && equal(step, step + 1, 1),
+                      "quantize_i8, kind %d at %d", kind, at);
+        }
+}
+
+Test(avx2, quantize_i8_is_exact)
+{
+    const struct chi_kernels *f = fast(), *r = &reference_kernels;
+    for (int64_t n = 0; n <= 200; n++)
+        for (int kind = 0; kind < 5; kind++) {
+            bool at_end = (n + kind) % 2;
+            int64_t nb = ceil_div(n, 64);
+            float *x = guarded(4 * n, at_end), *step = guarded(4 * nb, at_end), step2[4];
+            int8_t *q = guarded(n, at_end), q2[200];
+            int16_t *sum = guarded(2 * nb, at_end), sum2[4];
+            draw(x, n, kind < 4 ? kind : 0);
+            for (int64_t i = 0; kind == 4 && i < n; i++)            /* inv = 128: ties      */
+                x[i] = i % 64 ? (float)((int)(random_bits() % 254) - 127) / 256 : 127.0f / 128;
+            f->quantize_i8(q, step, sum, x, n), r->quantize_i8(q2, step2, sum2, x, n);
+            cr_expect(same(q, q2, n) && same(step, step2, 4 * nb) && same(sum, sum2, 2 * nb),
+                      "n %ld, kind %d", n, kind);
+            unguard(x, 4 * n, at_end), unguard(step, 4 * nb, at_end);
+            unguard(q, n, at_end), unguard(sum, 2 * nb, at_end);
+        }
+}
+
+/* ---- linears ------------------------------------------------------------------------------- */
+
+struct linear {
+    const char *name;
+    int64_t rows, d_out, d_in, group, bytes;
+    void *matrix;
+    struct chi_act act;
+};
+
+/* extreme: 0 random; 1 all weights +1 (127), all q 127; 2 signs that agree, so that every
+ * sum is as large as it can be; 3 signs that disagree                                       */
+static struct linear make(const char *name, int64_t rows, int64_t d_out, int64_t d_in, int extreme)
+{
+    const struct chi_encoding_ops *e = encoding(name);
+    bool ternary = !strcmp(name, "ternary2"), whole = !strcmp(name, "int8");
+    int64_t group = ternary ? 128 : whole ? d_in : 1, groups = ceil_div(d_in, group);
+    int64_t ldq = round_up(d_in, 64) + 64 * (d_in % 3 == 0), nb = ldq / 64;
+    int8_t *w = xcalloc((size_t)d_out, (size_t)d_in), *q = guarded(rows * ldq, true);
+    float *scale = xcalloc((size_t)(d_out * groups), 4), *x = guarded(rows * d_in * 4, true);
+    float *step = guarded(rows * nb * 4, true);
+    int16_t *sum = guarded(rows * nb * 2, true);
+    for (int64_t i = 0; i < d_out * d_in; i++) {
+        int sign = extreme == 1 || i % d_in % 2 ? 1 : -1;
+        int v = extreme ? sign * (ternary ? 1 : 127)
+                        : (int)(random_bits() % (ternary ? 3 : 255)) - (ternary ? 1 : 127);
+        w[i] = (int8_t)v;
+    }
+    for (int64_t i = 0; i < d_out * groups; i++) {
+        scale[i] = ternary ? (float)(random_bits() % 2048) / 65536.0f : random_float();
+        if (!strcmp(name, "bf16")) scale[i] = (float)((int)(random_bits() % 255) - 127) / 64.0f;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t k = 0; k < d_in; k++)
+            x[r * d_in + k] = extreme ? (extreme == 1 || (k % 2) == (extreme == 2) ? 2.0f : -2.0f)
+                                      : random_float();
+        reference_kernels.quantize_i8(q + r * ldq, step + r * nb, sum + r * nb, x + r * d_in, d_in);
+    }
+    struct linear l = { name, rows, d_out, d_in, group, e->bytes(d_out, d_in, group), NULL,
+                        { rows, d_in, x, d_in, q, ldq, step, sum } };
+    l.matrix = guarded(l.bytes, true);
+    e->encode(l.matrix, w, scale, d_out, d_in, group, 0, d_out);
+    free(w), free(scale);
+    return l;
+}
+
+static void drop(struct linear *l)
+{
+    int64_t n = l->rows * l->act.ldq;
+    unguard(l->matrix, l->bytes, true);
+    unguard((void *)(uintptr_t)l->act.q, n, true);
+    unguard((void *)(uintptr_t)l->act.x, l->rows * l->d_in * 4, true);
+    unguard((void *)(uintptr_t)l->act.step, n / 16, true);
+    unguard((void *)(uintptr_t)l->act.sum, n / 32, true);
+}
+
+/* y[rows, ldy] before a forbidden page; the gaps between rows keep what they had           */
+static void run(const struct chi_linear_kernel *k, const struct linear *l,
+                const struct chi_act *a, int64_t o0, int64_t o1, int64_t ldy, float *y)
+{
+    int64_t need = k->scratch_bytes ? k->scratch_bytes(a->rows, l->d_in) : 0;
+    int64_t size = ((a->rows - 1) * ldy + o1 - o0) * 4;
+    float *out = guarded(size, true);
+    void *scratch = guarded(round_up(need, 64), true);
+    for (int64_t i = 0; i < size / 4; i++) out[i] = 1e9f;
+    const struct chi_matrix m = { l->matrix, l->d_out, l->d_in, l->group };
+    k->run(out, ldy, a, &m, o0, o1, scratch);
+    memcpy(y, out, (size_t)size);
+    unguard(out, size, true), unguard(scratch, round_up(need, 64), true);
+}
+
+static void compare(const char *name, int64_t rows, int64_t d_out, int64_t d_in, int extreme)
+{
+    struct linear l = make(name, rows, d_out, d_in, extreme);
+    const struct chi_linear_kernel *f = fast_linear(name), *p = encoding(name)->portable;
+    int64_t ldy = d_out + 3, n = rows * ldy;
+    float *y = xcalloc((size_t)n, 4), *z = xcalloc((size_t)n, 4);
+    run(f, &l, &l.act, 0, d_out, ldy, y), run(p, &l, &l.act, 0, d_out, ldy, z);
+    cr_expect(same(y, z, 4 * n), "%s: %ld rows, %ld x %ld, extreme %d", name, rows, d_out, d_in, extreme);
+    int64_t o0 = d_out / 32 * 16;                       /* a range of outputs           */
+    float *part = xcalloc((size_t)n, 4);
+    run(f, &l, &l.act, o0, d_out, d_out - o0, part);
+    for (int64_t r = 0; r < rows; r++)
+        cr_expect(same(part + r * (d_out - o0), y + r * ldy + o0, 4 * (d_out - o0)), "a range");
+    for (int64_t r = 0; r < rows; r += 1 + rows / 3) {  /* a row alone                  */
+        struct chi_act one = l.act;
+        one.rows = 1, one.x += r * one.ldx, one.q += r * one.ldq;
+        one.step += r * (one.ldq / 64), one.sum += r * (one.ldq / 64);
+        run(f, &l, &one, 0, d_out, d_out, part);
+        cr_expect(same(part, y + r * ldy, 4 * d_out), "%s: row %ld of %ld", name, r, rows);
+    }
+    free(y), free(z), free(part);
+    drop(&l);
+}
+
+static void all_shapes(const char *name)
+{
+    static const int64_t d_out[] = { 1, 15, 16, 17, 40, 80 };
+    static const int64_t d_in[] = { 1, 63, 64, 65, 100, 128, 192, 513, 576, 1728 };
+    static const int64_t rows[] = { 1, 2, 3, 4, 5, 7, 9 };
+    for (int64_t i = 0; i < COUNT(d_out); i++)
+        for (int64_t j = 0; j < COUNT(d_in); j++)
+            compare(name, rows[(i * COUNT(d_in) + j) % COUNT(rows)], d_out[i], d_in[j], 0);
+    for (int64_t r = 1; r <= 12; r++) compare(name, r, 24, 96, 0);
+    compare(name, 127, 17, 192, 0);
+    compare(name, 128, 16, 640, 0);
+    compare(name, 130, 33, 200, 0);
+    for (int extreme = 1; extreme < 4; extreme++) {
+        compare(name, 1, 48, 2560, extreme);
+        compare(name, 6, 32, 704, extreme);
+    }
+}
+
+Test(avx2, f32_is_exact)      { all_shapes("f32"); }
+Test(avx2, bf16_is_exact)     { all_shapes("bf16"); }
+Test(avx2, int8_is_exact)     { all_shapes("int8"); }
+Test(avx2, ternary2_is_exact) { all_shapes("ternary2"); }
+
+/* 2560 weights of +1 times 127: kernels that let 16 bits wrap give another number           */
+Test(avx2, ternary2_does_not_wrap)
+{
+    const struct chi_linear_kernel *f = fast_linear("ternary2");
+    enum { K = 2560, R = 5 };
+    int8_t w[K], q[R * K];
+    float scale[K / 128], step[R * K / 64], y[R];
+    int16_t sum[R * K / 64];
+    memset(w, 1, sizeof w), memset(q, 127, sizeof q);
+    for (int i = 0; i < K / 128; i++) scale[i] = 0.5f;
+    for (int i = 0; i < R * K / 64; i++) step[i] = 1, sum[i] = 127 * 64;
+    const struct chi_encoding_ops *e = encoding("ternary2");
+    struct linear l = { "ternary2", R, 1, K, 128, e->bytes(1, K, 128), NULL,
+                        { R, K, NULL, K, q, K, step, sum } };
+    l.matrix = guarded(l.bytes, true);
+    e->encode(l.matrix, w, scale, 1, K, 128, 0, 1);
+    for (l.act.rows = 1; l.act.rows <= R; l.act.rows++) {
+        run(f, &l, &l.act, 0, 1, 1, y);
+        for (int64_t r = 0; r < l.act.rows; r++) cr_expect_eq(y[r], 325120 * 0.5f, "%g", (double)y[r]);
+    }
+}
+
+/* ---- delta rule ----------------------------------------------------------------------------- */
+
+enum { D_ROWS = 7 };
+
+Test(avx2, delta_rule_is_exact)
+{
+    const struct chi_kernels *f = fast();
+    for (int64_t dk = 1; dk <= 70; dk += dk < 36 ? 1 : 7)
+        for (int64_t dv = 1; dv <= 20; dv += 3) {
+            int64_t ld = max_i64(dk, dv) + 2, n = D_ROWS * ld, ns = dk * dv;
+            float *in[3], *a = guarded(8 * D_ROWS, true), *b = guarded(8 * D_ROWS, true);
+            float *S = guarded(4 * ns, dk % 2), *S2 = xcalloc((size_t)ns, 4);
+            float *o = guarded(4 * ((D_ROWS - 1) * ld + dv), true), *o2 = xcalloc((size_t)n, 4);
+            for (int i = 0; i < 3; i++) in[i] = xcalloc((size_t)n, 4), fill(in[i], n);
+            fill(a, 2 * D_ROWS), fill(b, 2 * D_ROWS), fill(S, ns);
+            memcpy(S2, S, (size_t)ns * 4);
+            f->delta_rule(S, in[0], in[1], in[2], ld, a, b, 2, o, D_ROWS, dk, dv);
+            reference_kernels.delta_rule(S2, in[0], in[1], in[2], ld, a, b, 2, o2, D_ROWS, dk, dv);
+            cr_expect(same(S, S2, 4 * ns), "S, dk %ld, dv %ld", dk, dv);
+            for (int64_t t = 0; t < D_ROWS; t++)
+                cr_expect(same(o + t * ld, o2 + t * ld, 4 * dv), "o, dk %ld, dv %ld", dk, dv);
+            unguard(a, 8 * D_ROWS, true), unguard(b, 8 * D_ROWS, true);
+            unguard(S, 4 * ns, dk % 2), unguard(o, 4 * ((D_ROWS - 1) * ld + dv), true);
+            for (int i = 0; i < 3; i++) free(in[i]);
+            free(S2), free(o2);
+        }
+}
+
+static void near(const char *what, const float *a, const float *b, int64_t n)
+{
+    double top = 1e-6;
+    for (int64_t i = 0; i < n; i++) top = fmax(top, fabs((double)b[i]));
+    for (int64_t i = 0; i < n; i++)
+        cr_expect(fabs((double)a[i] - (double)b[i]) <= 1e-5 * top, "%s[%ld]: %g, not %g", what, i,
+                  (double)a[i], (double)b[i]);
+}
+
+Test(avx2, delta_rule_gradient)
+{
+    const struct chi_kernels *f = fast();
+    for (int64_t dk = 1; dk <= 40; dk += 13)
+        for (int64_t dv = 1; dv <= 19; dv += 6) {
+            int64_t ld = max_i64(dk, dv), n = D_ROWS * ld, ns = dk * dv;
+            float *in[4], a[D_ROWS], b[D_ROWS], *g[2][4], ga[2][D_ROWS], gb[2][D_ROWS];
+            float *S = xcalloc((size_t)ns, 4), *dS = xcalloc((size_t)ns, 4);
+            float *work = guarded(4 * ns * D_ROWS, true);
+            for (int i = 0; i < 4; i++) in[i] = xcalloc((size_t)n, 4), fill(in[i], n);
+            for (int i = 0; i < D_ROWS; i++) a[i] = 0.9f, b[i] = 0.5f + 0.5f * random_float();
+            fill(S, ns), fill(dS, ns);
+            for (int i = 0; i < 2; i++) {
+                const struct chi_kernels *k = i ? &reference_kernels : f;
+                for (int j = 0; j < 4; j++) g[i][j] = xcalloc((size_t)(n + ns), 4);
+                memcpy(g[i][3], dS, (size_t)ns * 4);
+                k->delta_rule_back(S, g[i][3], in[0], in[1], in[2], ld, a, b, 1, in[3], g[i][0],
+                                   g[i][1], g[i][2], ga[i], gb[i], D_ROWS, dk, dv, work);
+            }
+            near("dq", g[0][0], g[1][0], n), near("dk", g[0][1], g[1][1], n);
+            near("dv", g[0][2], g[1][2], n), near("dS", g[0][3], g[1][3], ns);
+            near("dlog a", ga[0], ga[1], D_ROWS), near("db", gb[0], gb[1], D_ROWS);
+            unguard(work, 4 * ns * D_ROWS, true);
+        }
+}
+
+/* ---- gemm -------------------------------------------------------------------------------------- */
+
+/* C = op(A) op(B) with every array before a forbidden page, against double                        */
+static void multiply(int64_t m, int64_t n, int64_t k, bool ta, bool tb, float beta)
+{
+    const struct chi_kernels *f = fast();
+    int64_t lda = (ta ? m : k) + 1, ldb = (tb ? k : n) + 2, ldc = n + 3;
+    int64_t na = ((ta ? k : m) - 1) * lda + (ta ? m : k), nb = ((tb ? n : k) - 1) * ldb + (tb ? k : n);
+    int64_t nc = (m - 1) * ldc + n;
+    float *A = guarded(4 * na, true), *B = guarded(4 * nb, true), *C = guarded(4 * nc, true);
+    float *C0 = xcalloc((size_t)nc, 4);
+    fill(A, na), fill(B, nb), fill(C0, nc);
+    for (int64_t i = 0; i < nc; i++) C[i] = beta == 0 ? NAN : C0[i];
+    for (int64_t i = 0; i < nc; i++) if (i % ldc >= n) C[i] = C0[i] = 7;
+    f->gemm(ta, tb, m, n, k, A, lda, B, ldb, beta, C, ldc);
+    for (int64_t i = 0; i < nc; i++) {
+        if (i % ldc >= n) { cr_expect_eq(C[i], 7); continue; }
+        double want = (double)(beta * C0[i]), terms = fabs(want);
+        for (int64_t p = 0; p < k; p++) {
+            int64_t r = i / ldc, c = i % ldc;
+            double t = (double)(ta ? A[p * lda + r] : A[r * lda + p]) * (double)(tb ? B[c * ldb + p] : B[p * ldb + c]);
+            want += t, terms += fabs(t);
+        }
+        cr_expect(fabs((double)C[i] - want) <= 8 * 0x1p-24 * terms + 1e-37, "%ldx%ldx%ld %d%d [%ld]", m, n, k,
+                  ta, tb, i);
+    }
+    unguard(A, 4 * na, true), unguard(B, 4 * nb, true), unguard(C, 4 * nc, true);
+    free(C0);
+}
+
+Test(avx2, gemm_is_right)
+{
+    static const int64_t sizes[] = { 1, 2, 5, 6, 7, 15, 16, 17, 33 };
+    for (int64_t i = 0; i < 200; i++)
+        multiply(sizes[random_bits() % 9], sizes[random_bits() % 9], sizes[random_bits() % 9],
+                 i & 1, i & 2, i & 4 ? 1 : 0);
+    for (int i = 0; i < 4; i++) {
+        multiply(150, 35, 300, i & 1, i & 2, 0);
+        multiply(13, 1030, 259, i & 1, i & 2, 1);
+    }
+    float C[4] = { 1, 2, 3, 4 };
+    fast()->gemm(false, false, 2, 2, 0, C, 1, C, 1, 0, C, 2);       /* k = 0            */
+    cr_expect(C[0] == 0 && C[3] == 0);
+}
+
+/* An element has the same bits in whatever product it comes                              */
+Test(avx2, gemm_invariance)
+{
+    enum { M = 163, N = 1045, K = 700 };
+    const struct chi_kernels *f = fast();
+    float *A = xcalloc(M * K, 4), *B = xcalloc(K * N, 4), *At = xcalloc(M * K, 4), *Bt = xcalloc(K * N, 4);
+    float *C = xcalloc(M * N, 4), *D = xcalloc(M * N, 4);
+    fill(A, M * K), fill(B, K * N);
+    for (int64_t i = 0; i < M * K; i++) At[i % K * M + i / K] = A[i];
+    for (int64_t i = 0; i < K * N; i++) Bt[i % N * K + i / N] = B[i];
+    f->gemm(false, false, M, N, K, A, K, B, N, 0, C, N);
+    for (int i = 1; i < 4; i++) {
+        f->gemm(i & 1, i & 2, M, N, K, i & 1 ? At : A, i & 1 ? M : K, i & 2 ? Bt : B, i & 2 ? K : N, 0, D, N);
+        cr_expect(same(C, D, 4 * M * N), "transposed %d", i);
+    }
+    for (int64_t cut = 256; cut < K; cut += 256) {
+        f->gemm(false, false, M, N, cut, A, K, B, N, 0, D, N);
+        f->gemm(false, false, M, N, K - cut, A + cut, K, B + cut * N, N, 1, D, N);
+        cr_expect(same(C, D, 4 * M * N), "k cut at %ld", cut);
+    }
+    for (int i = 0; i < 30; i++) {                                  /* any part of C    */
+        int64_t r = random_bits() % M, c = random_bits() % N;
+        int64_t m = 1 + random_bits() % (M - r), n = 1 + random_bits() % min_i64(N - c, 60);
+        f->gemm(false, false, m, n, K, A + r * K, K, B + c, N, 0, D, n);
+        for (int64_t j = 0; j < m; j++)
+            cr_expect(same(C + (r + j) * N + c, D + j * n, 4 * n), "%ldx%ld at %ld, %ld", m, n, r, c);
+    }
+    free(A), free(B), free(At), free(Bt), free(C), free(D);
+}
