@@ -65,12 +65,15 @@ void block_sums(__m256i sum[2][2], const uint8_t *const w[2], const int8_t *q, i
 {
     const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(12);
     __m256i a[2][2], b[2][2];
+    UNROLL
     for (int piece = 0; piece < 4; piece++) {
         __m256i q0 = dword(q + 16 * piece), q1 = dword(q + 16 * piece + 4);
         __m256i q2 = dword(q + 16 * piece + 8), q3 = dword(q + 16 * piece + 12);
+        UNROLL
         for (int t = 0; t < n; t++) {
             const uint8_t *at = w[t] + 64 * piece;
             _mm_prefetch((const char *)at + 3072, _MM_HINT_T0);
+            UNROLL
             for (int h = 0; h < 2; h++) {
                 __m256i c = load256(at + 32 * h), d = _mm256_srli_epi16(c, 4);
                 __m256i x = _mm256_maddubs_epi16(_mm256_and_si256(c, low), q0);
@@ -84,7 +87,9 @@ void block_sums(__m256i sum[2][2], const uint8_t *const w[2], const int8_t *q, i
             }
         }
     }
+    UNROLL
     for (int t = 0; t < n; t++)
+        UNROLL
         for (int h = 0; h < 2; h++) {
             __m256i u = _mm256_add_epi16(a[t][h], _mm256_srai_epi16(b[t][h], 2));
             sum[t][h] = _mm256_sub_epi32(_mm256_madd_epi16(u, _mm256_set1_epi16(1)),
@@ -106,18 +111,23 @@ void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile
             __m256i sum[2][2];
             block_sums(sum, w, q + CHI_ACT_BLOCK * i, total[i], n);
             __m256 v = _mm256_set1_ps(step[i]);
+            UNROLL
             for (int t = 0; t < n; t++)
+                UNROLL
                 for (int h = 0; h < 2; h++) {
                     __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), v);
                     p[t][h] = i > b ? _mm256_add_ps(p[t][h], x) : x;
                 }
         }
+        UNROLL
         for (int t = 0; t < n; t++)
+            UNROLL
             for (int h = 0; h < 2; h++) {
                 const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * h;
                 out[t][h] = muladd(out[t][h], fp16x8(at), p[t][h]);
             }
     }
+    UNROLL
     for (int t = 0; t < n; t++) put(y[t], width[t], out[t][0], out[t][1]);
 }
 
@@ -147,6 +157,7 @@ static void unpack(uint8_t *panel, const uint8_t *codes, int64_t pieces)
     for (int64_t i = 0; i < 2 * pieces; i++) {
         __m256i c = load256(codes + 32 * i);
         uint8_t *at = panel + i / 2 * 256 + i % 2 * 32;
+        UNROLL
         for (int j = 0; j < 4; j++) {
             _mm256_store_si256((__m256i *)(void *)(at + 64 * j), _mm256_and_si256(c, low));
             c = _mm256_srli_epi16(c, 2);
@@ -196,11 +207,13 @@ static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct 
         for (int64_t i = b; i < b + PER_GROUP && i < nb; i++) {
             const int8_t *q[4];
             __m256i s[8];
+            UNROLL
             for (int j = 0; j < 4; j++) {
                 q[j] = x.q[j] + CHI_ACT_BLOCK * i;
                 s[2 * j] = s[2 * j + 1] = _mm256_set1_epi32(x.start[j][i]);
             }
             block64(s, panel + 1024 * i, q);
+            UNROLL
             for (int j = 0; j < 8; j++) {
                 __m256i sum = _mm256_madd_epi16(s[j], _mm256_set1_epi16(1));
                 __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(x.step[j / 2][i]));
@@ -209,6 +222,7 @@ static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct 
         }
         const uint8_t *at = scales + b / PER_GROUP * CHI_TILE * 2;
         __m256 scale[2] = { fp16x8(at), fp16x8(at + 16) };
+        UNROLL
         for (int j = 0; j < 8; j++)
             _mm256_store_ps(c + 8 * j, muladd(_mm256_load_ps(c + 8 * j), scale[j % 2], p[j]));
     }
