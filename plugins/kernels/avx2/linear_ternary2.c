@@ -39,13 +39,6 @@ static inline __m256 fp16x8(const uint8_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
-static inline __m256i dword(const int8_t *q)
-{
-    int32_t v;
-    memcpy(&v, q, 4);
-    return _mm256_set1_epi32(v);
-}
-
 static void put(float *y, int64_t width, __m256 lo, __m256 hi)
 {
     if (width >= CHI_TILE) {
