@@ -78,10 +78,9 @@ static bool place_matters(void)
     for (int64_t p = 0; p < KB; p++) column[p] = tile_b[p * NB];
     multiply(ROW_MAJOR, PLAIN, PLAIN, MB, NB, KB, 1, tile_a, KB, tile_b, NB, 0, tile_c, NB);
     C[0] = tile_c[0];
-    for (int64_t at = 1; at < MB; at++) {
-        memcpy(tile_a + at * KB, row, sizeof row);
-        for (int64_t p = 0; p < KB; p++) tile_b[p * NB + at] = column[p];
-    }
+    for (int64_t i = 1; i < MB; i++) memcpy(tile_a + i * KB, row, sizeof row);
+    for (int64_t p = 0; p < KB; p++)
+        for (int64_t j = 1; j < NB; j++) tile_b[p * NB + j] = column[p];
     multiply(ROW_MAJOR, PLAIN, PLAIN, MB, NB, KB, 1, tile_a, KB, tile_b, NB, 0, tile_c, NB);
     for (int64_t i = 0; i < MB * NB; i++) {
         C[1] = tile_c[i];
