@@ -77,7 +77,8 @@ float  *model_grads(struct model *);
 int64_t model_param_floats(const struct model *);
 /* After a step: settle() of layers that have it                                */
 void model_settle(struct model *);
-/* The first tensor (or layer output) that is not finite, for messages; NULL: none */
+/* The first block output, else tensor or gradient, that is not finite, as words for a
+ * message; NULL: none                                                           */
 const char *model_find_nonfinite(const struct model *, bool gradients);
 /* A meter that plugins set since the last call; i from 0; false ends           */
 bool model_meter(const struct model *, int64_t i, const char **name, double *value);

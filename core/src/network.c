@@ -328,21 +328,20 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
-/* Weights or gradients by tensor; for a loss, the first block whose output is not finite in the last
- * training call.                                                                                          */
+/* The first block whose output is not finite in the last training call, else the first tensor.   */
 const char *model_find_nonfinite(const struct model *m, bool gradients)
 {
     static char text[160];
-    for (int64_t t = 0; t < m->n_tensor; t++) {
-        const float *v = gradients ? m->tensor[t].g : m->tensor[t].w;
-        if (!v || all_finite(v, m->tensor[t].n)) continue;
-        snprintf(text, sizeof text, "%s%s", gradients ? "the gradient of " : "", m->tensor[t].name);
-        return text;
-    }
     for (int64_t l = 0; m->mode == MODEL_TRAIN && l <= m->layers; l++) {
         if (all_finite(block_x(m, l), m->max_rows * m->d)) continue;
         if (l) snprintf(text, sizeof text, "the output of layers.%lld", (long long)(l - 1));
         else snprintf(text, sizeof text, "the embedding of a token");
+        return text;
+    }
+    for (int64_t t = 0; t < m->n_tensor; t++) {
+        const float *v = gradients ? m->tensor[t].g : m->tensor[t].w;
+        if (!v || all_finite(v, m->tensor[t].n)) continue;
+        snprintf(text, sizeof text, "%s%s", gradients ? "the gradient of " : "", m->tensor[t].name);
         return text;
     }
     return NULL;

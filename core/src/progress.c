@@ -40,8 +40,8 @@ void progress_step(struct progress *p, const struct progress_step *s)
 
 void progress_part(struct progress *p, const char *name, int64_t done, int64_t total)
 {
-    double now = now_s();
-    if (done >= total || now - p->said < (p->tty ? 0.1 : SILENCE)) return;
+    double now = now_s(), before = p->said < 0 ? p->begun : p->said;
+    if (done >= total || now - before < (p->tty ? 0.1 : SILENCE)) return;
     if (p->tty) fprintf(stderr, "\r%s %.0f %%\033[K", name, 100 * (double)done / (double)total);
     else note("%s %.0f %%", name, 100 * (double)done / (double)total);
     p->said = now;

@@ -186,7 +186,8 @@ code=${PIPESTATUS[0]}
 set -e
 test "$code" = 0 && test ! -s "$T/err" || die "a closed pipe ends quietly (exit code $code)"
 ok "a closed pipe ends quietly"
-gen -p "Once" -n 100000000 --save-session "$T/s" > "$T/b" &
+rm -f "$T/b"
+"$CHIMERA" generate "$R" -q --ignore-end -p "Once" -n 100000000 --save-session "$T/s" > "$T/b" &
 pid=$!
 while test ! -s "$T/b"; do sleep 0.05; done
 kill -TERM $pid

@@ -1,0 +1,108 @@
+/* cmd_inspect.c - `chimera inspect`: what a configuration, a run or a plugin is made of.    */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "core.h"
+#include "fs.h"
+#include "inspect_plugin.h"
+#include "pool.h"
+#include "run.h"
+#include "spec.h"
+
+static void line(const char *what, const char *value)
+{
+    printf("%-22s %s\n", what, value);
+}
+
+static void print_counts(const struct spec *s, const struct model_counts *c)
+{
+    char a[32], b[32], *text;
+    human_count(a, c->params);
+    human_count(b, c->linear_params);
+    text = xprintf("%s (%lld), %s of them in linear maps", a, (long long)c->params, b);
+    line("parameters", text);
+    free(text);
+    human_bytes(a, c->weight_bytes);
+    line("weights in memory", a);
+    human_bytes(a, c->state_bytes);
+    line("state per stream", a);
+    human_bytes(a, c->read_bytes_per_token);
+    line("read per token", a);
+    human_bytes(a, c->train_bytes);
+    text = xprintf("%s at %lld x %lld rows, optimizer included", a, (long long)s->train.micro_batch,
+                   (long long)s->train.seq_len);
+    line("memory of training", text);
+    free(text);
+    human_bytes(a, c->saved_bytes_per_row);
+    line("kept per row", s->train.recompute == RECOMPUTE_BLOCK ? "recomputed by block" : a);
+}
+
+static void print_backends(const struct spec *s)
+{
+    char *text = xstrdup("");
+    for (const struct chi_component **b = s->backend; *b; b++) {
+        char *more = xprintf("%s%s > ", text, (*b)->name);
+        free(text);
+        text = more;
+    }
+    char *all = xprintf("%sportable, %d thread%s", text, pool_size(), pool_size() == 1 ? "" : "s");
+    line("computes with", all);
+    free(text);
+    free(all);
+}
+
+static chi_status inspect_config(const char *subject, const struct cli_args *a)
+{
+    struct config *config;
+    struct spec *spec;
+    struct model_counts c;
+    TRY(run_config(subject, a->override, a->n_override, &config));
+    TRY(spec_open(&spec, config, SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER));
+    if (run_is_folder(subject)) {
+        char *path = NULL;
+        chi_status found = ckpt_latest(subject, &path);
+        line("run", subject);
+        line("newest checkpoint", found != CHI_OK ? fail_text() : path ? path : "none");
+        free(path);
+    } else
+        line("configuration", subject);
+    chi_status st = model_describe(spec, stdout, &c);
+    if (st == CHI_OK) {
+        print_counts(spec, &c);
+        print_backends(spec);
+    }
+    spec_close(spec);
+    return st;
+}
+
+static bool is_plugin(const char *subject)
+{
+    size_t n = strlen(subject);
+    return n > 3 && !strcmp(subject + n - 3, ".so");
+}
+
+static chi_status run(const struct cli_args *a)
+{
+    const char *subject = a->word[0];
+    if (is_plugin(subject)) return inspect_plugin(subject);
+    if (fs_exists(subject)) return inspect_config(subject, a);
+    if (strchr(subject, '/') || strstr(subject, ".ini"))
+        return fail(CHI_ECONF, "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, or a plugin", subject);
+    return inspect_plugin(subject);
+}
+
+const struct verb verb_inspect = {
+    .name = "inspect",
+    .usage = "CONF|RUN|PLUGIN [section.key=value ...]",
+    .summary = "Counts what a configuration or run is made of, or shows a plugin",
+    .doc = "For a configuration or a run folder: every layer with its component, parameters, bytes and state,\n"
+           "counted from the plan that running it would use; nothing is declared. For a plugin, by path or by\n"
+           "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults.\n",
+    .examples = "  chimera inspect conf/quickstart.ini\n"
+                "  chimera inspect runs/quickstart\n"
+                "  chimera inspect conf/quickstart.ini model.hidden_size=512\n"
+                "  chimera inspect gated_deltanet\n",
+    .min_words = 1, .max_words = 1,
+    .run = run
+};
