@@ -252,6 +252,7 @@ chi_status train(const struct train_request *q, int *signal)
         t.line_tokens = t.tokens;
         s = run_status(t.run, "running", "");
         if (s == CHI_OK) s = loop(&t);
+        if (s == CHI_OK) s = run_sync(t.run);
         *signal = s == CHI_OK ? t.interrupted : 0;
         progress_end(&t.progress);
         s = close_status(&t, s, *signal);
