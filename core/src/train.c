@@ -204,7 +204,7 @@ static chi_status take_step(struct trainer *t)
         progress_end(&t->progress);
         chi_status s = handle_nonfinite(t, &r, &again);
         if (s != CHI_OK) return keep_weights(t, before, s);
-        return again ? CHI_OK : finish_step(t, &r);
+        return again ? evaluate_if_due(t) : finish_step(t, &r);   /* its line was cut off */
     }
     TRY(train_update(t, &r));
     t->skipped = 0;

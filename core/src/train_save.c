@@ -47,7 +47,7 @@ chi_status trainer_save(struct trainer *t)
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
         .position = t->cursor.position, .data_hash = dataset_hash(t->data),
         .metrics_bytes = run_metrics_bytes(t->run), .samples_bytes = run_samples_bytes(t->run),
-        .wall_ms = (int64_t)(1000 * trainer_wall(t)),
+        .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),
     };
     TRY(check_finite(t));
     TRY(ckpt_save(t->run, t->model, &t->moments, &meta, t->spec->train.keep));
