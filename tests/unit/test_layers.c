@@ -1,5 +1,5 @@
-/* test_layers.c - what every layer promises, for gated_deltanet, attention, swiglu in
- * several odd shapes: gradients (of input, parameters and state, by differences), any
+/* test_layers.c - what every layer promises, for gated_deltanet, attention, swiglu and
+ * the mock chunk_memory in several odd shapes: gradients (of input, parameters and state, by differences), any
  * cut of a stream, packed = alone, threads, causality; and their formulas, written
  * again as plain loops in double, from which each part can be left out: the layer must
  * equal the whole and be far from each remainder.                               */
@@ -25,6 +25,11 @@ static const struct shape shapes[] = {
     { "use = attention\nnum_heads = 1\nhead_dim = 2\nwindow = 1\n", 9 },
     { "use = swiglu\nintermediate_size = 10\n", 12 },
     { "use = swiglu\nintermediate_size = 33\n", 7 },
+    { "use = chunk_memory\nnum_heads = 2\nhead_dim = 6\nchunk = 5\npersistent_memory_slots = 3\n", 12 },
+    { "use = chunk_memory\nnum_heads = 3\nhead_dim = 4\nchunk = 16\npersistent_memory_slots = 1\n"
+      "conv_size = 1\n", 7 },
+    { "use = chunk_memory\nnum_heads = 1\nhead_dim = 5\nchunk = 1\npersistent_memory_slots = 2\n"
+      "conv_size = 5\ntheta_max = 1\n", 9 },
 };
 
 struct rig {
@@ -74,9 +79,20 @@ static void fill_params(struct rig *r)
     must(solo_bind(r->solo));
 }
 
+/* The folder of chunk_memory.so                                                 */
+static void find_mock(void)
+{
+    const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
+    cr_assert(plugins, "run me through make check");
+    char *path = xprintf("%.*s/tests/mock/layers/.libs", (int)(strrchr(plugins, '/') - plugins), plugins);
+    setenv("CHIMERA_PLUGIN_PATH", path, 1);
+    free(path);
+}
+
 static struct rig rig_open(const struct shape *s)
 {
     struct rig r = { .d = s->d };
+    find_mock();
     pool_threads(1);                        /* tiny calls; one test asks for more */
     struct config *config;
     char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 97\n"
