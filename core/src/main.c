@@ -4,7 +4,7 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_train, &verb_generate, &verb_eval, &verb_config, &verb_inspect, &verb_plugins, NULL
+    &verb_train, &verb_generate, &verb_eval, &verb_bench, &verb_config, &verb_inspect, &verb_plugins, NULL
 };
 
 #ifdef __clang__

@@ -46,17 +46,13 @@ static chi_status batch_gradient(struct trainer *t, const struct batch *b, doubl
     return CHI_OK;
 }
 
-chi_status train_gradient(struct trainer *t, struct step_result *r)
+chi_status train_on(struct trainer *t, const struct batch *b, struct step_result *r)
 {
     const struct train_options *o = &t->spec->train;
-    struct batch b = { 0 };
     double nats = 0, begun = now_s();
-    TRY(dataset_batch(t->data, &t->cursor, &b));
-    chi_status s = batch_gradient(t, &b, &nats);
-    r->scored = b.scored;
-    r->bytes = b.bytes;
-    batch_free(&b);
-    if (s != CHI_OK) return s;
+    TRY(batch_gradient(t, b, &nats));
+    r->scored = b->scored;
+    r->bytes = b->bytes;
     r->loss = nats / (double)r->scored;
     r->bpb = nats / log(2) / (double)max_i64(r->bytes, 1);
     r->lr = trainer_lr(t, t->step);
@@ -65,6 +61,15 @@ chi_status train_gradient(struct trainer *t, struct step_result *r)
     r->finite = isfinite(r->loss) && isfinite(r->norm);
     r->seconds = now_s() - begun;
     return CHI_OK;
+}
+
+chi_status train_gradient(struct trainer *t, struct step_result *r)
+{
+    struct batch b = { 0 };
+    TRY(dataset_batch(t->data, &t->cursor, &b));
+    chi_status s = train_on(t, &b, r);
+    batch_free(&b);
+    return s;
 }
 
 chi_status train_update(struct trainer *t, struct step_result *r)

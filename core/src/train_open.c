@@ -69,20 +69,25 @@ static void find_slices(struct trainer *t)
     }
 }
 
-static chi_status open_work(struct trainer *t)
+chi_status trainer_open_model(struct trainer *t, int64_t max_segs)
 {
     const struct train_options *o = &t->spec->train;
     int64_t micro = micro_batch(o);
-    TRY(dataset_open(&t->data, t->spec));
-    TRY(model_open(&t->model, t->spec, MODEL_TRAIN, micro * o->seq_len,
-                   dataset_max_segs(t->data, micro, o->seq_len)));
+    TRY(model_open(&t->model, t->spec, MODEL_TRAIN, micro * o->seq_len, max_segs));
     t->h = host_open(t->spec, "optimizer");
     TRY(take_moments(t));
     find_slices(t);
     return tree_open(&t->tree, model_param_floats(t->model), ceil_div(o->batch_size, micro));
 }
 
-static void close_work(struct trainer *t)
+static chi_status open_work(struct trainer *t)
+{
+    const struct train_options *o = &t->spec->train;
+    TRY(dataset_open(&t->data, t->spec));
+    return trainer_open_model(t, dataset_max_segs(t->data, micro_batch(o), o->seq_len));
+}
+
+void trainer_close_work(struct trainer *t)
 {
     tree_close(&t->tree);
     free(t->slice);
@@ -105,7 +110,7 @@ static void close_work(struct trainer *t)
 void trainer_close(struct trainer *t)
 {
     run_close(t->run);
-    close_work(t);
+    trainer_close_work(t);
     for (int i = t->request->n_override; i < t->n_override; i++) free(t->override[i]);
     free(t->override);
     *t = (struct trainer){ 0 };
@@ -162,7 +167,7 @@ static chi_status fix_steps(struct trainer *t, bool goes_on)
 {
     int64_t steps = 0;
     TRY(goes_on ? recorded_steps(t, &steps) : measured_steps(t, &steps));
-    close_work(t);
+    trainer_close_work(t);
     t->cursor = (struct cursor){ 0, 0 };
     t->step = t->tokens = 0;
     add_override(t, xprintf("train.steps=%lld", (long long)steps));

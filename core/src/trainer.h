@@ -61,6 +61,9 @@ struct step_result {
 /* train_open.c */
 chi_status trainer_open(struct trainer *, const struct train_request *, bool *go) CHI_MUST_CHECK;
 void trainer_close(struct trainer *);
+/* The spec's model with its optimizer; everything of open but the run folder, closed     */
+chi_status trainer_open_model(struct trainer *, int64_t max_segs) CHI_MUST_CHECK;
+void trainer_close_work(struct trainer *);
 /* train_save.c */
 chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
@@ -69,6 +72,7 @@ double     trainer_lr(const struct trainer *, int64_t step);
 void       warn_of_changes(struct trainer *);
 /* train.c: one step's gradient and, if it is finite, the update                      */
 chi_status train_gradient(struct trainer *, struct step_result *) CHI_MUST_CHECK;
+chi_status train_on(struct trainer *, const struct batch *, struct step_result *) CHI_MUST_CHECK;
 chi_status train_update(struct trainer *, struct step_result *) CHI_MUST_CHECK;
 /* metrics.c */
 chi_status metrics_step(struct trainer *, const struct step_result *) CHI_MUST_CHECK;

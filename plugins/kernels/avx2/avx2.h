@@ -8,6 +8,14 @@
 #include <chimera/kernel.h>
 #include <immintrin.h>
 
+/* In front of loops over registers: arrays of vectors become registers only when such
+ * loops are unrolled, which compilers do by themselves at -O3 alone.               */
+#ifdef __clang__
+# define UNROLL _Pragma("unroll")
+#else
+# define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* Lanes below n, all ones; n <= 0: none; n >= 8: all                               */
 static inline __m256i first(int64_t n)
 {

@@ -38,9 +38,11 @@ static __m256 lanes(const float *s, const float *x, int64_t n)
 static __m256 fold8(const __m256 r[8])
 {
     __m256 h[4], g[2];
+    UNROLL
     for (int i = 0; i < 4; i++)
         h[i] = _mm256_add_ps(_mm256_permute2f128_ps(r[i], r[i + 4], 0x20),
                              _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    UNROLL
     for (int i = 0; i < 2; i++) {
         __m256 a = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0x44);
         __m256 b = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0xee);
@@ -56,6 +58,7 @@ static __m256 write_row(float *s, float a, float u, const float *k, const float 
     __m256 va = _mm256_set1_ps(a), vu = _mm256_set1_ps(u);
     int64_t j = 0;
     for (; j + 16 <= n; j += 16)
+        UNROLL
         for (int h = 0; h < 2; h++) {
             float *at = s + j + 8 * h;
             __m256 x = muladd(_mm256_mul_ps(va, _mm256_loadu_ps(at)), vu,
@@ -79,6 +82,7 @@ static void step8(float *S, const float *q, const float *k, const float *v, floa
 {
     __m256 r[8];
     float u[8];
+    UNROLL
     for (int64_t i = 0; i < 8; i++)
         r[i] = i < count ? lanes(S + i * dk, k, dk) : _mm256_setzero_ps();
     __m256 p = _mm256_mul_ps(_mm256_set1_ps(a), fold8(r));

@@ -79,17 +79,22 @@ static void pack(float *dst, const float *src, int64_t ld, bool contiguous, int6
 static void tile(int64_t kc, const float *a, const float *b, float *c, int64_t ldc, bool add)
 {
     __m256 s[MR][2];
+    UNROLL
     for (int i = 0; i < MR; i++) s[i][0] = s[i][1] = _mm256_setzero_ps();
+    UNROLL
     for (int i = 0; i < MR; i++) _mm_prefetch((const char *)(c + i * ldc), _MM_HINT_T0);
     for (int64_t p = 0; p < kc; p++, a += MR, b += NR) {
         __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
+        UNROLL
         for (int i = 0; i < MR; i++) {
             __m256 x = _mm256_broadcast_ss(a + i);
             s[i][0] = _mm256_fmadd_ps(x, b0, s[i][0]);
             s[i][1] = _mm256_fmadd_ps(x, b1, s[i][1]);
         }
     }
+    UNROLL
     for (int i = 0; i < MR; i++)
+        UNROLL
         for (int h = 0; h < 2; h++) {
             float *at = c + i * ldc + 8 * h;
             _mm256_storeu_ps(at, add ? _mm256_add_ps(_mm256_loadu_ps(at), s[i][h]) : s[i][h]);

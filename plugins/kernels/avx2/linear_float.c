@@ -18,15 +18,18 @@ void chains(float *y, int64_t ldy, const float *x, int64_t ldx, const void *w, i
             int rows, int64_t width, bool half)
 {
     __m256 s[4][2];
+    UNROLL
     for (int r = 0; r < rows; r++) s[r][0] = s[r][1] = _mm256_setzero_ps();
     for (int64_t k = 0; k < d_in; k++) {
         __m256 lo = weights(w, 16 * k, half), hi = weights(w, 16 * k + 8, half);
+        UNROLL
         for (int r = 0; r < rows; r++) {
             __m256 v = _mm256_broadcast_ss(x + r * ldx + k);
             s[r][0] = muladd(s[r][0], lo, v);
             s[r][1] = muladd(s[r][1], hi, v);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++) {
         _mm256_maskstore_ps(y + r * ldy, first(width), s[r][0]);
         if (width > 8) _mm256_maskstore_ps(y + r * ldy + 8, first(width - 8), s[r][1]);

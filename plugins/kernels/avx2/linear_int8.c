@@ -27,28 +27,33 @@ void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, const
 {
     __m256 p[4][2];
     const float *scale = (const float *)(const void *)(w + blocks * CHI_ACT_BLOCK * CHI_TILE);
+    UNROLL
     for (int r = 0; r < rows; r++) p[r][0] = p[r][1] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b++) {
         __m256i s[4][2];
         const int8_t *q = a->q + r0 * a->ldq + b * CHI_ACT_BLOCK;
+        UNROLL
         for (int r = 0; r < rows; r++) s[r][0] = s[r][1] = _mm256_setzero_si256();
         for (int k = 0; k < CHI_ACT_BLOCK; k += 4, w += 64) {
             if (rows == 1) _mm_prefetch((const char *)w + 3072, _MM_HINT_T0);
             __m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)w);
             __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
             __m256i alo = _mm256_abs_epi8(lo), ahi = _mm256_abs_epi8(hi);
+            UNROLL
             for (int r = 0; r < rows; r++) {
                 __m256i x = dword(q + r * a->ldq + k);
                 s[r][0] = dot4(s[r][0], alo, lo, x);
                 s[r][1] = dot4(s[r][1], ahi, hi, x);
             }
         }
+        UNROLL
         for (int r = 0; r < rows; r++) {
             __m256 step = _mm256_set1_ps(a->step[(r0 + r) * (a->ldq / CHI_ACT_BLOCK) + b]);
             p[r][0] = muladd(p[r][0], _mm256_cvtepi32_ps(s[r][0]), step);
             p[r][1] = muladd(p[r][1], _mm256_cvtepi32_ps(s[r][1]), step);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++) {
         __m256 zero = _mm256_setzero_ps();
         _mm256_maskstore_ps(y + r * ldy, first(width), muladd(zero, _mm256_loadu_ps(scale), p[r][0]));

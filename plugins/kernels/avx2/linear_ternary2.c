@@ -17,7 +17,7 @@
 #include "avx2.h"
 #include <string.h>
 
-enum { GROUP = 128, SLICE = 512, ROWS = 128, PER_GROUP = GROUP / CHI_ACT_BLOCK };
+enum { GROUP = 128, SLICE = 512, ROWS = 128, AHEAD = 3072, PER_GROUP = GROUP / CHI_ACT_BLOCK };
 
 /* A matrix of this encoding: tiles of nb blocks of 256 bytes, then [group][16] fp16    */
 struct shape { int64_t nb, codes, tile; };
@@ -59,66 +59,89 @@ static void put(float *y, int64_t width, __m256 lo, __m256 hi)
 
 /* ---- one row of activations ----------------------------------------------------------- */
 
-/* I of one block for the 16 rows of each of n tiles (1 or 2); codes of the block at w[]   */
-static inline __attribute__((always_inline))
-void block_sums(__m256i sum[2][2], const uint8_t *const w[2], const int8_t *q, int32_t total, int n)
+#define EARLY(w, at, a, b)                                                                  \
+    "vpand " #at "(%[" #w "]), %[low], %[t]\n\t"                                            \
+    "vpand " #at "(%[" #w "]), %[high], %[d]\n\t"                                           \
+    "vpmaddubsw %[x], %[t], %[t]\n\t"                                                       \
+    "vpmaddubsw %[z], %[d], %[d]\n\t"                                                       \
+    "vpaddw %[t], %[" #a "], %[" #a "]\n\t"                                                 \
+    "vpaddw %[d], %[" #b "], %[" #b "]\n\t"
+#define LATE(w, at, a, b)                                                                   \
+    "vmovdqu " #at "(%[" #w "]), %[d]\n\t"                                                  \
+    "vpsrlw $4, %[d], %[d]\n\t"                                                             \
+    "vpand %[d], %[low], %[t]\n\t"                                                          \
+    "vpand %[d], %[high], %[d]\n\t"                                                         \
+    "vpmaddubsw %[x], %[t], %[t]\n\t"                                                       \
+    "vpmaddubsw %[z], %[d], %[d]\n\t"                                                       \
+    "vpaddw %[t], %[" #a "], %[" #a "]\n\t"                                                 \
+    "vpaddw %[d], %[" #b "], %[" #b "]\n\t"
+#define FOUR(op) op(w0, 0, a0, b0) op(w0, 32, a1, b1) op(w1, 0, a2, b2) op(w1, 32, a3, b3)
+
+/* a += fields 0 and 2, b += 4 * fields 1 and 3 of 64 bytes at w0 and at w1, times the 16
+ * activations at q; assembler, because compilers keep four broadcasts and then spill      */
+static inline void piece2(__m256i a[4], __m256i b[4], const uint8_t *w0, const uint8_t *w1,
+                          const int8_t *q)
 {
-    const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(12);
-    __m256i a[2][2], b[2][2];
-    for (int piece = 0; piece < 4; piece++) {
-        __m256i q0 = dword(q + 16 * piece), q1 = dword(q + 16 * piece + 4);
-        __m256i q2 = dword(q + 16 * piece + 8), q3 = dword(q + 16 * piece + 12);
-        for (int t = 0; t < n; t++) {
-            const uint8_t *at = w[t] + 64 * piece;
-            _mm_prefetch((const char *)at + 3072, _MM_HINT_T0);
-            for (int h = 0; h < 2; h++) {
-                __m256i c = load256(at + 32 * h), d = _mm256_srli_epi16(c, 4);
-                __m256i x = _mm256_maddubs_epi16(_mm256_and_si256(c, low), q0);
-                __m256i y = _mm256_maddubs_epi16(_mm256_and_si256(c, high), q1);
-                a[t][h] = piece ? _mm256_add_epi16(a[t][h], x) : x;
-                b[t][h] = piece ? _mm256_add_epi16(b[t][h], y) : y;
-                x = _mm256_maddubs_epi16(_mm256_and_si256(d, low), q2);
-                y = _mm256_maddubs_epi16(_mm256_and_si256(d, high), q3);
-                a[t][h] = _mm256_add_epi16(a[t][h], x);
-                b[t][h] = _mm256_add_epi16(b[t][h], y);
-            }
-        }
-    }
-    for (int t = 0; t < n; t++)
-        for (int h = 0; h < 2; h++) {
-            __m256i u = _mm256_add_epi16(a[t][h], _mm256_srai_epi16(b[t][h], 2));
-            sum[t][h] = _mm256_sub_epi32(_mm256_madd_epi16(u, _mm256_set1_epi16(1)),
-                                         _mm256_set1_epi32(total));
-        }
+    __m256i x, z, t, d;
+    __asm__ volatile(
+            "vpbroadcastd (%[q]), %[x]\n\tvpbroadcastd 4(%[q]), %[z]\n\t" FOUR(EARLY)
+            "vpbroadcastd 8(%[q]), %[x]\n\tvpbroadcastd 12(%[q]), %[z]\n\t" FOUR(LATE)
+            : [a0] "+x"(a[0]), [a1] "+x"(a[1]), [a2] "+x"(a[2]), [a3] "+x"(a[3]),
+              [b0] "+x"(b[0]), [b1] "+x"(b[1]), [b2] "+x"(b[2]), [b3] "+x"(b[3]),
+              [x] "=&x"(x), [z] "=&x"(z), [t] "=&x"(t), [d] "=&x"(d)
+            : [low] "x"(_mm256_set1_epi8(3)), [high] "x"(_mm256_set1_epi8(12)), [w0] "r"(w0),
+              [w1] "r"(w1), [q] "r"(q)
+            : "memory");
 }
 
-/* n tiles (1 or 2) times one row: y[t] gets width[t] outputs                              */
-static inline __attribute__((always_inline))
-void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile[2],
-            const int8_t *q, const float *step, const int16_t *total, struct shape s, int n)
+/* I of one block for the 16 rows of two tiles, whose 256 bytes of codes are at w[]        */
+static inline void block_sums(__m256i sum[2][2], const uint8_t *const w[2], const int8_t *q,
+                              int32_t total)
+{
+    __m256i a[4], b[4];
+    UNROLL
+    for (int h = 0; h < 4; h++) a[h] = b[h] = _mm256_setzero_si256();
+    UNROLL
+    for (int64_t piece = 0; piece < 4; piece++) {
+        _mm_prefetch((const char *)w[0] + 64 * piece + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)w[1] + 64 * piece + AHEAD, _MM_HINT_T0);
+        piece2(a, b, w[0] + 64 * piece, w[1] + 64 * piece, q + 16 * piece);
+    }
+    UNROLL
+    for (int h = 0; h < 4; h++) {
+        __m256i u = _mm256_add_epi16(a[h], _mm256_srai_epi16(b[h], 2));
+        sum[h / 2][h % 2] = _mm256_sub_epi32(_mm256_madd_epi16(u, _mm256_set1_epi16(1)),
+                                             _mm256_set1_epi32(total));
+    }
+}
+
+/* Two tiles times one row: y[t] gets width[t] outputs                                     */
+static void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile[2],
+                   const int8_t *q, const float *step, const int16_t *total, struct shape s)
 {
     __m256 out[2][2] = { { _mm256_setzero_ps(), _mm256_setzero_ps() },
                          { _mm256_setzero_ps(), _mm256_setzero_ps() } };
     for (int64_t b = 0; b < s.nb; b += PER_GROUP) {
         __m256 p[2][2] = { { _mm256_setzero_ps() } };
         for (int64_t i = b; i < b + PER_GROUP && i < s.nb; i++) {
-            const uint8_t *w[2] = { tile[0] + 256 * i, n > 1 ? tile[1] + 256 * i : NULL };
+            const uint8_t *w[2] = { tile[0] + 256 * i, tile[1] + 256 * i };
             __m256i sum[2][2];
-            block_sums(sum, w, q + CHI_ACT_BLOCK * i, total[i], n);
+            block_sums(sum, w, q + CHI_ACT_BLOCK * i, total[i]);
             __m256 v = _mm256_set1_ps(step[i]);
-            for (int t = 0; t < n; t++)
-                for (int h = 0; h < 2; h++) {
-                    __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), v);
-                    p[t][h] = i > b ? _mm256_add_ps(p[t][h], x) : x;
-                }
-        }
-        for (int t = 0; t < n; t++)
-            for (int h = 0; h < 2; h++) {
-                const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * h;
-                out[t][h] = muladd(out[t][h], fp16x8(at), p[t][h]);
+            UNROLL
+            for (int h = 0; h < 4; h++) {
+                __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h / 2][h % 2]), v);
+                p[h / 2][h % 2] = i > b ? _mm256_add_ps(p[h / 2][h % 2], x) : x;
             }
+        }
+        UNROLL
+        for (int h = 0; h < 4; h++) {
+            const uint8_t *at = tile[h / 2] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * (h % 2);
+            out[h / 2][h % 2] = muladd(out[h / 2][h % 2], fp16x8(at), p[h / 2][h % 2]);
+        }
     }
-    for (int t = 0; t < n; t++) put(y[t], width[t], out[t][0], out[t][1]);
+    put(y[0], width[0], out[0][0], out[0][1]);
+    put(y[1], width[1], out[1][0], out[1][1]);
 }
 
 static void run_one(float *y, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
@@ -128,13 +151,12 @@ static void run_one(float *y, const struct chi_act *a, const struct chi_matrix *
     int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
     const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
     for (int64_t i = 0; i < tiles - half; i++) {
-        int64_t j = half + i;                           /* an odd tile goes alone      */
-        if (tiles - half > half) j = i < half ? i + half + 1 : i;
+        int64_t j = half + i;                           /* the middle one of an odd number
+                                                           of tiles goes twice         */
         float *out[2] = { y + i * CHI_TILE, y + j * CHI_TILE };
         const uint8_t *tile[2] = { w + i * s.tile, w + j * s.tile };
         int64_t width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
-        if (i == j) decode(out, width, tile, a->q, a->step, a->sum, s, 1);
-        else decode(out, width, tile, a->q, a->step, a->sum, s, 2);
+        decode(out, width, tile, a->q, a->step, a->sum, s);
     }
 }
 
@@ -147,6 +169,7 @@ static void unpack(uint8_t *panel, const uint8_t *codes, int64_t pieces)
     for (int64_t i = 0; i < 2 * pieces; i++) {
         __m256i c = load256(codes + 32 * i);
         uint8_t *at = panel + i / 2 * 256 + i % 2 * 32;
+        UNROLL
         for (int j = 0; j < 4; j++) {
             _mm256_store_si256((__m256i *)(void *)(at + 64 * j), _mm256_and_si256(c, low));
             c = _mm256_srli_epi16(c, 2);
@@ -196,11 +219,13 @@ static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct 
         for (int64_t i = b; i < b + PER_GROUP && i < nb; i++) {
             const int8_t *q[4];
             __m256i s[8];
+            UNROLL
             for (int j = 0; j < 4; j++) {
                 q[j] = x.q[j] + CHI_ACT_BLOCK * i;
                 s[2 * j] = s[2 * j + 1] = _mm256_set1_epi32(x.start[j][i]);
             }
             block64(s, panel + 1024 * i, q);
+            UNROLL
             for (int j = 0; j < 8; j++) {
                 __m256i sum = _mm256_madd_epi16(s[j], _mm256_set1_epi16(1));
                 __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(x.step[j / 2][i]));
@@ -209,6 +234,7 @@ static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct 
         }
         const uint8_t *at = scales + b / PER_GROUP * CHI_TILE * 2;
         __m256 scale[2] = { fp16x8(at), fp16x8(at + 16) };
+        UNROLL
         for (int j = 0; j < 8; j++)
             _mm256_store_ps(c + 8 * j, muladd(_mm256_load_ps(c + 8 * j), scale[j % 2], p[j]));
     }

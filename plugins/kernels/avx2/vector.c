@@ -178,6 +178,7 @@ static int32_t sum_i32(__m256i v)
 static void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
 {
     __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), max = _mm256_setzero_ps();
+    UNROLL
     for (int i = 0; i < 8; i++) max = _mm256_max_ps(_mm256_and_ps(x[i], abs), max);
     __m128 t = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
     t = _mm_max_ps(t, _mm_movehl_ps(t, t));
@@ -186,6 +187,7 @@ static void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[
     __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / top);
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     __m256i total = _mm256_setzero_si256();
+    UNROLL
     for (int i = 0; i < 8; i += 4) {
         __m256i a = to_int(x[i], inv), b = to_int(x[i + 1], inv);
         __m256i c = to_int(x[i + 2], inv), d = to_int(x[i + 3], inv);
@@ -204,6 +206,7 @@ void avx2_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int6
     for (int64_t b = 0; b * CHI_ACT_BLOCK < n; b++, x += CHI_ACT_BLOCK, q += CHI_ACT_BLOCK) {
         int64_t len = n - b * CHI_ACT_BLOCK;
         __m256 v[8];
+        UNROLL
         for (int i = 0; i < 8; i++) v[i] = len - 8 * i > 0 ? load(x + 8 * i, len - 8 * i)
                                                            : _mm256_setzero_ps();
         if (len >= CHI_ACT_BLOCK) {

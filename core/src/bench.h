@@ -1,0 +1,20 @@
+/* bench.h - how fast a configuration trains, reads and writes here.                      */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "spec.h"
+
+struct bench {
+    const char *subject;
+    char *const *override;
+    int   n_override;
+    int64_t steps;                          /* timed ones of each measurement              */
+    bool  json;                             /* an object a line, else text                 */
+    int   threads;                          /* the most; measured at 1 and at this         */
+};
+
+chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
+chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
+chi_status bench_learn(const struct bench *) CHI_MUST_CHECK;    /* 200 steps: does the loss fall? */
+
+#endif

@@ -1,0 +1,374 @@
+/* bench_kernels.c - kernels against the limits of this machine, in the same process.
+ *
+ * Absolute rates move by a third with what the neighbours of a virtual machine do,
+ * so each kernel is printed as a ratio to a limit measured beside it: bytes per
+ * second of plain reading for one row of activations, vpmaddubsw or vfmadd on
+ * registers alone for many rows and for gemm.  Reading and decoding alternate and
+ * give medians; arithmetic gives the best of many short windows on both sides.      */
+#include "bench_kernels.h"
+#include "core.h"
+#include "pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#ifdef __x86_64__
+#include "registry.h"
+#include <immintrin.h>
+#endif
+
+enum { ROUNDS = 21, POOL_BYTES = 128 << 20, PIECES = 64 };
+
+/* ---- limits ------------------------------------------------------------------------ */
+
+static volatile uint64_t sink;              /* what nobody reads may not be computed  */
+
+static uint64_t read_plain(const uint8_t *p, int64_t bytes)
+{
+    uint64_t s[8] = { 0 };
+    for (int64_t i = 0; i < bytes; i += 64) {
+        uint64_t v[8];
+        memcpy(v, p + i, 64);
+        for (int j = 0; j < 8; j++) s[j] += v[j];
+    }
+    return s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
+}
+
+#ifdef __x86_64__
+#define AVX2_CODE __attribute__((target("avx2,fma")))
+
+AVX2_CODE static uint64_t sum_of(__m256i v)
+{
+    uint64_t s[4];
+    _mm256_storeu_si256((__m256i *)(void *)s, v);
+    return s[0] ^ s[1] ^ s[2] ^ s[3];
+}
+
+/* streams parts of the array side by side; ahead: prefetch so many bytes, 0 none      */
+AVX2_CODE static inline __attribute__((always_inline))
+uint64_t read_loop(const uint8_t *p, int64_t bytes, int streams, int ahead)
+{
+    __m256i a = _mm256_setzero_si256(), b = a;
+    int64_t part = bytes / streams;
+    for (int64_t i = 0; i < part; i += 64)
+        for (int s = 0; s < streams; s++) {
+            const uint8_t *at = p + s * part + i;
+            if (ahead) _mm_prefetch((const char *)at + ahead, _MM_HINT_T0);
+            a = _mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)(const void *)at));
+            b = _mm256_xor_si256(b, _mm256_loadu_si256((const __m256i *)(const void *)(at + 32)));
+        }
+    return sum_of(_mm256_xor_si256(a, b));
+}
+
+AVX2_CODE static uint64_t read_1(const uint8_t *p, int64_t n) { return read_loop(p, n, 1, 0); }
+AVX2_CODE static uint64_t read_1_ahead(const uint8_t *p, int64_t n) { return read_loop(p, n, 1, 3072); }
+AVX2_CODE static uint64_t read_2_ahead(const uint8_t *p, int64_t n) { return read_loop(p, n, 2, 3072); }
+AVX2_CODE static uint64_t read_4(const uint8_t *p, int64_t n) { return read_loop(p, n, 4, 0); }
+
+/* n turns of ten independent instructions on registers                                */
+#define TEN(op) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
+#define INT8_OP(r) "vpmaddubsw %%ymm0, %%ymm1, %%ymm" #r "\n\t"
+#define FMA_OP(r)  "vfmadd231ps %%ymm0, %%ymm1, %%ymm" #r "\n\t"
+#define CLOBBERS "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", \
+                 "ymm10", "ymm11", "cc"
+
+AVX2_CODE static void int8_turns(int64_t n)
+{
+    __asm__ volatile("vpxor %%ymm0, %%ymm0, %%ymm0\n\tvpxor %%ymm1, %%ymm1, %%ymm1\n"
+                     "1:\n\t" TEN(INT8_OP) "sub $1, %0\n\tjnz 1b" : "+r"(n) : : CLOBBERS);
+}
+
+AVX2_CODE static void fma_turns(int64_t n)
+{
+#define ZERO_OP(r) "vpxor %%ymm" #r ", %%ymm" #r ", %%ymm" #r "\n\t"
+    __asm__ volatile("vpxor %%ymm0, %%ymm0, %%ymm0\n\tvpxor %%ymm1, %%ymm1, %%ymm1\n\t" TEN(ZERO_OP)
+                     "\n1:\n\t" TEN(FMA_OP) "sub $1, %0\n\tjnz 1b" : "+r"(n) : : CLOBBERS);
+}
+
+static bool has_avx2(void)
+{
+    uint32_t want = CHI_CPU_AVX2 | CHI_CPU_FMA;
+    return (cpu_features() & want) == want;
+}
+#endif
+
+typedef uint64_t reader(const uint8_t *, int64_t);
+struct read_job { reader *read; const uint8_t *p; int64_t piece; };
+
+static void read_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)s;
+    const struct read_job *j = arg;
+    sink = j->read(j->p + i * j->piece, j->piece);
+}
+
+/* Bytes per second of one pass over the pool                                          */
+static double read_rate(reader *f, const uint8_t *p)
+{
+    struct read_job j = { f, p, POOL_BYTES / PIECES };
+    double t = now_s();
+    pool_run(PIECES, read_task, &j);
+    return POOL_BYTES / (now_s() - t);
+}
+
+static int readers(reader *f[5])
+{
+    int n = 0;
+    f[n++] = read_plain;
+#ifdef __x86_64__
+    if (has_avx2()) f[n++] = read_1, f[n++] = read_1_ahead, f[n++] = read_2_ahead, f[n++] = read_4;
+#endif
+    return n;
+}
+
+static void int8_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)arg, (void)i, (void)s;
+#ifdef __x86_64__
+    int8_turns(1 << 20);
+#endif
+}
+
+static void fma_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)arg, (void)i, (void)s;
+#ifdef __x86_64__
+    fma_turns(1 << 20);
+#endif
+}
+
+/* Multiply-adds per second of all threads, the best of 20 windows; 0: unknown         */
+static double peak(chi_task *task, int per_instruction)
+{
+#ifdef __x86_64__
+    if (!has_avx2()) return 0;
+    double best = 0;
+    for (int i = 0; i < 20; i++) {
+        double t = now_s();
+        pool_run(pool_size(), task, NULL);
+        double rate = 10.0 * (1 << 20) * per_instruction * pool_size() / (now_s() - t);
+        best = rate > best ? rate : best;
+    }
+    return best;
+#else
+    (void)task, (void)per_instruction;
+    return 0;
+#endif
+}
+
+/* ---- ternary products ----------------------------------------------------------------- */
+
+struct ternary_job {
+    const struct bench_kernels *b;
+    struct chi_matrix m;
+    struct chi_act a;
+    float *y;
+    int64_t slice;                                      /* outputs a piece             */
+};
+
+static void ternary_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct ternary_job *j = arg;
+    const struct chi_linear_kernel *k = j->b->ternary2;
+    int64_t o0 = i * j->slice, o1 = min_i64(o0 + j->slice, j->m.d_out);
+    int64_t need = k->scratch_bytes ? k->scratch_bytes(j->a.rows, j->m.d_in) : 0;
+    k->run(j->y + o0, j->m.d_out, &j->a, &j->m, o0, o1, need ? chi_take(s, (size_t)need) : NULL);
+}
+
+struct room { uint8_t *pool; float *x, *y, *step; int8_t *q; int16_t *sum; };
+
+/* Seconds for one product with the matrix at bytes, quantising the rows included       */
+static double multiply(struct ternary_job *j, const struct room *m, const void *bytes)
+{
+    double t = now_s();
+    for (int64_t r = 0; r < j->a.rows; r++)
+        j->b->k->quantize_i8(m->q + r * j->a.ldq, m->step + r * j->a.ldq / 64,
+                             m->sum + r * j->a.ldq / 64, m->x + r * j->a.d_in, j->a.d_in);
+    j->m.bytes = bytes;
+    pool_run(ceil_div(j->m.d_out, j->slice), ternary_task, j);
+    return now_s() - t;
+}
+
+static struct ternary_job job(const struct bench_kernels *b, const struct room *m, int64_t rows,
+                              int64_t d_out, int64_t d_in)
+{
+    int64_t size = round_up(max_i64(1, (1 << (rows > 1 ? 22 : 20)) / (d_in * rows)), 64);
+    return (struct ternary_job){
+        .b = b, .m = { m->pool, d_out, d_in, 128 }, .y = m->y, .slice = size,
+        .a = { rows, d_in, m->x, d_in, m->q, round_up(d_in, 64), m->step, m->sum },
+    };
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int64_t n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+/* ---- output ------------------------------------------------------------------------------ */
+
+/* ratio 0: there is no limit to compare with                                              */
+static void line(const struct bench_kernels *b, const char *what, const char *shape, double rate,
+                 const char *unit, double ratio, const char *limit)
+{
+    if (b->json) {
+        fprintf(b->out, "{\"kernel\":\"%s\",\"shape\":\"%s\",\"threads\":%d,\"rate\":%.4g,\"unit\":\"%s\"", what,
+                shape, pool_size(), rate, unit);
+        if (ratio > 0) fprintf(b->out, ",\"ratio\":%.3f,\"limit\":\"%s\"", ratio, limit);
+        fprintf(b->out, "}\n");
+    } else {
+        fprintf(b->out, "%-10s %-16s %d threads  ", what, shape, pool_size());
+        if (rate > 0) fprintf(b->out, "%8.1f %s", rate, unit);
+        else fprintf(b->out, " unknown");
+        if (ratio > 0) fprintf(b->out, "  %.2f of %s", ratio, limit);
+        fprintf(b->out, "\n");
+    }
+    fflush(b->out);
+}
+
+/* ---- what is measured -------------------------------------------------------------------- */
+
+static reader *best_reader(const struct bench_kernels *b, const struct room *m)
+{
+    reader *f[5], *best = read_plain;
+    double top = 0;
+    int n = readers(f);
+    for (int i = 0; i < n; i++) {
+        double rate[7];
+        for (int j = 0; j < COUNT(rate); j++) rate[j] = read_rate(f[i], m->pool);
+        double r = median(rate, COUNT(rate));
+        if (r > top) top = r, best = f[i];
+    }
+    line(b, "read", "128 MB", top / 1e9, "GB/s", 0, NULL);
+    return best;
+}
+
+/* One row: matrices one after the other through the pool, so each comes from memory        */
+static void bench_decode(const struct bench_kernels *b, const struct room *m, int64_t d_out, int64_t d_in)
+{
+    struct ternary_job j = job(b, m, 1, d_out, d_in);
+    int64_t bytes = b->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
+    double rate[ROUNDS], ratio[ROUNDS];
+    reader *f[5];
+    int nf = readers(f);
+    for (int i = 0; i < ROUNDS; i++) {
+        double t = 0, top = 0;
+        for (int64_t c = 0; c < n; c++) t += multiply(&j, m, m->pool + c * bytes);
+        rate[i] = (double)(n * bytes) / t;
+        for (int k = 0; k < nf; k++) {
+            double r = read_rate(f[k], m->pool);
+            top = r > top ? r : top;
+        }
+        ratio[i] = rate[i] / top;
+    }
+    char shape[48];
+    snprintf(shape, sizeof shape, "%lldx%lld", (long long)d_out, (long long)d_in);
+    line(b, "decode", shape, median(rate, ROUNDS) / 1e9, "GB/s", median(ratio, ROUNDS),
+         "the best read loop (medians)");
+}
+
+static void bench_prefill(const struct bench_kernels *b, const struct room *m, int64_t d_out, int64_t d_in,
+                          double limit)
+{
+    struct ternary_job j = job(b, m, 128, d_out, d_in);
+    double best = 1e30, t[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        t[i] = multiply(&j, m, m->pool);
+        best = t[i] < best ? t[i] : best;
+    }
+    double work = 128.0 * (double)d_out * (double)d_in;
+    char shape[48];
+    snprintf(shape, sizeof shape, "128 of %lldx%lld", (long long)d_out, (long long)d_in);
+    line(b, "prefill", shape, work / best / 1e9, "GMAC/s", limit > 0 ? work / best / limit : 0,
+         "vpmaddubsw on registers (best)");
+}
+
+struct gemm_job { const struct chi_kernels *k; int64_t m, n, d; const float *A, *B; float *C; };
+
+/* Pieces of 256 x 1024: gemm's bits do not depend on them                                     */
+static void gemm_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)s;
+    const struct gemm_job *g = arg;
+    int64_t across = ceil_div(g->n, 1024), r = i / across * 256, c = i % across * 1024;
+    g->k->gemm(false, false, min_i64(256, g->m - r), min_i64(1024, g->n - c), g->d, g->A + r * g->d, g->d,
+               g->B + c, g->n, 0, g->C + r * g->n + c, g->n);
+}
+
+static void bench_gemm(const struct bench_kernels *b, const struct room *m, int64_t rows, int64_t n,
+                       int64_t k, double limit)
+{
+    float *base = (float *)(void *)m->pool;
+    struct gemm_job g = { b->k, rows, n, k, base, base + rows * k, base + rows * k + k * n };
+    for (int64_t i = 0; i < rows * k + k * n; i++) base[i] = (float)(i % 251) / 251 - 0.5f;
+    double best = 1e30;
+    for (int i = 0; i < 9; i++) {
+        double t = now_s();
+        if (pool_size() == 1) b->k->gemm(false, false, rows, n, k, g.A, k, g.B, n, 0, g.C, n);
+        else pool_run(ceil_div(rows, 256) * ceil_div(n, 1024), gemm_task, &g);
+        t = now_s() - t;
+        best = t < best ? t : best;
+    }
+    double work = (double)rows * (double)n * (double)k;
+    char shape[48];
+    snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)rows, (long long)n, (long long)k);
+    line(b, "gemm", shape, 2 * work / best / 1e9, "GFLOP/s", limit > 0 ? work / best / limit : 0,
+         "vfmadd on registers (best)");
+}
+
+/* Codes 0..2 everywhere: read as scales they are finite, too                                   */
+static void fill_codes(uint8_t *p, int64_t bytes)
+{
+    uint64_t s = 1;
+    for (int64_t i = 0; i < bytes; i += 8) {
+        s = s * 6364136223846793005u + 1442695040888963407u;
+        uint64_t u = s ^ s >> 29, v = (u & 0x5555555555555555u) + (u >> 1 & 0x5555555555555555u);
+        memcpy(p + i, &v, 8);
+    }
+}
+
+static void bench_at(const struct bench_kernels *b, const struct room *m)
+{
+    static const int64_t shapes[][2] = { { 2560, 2560 }, { 6912, 2560 }, { 2560, 6912 } };
+    static const int64_t products[][3] = { { 512, 2560, 2560 }, { 2048, 512, 512 }, { 512, 6912, 2560 } };
+    best_reader(b, m);
+    double int8 = peak(int8_task, 32), fma = peak(fma_task, 8);
+    line(b, "int8 peak", "registers", int8 / 1e9, "GMAC/s", 0, NULL);
+    line(b, "fma peak", "registers", 2 * fma / 1e9, "GFLOP/s", 0, NULL);
+    for (int i = 0; i < COUNT(shapes); i++) bench_decode(b, m, shapes[i][0], shapes[i][1]);
+    for (int i = 0; i < COUNT(shapes); i++) bench_prefill(b, m, shapes[i][0], shapes[i][1], int8);
+    for (int i = 0; i < COUNT(products); i++)
+        bench_gemm(b, m, products[i][0], products[i][1], products[i][2], fma);
+    fill_codes(m->pool, POOL_BYTES);
+}
+
+chi_status bench_kernels(const struct bench_kernels *b)
+{
+    enum { WIDE = 6912, ROWS = 128 };
+    int64_t need = b->ternary2->scratch_bytes ? b->ternary2->scratch_bytes(ROWS, WIDE) : 0;
+    struct room m = {
+        .pool = mem_take(POOL_BYTES + 4096, "weights to measure with"),
+        .x = mem_take(ROWS * WIDE * 4, "activations"), .y = mem_take(ROWS * WIDE * 4, "outputs"),
+        .q = mem_take(ROWS * WIDE, "activations"), .step = mem_take(ROWS * WIDE / 16, "steps"),
+        .sum = mem_take(ROWS * WIDE / 32, "sums"),
+    };
+    chi_status s = m.pool && m.x && m.y && m.q && m.step && m.sum ? CHI_OK : CHI_ENOMEM;
+    for (int t = 1; s == CHI_OK; t = b->threads) {
+        pool_threads(t);
+        s = pool_scratch(need + 64);
+        if (t == 1 && s == CHI_OK) {
+            fill_codes(m.pool, POOL_BYTES);
+            for (int64_t i = 0; i < ROWS * WIDE; i++) m.x[i] = (float)(i * 7919 % 509) / 254.0f - 1;
+        }
+        if (s == CHI_OK) bench_at(b, &m);
+        if (t == b->threads) break;
+    }
+    pool_threads(b->threads);
+    mem_free(m.pool), mem_free(m.x), mem_free(m.y), mem_free(m.q), mem_free(m.step), mem_free(m.sum);
+    return s;
+}

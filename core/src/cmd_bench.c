@@ -1,0 +1,88 @@
+/* cmd_bench.c - `chimera bench`: speeds of a configuration, and of the kernels themselves.   */
+#include "bench.h"
+#include "bench_kernels.h"
+#include "cli.h"
+#include "core.h"
+#include "pool.h"
+#include "run.h"
+
+#include <string.h>
+
+static bool train, reading, learn, kernels, json;
+static int64_t steps = 10;
+
+/* The kernel of ternary2 that this machine's backends would use                                */
+static chi_status run_kernels(const struct bench *b)
+{
+    struct config *config;
+    struct spec *spec;
+    const struct chi_component *encoding;
+    TRY(run_config(b->subject, b->override, b->n_override, &config));
+    TRY(spec_open(&spec, config, 0));
+    chi_status st = registry_find(spec->registry, CHI_ENCODING, "ternary2", &encoding);
+    if (st == CHI_OK) {
+        struct bench_kernels k = { .k = spec->kernels, .encoding = encoding->ops, .threads = b->threads,
+                                   .json = b->json, .out = stdout };
+        k.ternary2 = k.encoding->portable;
+        for (const struct chi_component **c = spec->backend; *c; c++) {
+            const struct chi_backend_ops *ops = (*c)->ops;
+            for (int i = 0; ops->linears && ops->linears[i]; i++)
+                if (!strcmp(ops->linears[i]->encoding, "ternary2") && k.ternary2 == k.encoding->portable)
+                    k.ternary2 = ops->linears[i];
+        }
+        st = bench_kernels(&k);
+    }
+    spec_close(spec);
+    return st;
+}
+
+/* How many threads the configuration asks for                                                   */
+static chi_status wanted_threads(struct bench *b)
+{
+    struct config *config;
+    struct spec *spec;
+    TRY(run_config(b->subject, b->override, b->n_override, &config));
+    TRY(spec_open(&spec, config, 0));
+    b->threads = pool_size();
+    spec_close(spec);
+    return CHI_OK;
+}
+
+static chi_status run(const struct cli_args *a)
+{
+    struct bench b = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
+                       .steps = steps < 2 ? 2 : steps, .json = json };
+    bool usual = !train && !reading && !learn && !kernels;
+    TRY(wanted_threads(&b));
+    if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
+    if (reading || usual) TRY(bench_read(&b));
+    if (learn) TRY(bench_learn(&b));
+    if (kernels) TRY(run_kernels(&b));
+    return CHI_OK;
+}
+
+static const struct cli_flag flags[] = {
+    { "train", 0, CLI_SWITCH, &train, NULL, "tokens per second of training, on random tokens" },
+    { "read", 0, CLI_SWITCH, &reading, NULL, "tokens per second of prefill (256 rows) and of decoding one stream" },
+    { "learn", 0, CLI_SWITCH, &learn, NULL, "train 200 steps on the configuration's data; fails unless the loss falls" },
+    { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
+    { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement (default 10)" },
+    { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
+    CLI_FLAGS_END
+};
+
+const struct verb verb_bench = {
+    .name = "bench",
+    .usage = "CONF|RUN [section.key=value ...]",
+    .summary = "Measures training, prefill and decoding of a configuration",
+    .doc = "Times the configuration's own model at one thread and at run.threads (0: all cores), alternating in one\n"
+           "process, and prints medians and the best. Without a flag: training (not for a run folder), prefill and\n"
+           "decoding. Machines are shared and noisy: compare figures of one run, not of two.\n",
+    .examples = "  chimera bench conf/quickstart.ini\n"
+                "  chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
+                "  chimera bench conf/quickstart.ini --kernels --json\n"
+                "  chimera bench runs/quickstart\n",
+    .flags = flags,
+    .min_words = 1, .max_words = 1,
+    .run = run
+};
