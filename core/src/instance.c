@@ -259,6 +259,7 @@ static double draw(const struct init *c, int64_t i)
     uint32_t w[4];
     if (p->init == CHI_INIT_ZERO) return 0;
     if (p->init == CHI_INIT_CONST) return p->a;
+    if (p->init == CHI_INIT_LINEAR) return p->n > 1 ? p->a + (p->b - p->a) * (double)i / (double)(p->n - 1) : p->a;
     if (p->init == CHI_INIT_NORMAL)
         return (p->a != 0 ? p->a : c->range) * rng_normal(c->seed, RNG_INIT, c->who, (uint64_t)i);
     rng_words(w, c->seed, RNG_INIT, 0, c->who, (uint64_t)i);

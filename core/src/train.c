@@ -206,7 +206,7 @@ static chi_status take_step(struct trainer *t)
         progress_end(&t->progress);
         chi_status s = handle_nonfinite(t, &r, &again);
         if (s != CHI_OK) return keep_weights(t, before, s);
-        return again ? CHI_OK : finish_step(t, &r);
+        return again ? evaluate_if_due(t) : finish_step(t, &r);   /* its line was cut off */
     }
     TRY(train_update(t, &r));
     t->skipped = 0;
@@ -254,6 +254,7 @@ chi_status train(const struct train_request *q, int *signal)
         t.line_tokens = t.tokens;
         s = run_status(t.run, "running", "");
         if (s == CHI_OK) s = loop(&t);
+        if (s == CHI_OK) s = run_sync(t.run);
         *signal = s == CHI_OK ? t.interrupted : 0;
         progress_end(&t.progress);
         s = close_status(&t, s, *signal);
