@@ -140,7 +140,7 @@ static chi_status evaluate_if_due(struct trainer *t)
     if (!t->step || !is_due(t, t->spec->train.eval_every)) return CHI_OK;
     if (!dataset_documents(t->data, CHI_SPLIT_HELDOUT)) return CHI_OK;
     TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, t->spec->train.eval_bytes, &e, show_part, &t->progress));
-    t->interrupted = signals_pending();
+    if (e.interrupted) t->interrupted = signals_pending();
     if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
