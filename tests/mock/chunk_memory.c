@@ -102,6 +102,9 @@ static chi_status memory_open(const struct chi_host *host, void *self, const voi
     if (shape->d_in != shape->d_out)
         return host->fail(host, CHI_ESHAPE, "d_in %lld is not d_out %lld", (long long)shape->d_in,
                           (long long)shape->d_out);
+    if (c->theta_max * (double)c->chunk > 100)
+        return host->fail(host, CHI_ECONF, "theta_max = %g with chunk = %lld diverges: their product must not "
+                          "exceed 100", c->theta_max, (long long)c->chunk);
     *s = (struct memory){ .H = c->num_heads, .D = c->head_dim, .P = c->persistent_memory_slots,
                           .W = c->conv_size, .chunk = c->chunk, .inner = c->num_heads * c->head_dim,
                           .eps = (float)shape->rms_norm_eps, .theta_max = (float)c->theta_max,

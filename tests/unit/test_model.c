@@ -305,3 +305,22 @@ Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
     spec_close(s);
     free(text);
 }
+
+/* open() of a layer refuses: its words behind the layer's name, nothing left behind            */
+Test(model, a_layer_may_refuse_its_options)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int64_t before = mem_used();
+    char theta[] = "layer.TM.theta_max=9", chunk[] = "layer.TM.chunk=199", *const set[] = { theta, chunk };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: theta_max = 9 with chunk = 199 diverges: their product must not "
+                     "exceed 100");
+    cr_assert_null(model);
+    cr_assert_eq(mem_used(), before);
+    spec_close(spec);
+}
