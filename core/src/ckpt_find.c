@@ -77,7 +77,9 @@ static cJSON *shape_lines(const struct config *c)
 static const struct { const char *name; size_t offset; } numbers[] = {
     { "step", offsetof(struct ckpt_meta, step) }, { "tokens", offsetof(struct ckpt_meta, tokens) },
     { "epoch", offsetof(struct ckpt_meta, epoch) }, { "position", offsetof(struct ckpt_meta, position) },
-    { "metrics_bytes", offsetof(struct ckpt_meta, metrics_bytes) }
+    { "metrics_bytes", offsetof(struct ckpt_meta, metrics_bytes) },
+    { "samples_bytes", offsetof(struct ckpt_meta, samples_bytes) },
+    { "wall_ms", offsetof(struct ckpt_meta, wall_ms) }
 };
 
 cJSON *manifest_new(const struct spec *s, const struct ckpt_meta *meta)

@@ -47,6 +47,7 @@ struct trainer {
     struct rollback rollback[ROLLBACKS];
     int     n_rollback;
     double  begun, line_s;              /* now_s() at the start, at the last line     */
+    double  wall_s;                     /* that earlier processes took to get here    */
     int64_t line_tokens;                /* tokens at the last line                    */
     struct progress progress;
 };
@@ -68,6 +69,7 @@ void trainer_close_work(struct trainer *);
 chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
 chi_status trainer_roll_back(struct trainer *) CHI_MUST_CHECK;
+double     trainer_wall(const struct trainer *);
 double     trainer_lr(const struct trainer *, int64_t step);
 void       warn_of_changes(struct trainer *);
 /* train.c: one step's gradient and, if it is finite, the update                      */

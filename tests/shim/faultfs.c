@@ -5,10 +5,12 @@
  *     FAULT=call:N:from:ERRNO     that one and every later one
  *     FAULT=call:N:kill           SIGKILL before the N-th call
  *     FAULT=call:N:short          a write stores half, then SIGKILL
+ *     FAULT=call:N:part           from the N-th call on, a write stores half and says so
  *     FAULT_COUNT=FILE            at exit, the number of counted calls is written there
  *
  * Counted: write, pwrite, fsync, fdatasync, ftruncate, rename, renameat2, unlink, rmdir,
- * mkdir, and open for writing, on anything but standard input, output and error.  */
+ * mkdir, and open for writing, on anything but standard input, output and error, by the
+ * process itself: children that it forks are left alone.                          */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +24,15 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { NONE, ONCE, FROM, KILL, SHORT };
+enum { NONE, ONCE, FROM, KILL, SHORT, PART };
 static long calls, target;
 static int  mode = -1, code;
+static pid_t self;                          /* the process that loaded this        */
+
+__attribute__((constructor)) static void loaded(void)
+{
+    self = getpid();
+}
 
 static void setup(void)
 {
@@ -33,15 +41,17 @@ static void setup(void)
     mode = NONE;
     if (!text || sscanf(text, "call:%ld:%15[a-z]:%d", &target, how, &code) < 2) return;
     mode = !strcmp(how, "once") ? ONCE : !strcmp(how, "from") ? FROM
-         : !strcmp(how, "kill") ? KILL : !strcmp(how, "short") ? SHORT : NONE;
+         : !strcmp(how, "kill") ? KILL : !strcmp(how, "short") ? SHORT
+         : !strcmp(how, "part") ? PART : NONE;
 }
 
 /* Counts a call; true: it shall fail, errno is set                                */
 static int fault(int fd, const void *bytes, size_t n)
 {
     if (mode < 0) setup();
+    if (getpid() != self) return 0;
     long now = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
-    if (mode == NONE || now < target || (now > target && mode != FROM)) return 0;
+    if (mode == NONE || mode == PART || now < target || (now > target && mode != FROM)) return 0;
     if (mode == SHORT && bytes) syscall(SYS_write, fd, bytes, n / 2);
     if (mode == KILL || mode == SHORT) kill(getpid(), SIGKILL);
     errno = code;
@@ -52,7 +62,7 @@ __attribute__((destructor)) static void report(void)
 {
     const char *path = getenv("FAULT_COUNT");
     char text[32];
-    if (!path) return;
+    if (!path || getpid() != self) return;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     int n = snprintf(text, sizeof text, "%ld\n", calls);
     if (fd >= 0) syscall(SYS_write, fd, text, n);
@@ -63,6 +73,7 @@ __attribute__((destructor)) static void report(void)
 ssize_t write(int fd, const void *p, size_t n)
 {
     if (fd > 2 && fault(fd, p, n)) return -1;
+    if (mode == PART && fd > 2 && n > 1 && calls >= target) n /= 2;
     return syscall(SYS_write, fd, p, n);
 }
 
