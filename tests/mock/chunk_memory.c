@@ -603,5 +603,23 @@ static const struct chi_component chunk_memory = {
     .ops = &ops,
 };
 
+/* The same without a way back                                                   */
+static const struct chi_layer_ops frozen_ops = {
+    .struct_size = sizeof frozen_ops, .self_size = sizeof(struct memory), .open = memory_open,
+    .forward = memory_forward,
+};
+
+static const struct chi_component frozen_memory = {
+    .struct_size = sizeof frozen_memory,
+    .kind = CHI_LAYER,
+    .name = "frozen_memory",
+    .revision = 1,
+    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_NO_GRAD,
+    .summary = "chunk_memory without a backward pass",
+    .options = options,
+    .conf_size = sizeof(struct conf),
+    .ops = &frozen_ops,
+};
+
 CHI_PLUGIN(chunk_memory, .version = "1.0", .license = "MIT", .summary = "a layer for tests of the interface",
-           .components = CHI_COMPONENTS(&chunk_memory));
+           .components = CHI_COMPONENTS(&chunk_memory, &frozen_memory));
