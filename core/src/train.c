@@ -130,10 +130,9 @@ static bool is_due(const struct trainer *t, int64_t every)
     return t->step == t->spec->train.steps || (every > 0 && t->step % every == 0);
 }
 
-static bool show_part(void *ctx, int64_t done, int64_t total)
+static void show_part(void *ctx, int64_t done, int64_t total)
 {
     progress_part(ctx, "held-out text", done, total);
-    return !signals_pending();
 }
 
 static chi_status evaluate_if_due(struct trainer *t)
