@@ -149,7 +149,7 @@ static chi_status train_rates(struct trainer *t, const struct bench *b, const st
     TRY(model_init(t->model, 1));
     TRY(timed_step(t, batch, b->threads, &warm));
     for (int64_t i = 0; i < b->steps; i++) {
-        if (b->threads > 1 && i % 2 == 0) TRY(timed_step(t, batch, 1, &one));
+        if (b->compare && i % 2 == 0) TRY(timed_step(t, batch, 1, &one));
         TRY(timed_step(t, batch, b->threads, &all));
     }
     double tokens = (double)batch->scored;
@@ -241,7 +241,7 @@ static chi_status rates(struct reader *r, const struct bench *b, const char *wha
     TRY(timed_call(r, rows, 0, b->threads, &warm));
     for (int64_t i = 0; i < calls; i++) {
         pos += rows > 1 ? 0 : 1;
-        if (b->threads > 1) TRY(timed_call(r, rows, pos++, 1, &one));
+        if (b->compare) TRY(timed_call(r, rows, pos++, 1, &one));
         TRY(timed_call(r, rows, pos, b->threads, &all));
         if (rows > 1) pos = 0;
     }

@@ -10,7 +10,8 @@ struct bench {
     int   n_override;
     int64_t steps;                          /* timed ones of each measurement              */
     bool  json;                             /* an object a line, else text                 */
-    int   threads;                          /* the most; measured at 1 and at this         */
+    int   threads;
+    bool  compare;                          /* with one thread, step by step               */
 };
 
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;

@@ -18,7 +18,7 @@ static chi_status run_kernels(const struct bench *b)
     struct spec *spec;
     const struct chi_component *encoding;
     TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, 0));
+    TRY(spec_open(&spec, config, SPEC_MODEL));
     chi_status st = registry_find(spec->registry, CHI_ENCODING, "ternary2", &encoding);
     if (st == CHI_OK) {
         struct bench_kernels k = { .k = spec->kernels, .encoding = encoding->ops, .threads = b->threads,
@@ -42,8 +42,9 @@ static chi_status wanted_threads(struct bench *b)
     struct config *config;
     struct spec *spec;
     TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, 0));
+    TRY(spec_open(&spec, config, SPEC_MODEL));
     b->threads = pool_size();
+    b->compare = b->threads > 1 && !spec->run.threads;
     spec_close(spec);
     return CHI_OK;
 }
@@ -75,7 +76,7 @@ const struct verb verb_bench = {
     .name = "bench",
     .usage = "CONF|RUN [section.key=value ...]",
     .summary = "Measures training, prefill and decoding of a configuration",
-    .doc = "Times the configuration's own model at one thread and at run.threads (0: all cores), alternating in one\n"
+    .doc = "Times the configuration's own model at run.threads, or (0) at all cores and at one, alternating in one\n"
            "process, and prints medians and the best. Without a flag: training (not for a run folder), prefill and\n"
            "decoding. Machines are shared and noisy: compare figures of one run, not of two.\n",
     .examples = "  chimera bench conf/quickstart.ini\n"

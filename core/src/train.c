@@ -141,9 +141,9 @@ static chi_status evaluate_if_due(struct trainer *t)
     struct eval_result e;
     if (!t->step || !is_due(t, t->spec->train.eval_every)) return CHI_OK;
     if (!dataset_documents(t->data, CHI_SPLIT_HELDOUT)) return CHI_OK;
-    chi_status s = evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, 0, &e, show_part, &t->progress);
-    if (s == CHI_EREFUSED && (t->interrupted = signals_pending())) return CHI_OK;
-    TRY(s);
+    TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, t->spec->train.eval_bytes, &e, show_part, &t->progress));
+    if (e.interrupted) t->interrupted = signals_pending();
+    if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
     t->evaluated = t->step;
     t->evaluated_bytes = run_metrics_bytes(t->run);
     TRY(metrics_heldout(t, &e));

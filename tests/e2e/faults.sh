@@ -5,7 +5,7 @@
 # code 5 (1 for errors other than a lack of room).  Afterwards the same command without faults
 # ends with the bits of the run that met none.
 #
-#     STRIDE=n    every n-th file operation only (default 47); make soak-faults takes them all
+#     STRIDE=n    every n-th file operation only (default 47); make soak takes them all
 set -eu
 if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
 . "$srcdir/tests/e2e/lib.sh"

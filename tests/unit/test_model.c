@@ -19,13 +19,30 @@ static const char *const shape_text =
     "[layer.AT]\nuse = attention\nnum_heads = 3\nhead_dim = 16\nwindow = 9\n"
     "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
 
+static const char *shape = shape_text;
+
+/* The mock of a layer whose streams start from a parameter, found by [plugins] path         */
+static void use_memory(void)
+{
+    const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
+    cr_assert(plugins, "run me through make check");
+    shape = xprintf("[plugins]\npath = %.*s/tests/mock/layers/.libs\n"
+        "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
+        "layer_pattern = TM GD\nffn_pattern = MLP\n"
+        "[layer.TM]\nuse = chunk_memory\nnum_heads = 3\nhead_dim = 16\nchunk = 6\n"
+        "persistent_memory_slots = 5\n"
+        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
+        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n",
+        (int)(strrchr(plugins, '/') - plugins), plugins);
+}
+
 struct net { struct spec *spec; struct model *model; };
 
 static struct net open_net(const char *more, int mode, int64_t rows, int64_t segs)
 {
     struct net n;
     struct config *c;
-    char *text = xprintf("%s%s", shape_text, more);
+    char *text = xprintf("%s%s", shape, more);
     chi_status st = config_load_text(&c, "test", text, NULL, 0);
     cr_assert_eq(st, CHI_OK, "%s", fail_text());
     st = spec_open(&n.spec, c, SPEC_MODEL | (mode == MODEL_TRAIN ? SPEC_TRAIN : 0));
@@ -127,6 +144,12 @@ Test(model, gradients_with_the_best_backend)
     check_gradients("");
 }
 
+Test(model, gradients_reach_a_learned_start)
+{
+    use_memory();
+    check_gradients("");
+}
+
 static uint64_t gradient_hash(const char *more, int threads)
 {
     char *text = xprintf("%s\n[run]\nthreads = %d\n", more, threads);
@@ -161,6 +184,14 @@ Test(model, recomputation_changes_no_bit)
         cr_expect_eq(gradient_hash(kind[k], 2), gradient_hash(block, 2));
         free(block);
     }
+}
+
+Test(model, a_plugin_of_a_path_trains_like_the_others)
+{
+    use_memory();
+    uint64_t one = gradient_hash("", 1);
+    cr_expect_eq(gradient_hash("", 3), one);
+    cr_expect_eq(gradient_hash("[train]\nrecompute = block\n", 2), one);
 }
 
 /* ---- inference ------------------------------------------------------------------------------- */
@@ -224,6 +255,16 @@ Test(model, any_cut_and_any_batch_give_the_same_logits)
     }
 }
 
+Test(model, a_learned_start_survives_any_cut)
+{
+    use_memory();
+    for (int k = 0; k < 2; k++) {
+        uint64_t whole = logits_hash(kinds[k], ROWS, true, 2);
+        for (int64_t step = 1; step < 20; step += 5)
+            cr_expect_eq(logits_hash(kinds[k], step, step % 2, 2), whole, "%d at a time, %s", (int)step, kinds[k]);
+    }
+}
+
 Test(model, backends_give_the_same_logits)
 {
     for (int k = 0; k < COUNT(kinds); k++) {
@@ -263,4 +304,57 @@ Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
     cr_expect_leq(mem_used(), before + 65536);
     spec_close(s);
     free(text);
+}
+
+/* open() of a layer refuses: its words behind the layer's name, nothing left behind            */
+Test(model, a_layer_may_refuse_its_options)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int64_t before = mem_used();
+    char theta[] = "layer.TM.theta_max=9", chunk[] = "layer.TM.chunk=199", *const set[] = { theta, chunk };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: theta_max = 9 with chunk = 199 diverges: their product must not "
+                     "exceed 100");
+    cr_assert_null(model);
+    cr_assert_eq(mem_used(), before);
+    spec_close(spec);
+}
+
+Test(model, a_layer_without_a_backward_pass_runs_but_does_not_train)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    char use[] = "layer.TM.use=frozen_memory", *const set[] = { use };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen_memory has no backward pass: it can run, but not train");
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
+}
+
+Test(model, training_wants_an_objective)
+{
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int32_t token[] = { 1, 2 };
+    struct model_segment seg = { .tokens = token, .rows = 2, .fresh = true };
+    double loss = 0;
+    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 2, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_init(model, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_train(model, &seg, 1, token, 1, &loss), CHI_EBUG);
+    cr_assert(strstr(fail_text(), "objective"), "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
 }

@@ -17,7 +17,7 @@
 #include "avx2.h"
 #include <string.h>
 
-enum { GROUP = 128, SLICE = 512, ROWS = 128, AHEAD = 3072, PER_GROUP = GROUP / CHI_ACT_BLOCK };
+enum { GROUP = 128, SLICE = 512, ROWS = 128, AHEAD = 2048, PER_GROUP = GROUP / CHI_ACT_BLOCK };
 
 /* A matrix of this encoding: tiles of nb blocks of 256 bytes, then [group][16] fp16    */
 struct shape { int64_t nb, codes, tile; };
@@ -37,13 +37,6 @@ static inline __m256i load256(const void *p)
 static inline __m256 fp16x8(const uint8_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-static inline __m256i dword(const int8_t *q)
-{
-    int32_t v;
-    memcpy(&v, q, 4);
-    return _mm256_set1_epi32(v);
 }
 
 static void put(float *y, int64_t width, __m256 lo, __m256 hi)
@@ -137,6 +130,7 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
         UNROLL
         for (int h = 0; h < 4; h++) {
             const uint8_t *at = tile[h / 2] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * (h % 2);
+            if (h % 2 == 0) _mm_prefetch((const char *)at + s.tile, _MM_HINT_T0);  /* next */
             out[h / 2][h % 2] = muladd(out[h / 2][h % 2], fp16x8(at), p[h / 2][h % 2]);
         }
     }
