@@ -185,6 +185,15 @@ chi_status manifest_meta(const char *folder, const cJSON *j, struct ckpt_meta *m
     return CHI_OK;
 }
 
+chi_status ckpt_read_meta(const char *path, struct ckpt_meta *meta)
+{
+    cJSON *j;
+    TRY(manifest_read(path, &j));
+    chi_status s = manifest_meta(path, j, meta);
+    cJSON_Delete(j);
+    return s;
+}
+
 /* ---- does it fit --------------------------------------------------------------- */
 
 /* Key and value of "section.key = value"                                          */

@@ -66,6 +66,7 @@ chi_status ckpt_latest(const char *run_dir, char **path) CHI_MUST_CHECK;
  * shape options that differ from the model's spec are listed and refused.        */
 chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments *,
                      struct ckpt_meta *) CHI_MUST_CHECK;
+chi_status ckpt_read_meta(const char *path, struct ckpt_meta *) CHI_MUST_CHECK;
 /* What generate, eval and inspect start with: config, spec, model with the weights
  * of the run's newest checkpoint.                                                */
 chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,

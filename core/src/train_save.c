@@ -107,13 +107,21 @@ double trainer_lr(const struct trainer *t, int64_t step)
 
 /* ---- going on -------------------------------------------------------------------- */
 
+/* Before anything of the run folder is touched                                        */
+chi_status trainer_check_data(const struct trainer *t, const char *checkpoint)
+{
+    struct ckpt_meta meta = { 0 };
+    TRY(ckpt_read_meta(checkpoint, &meta));
+    if (meta.data_hash != dataset_hash(t->data))
+        return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
+                    "means nothing; give the old files, or begin with --fresh", checkpoint,
+                    t->spec->task.component->name);
+    return CHI_OK;
+}
+
 static chi_status load(struct trainer *t, const char *path, struct ckpt_meta *meta)
 {
     TRY(ckpt_load(path, t->model, &t->moments, meta));
-    if (meta->data_hash != dataset_hash(t->data))
-        return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
-                    "means nothing; give the old files, or begin with --fresh", path,
-                    t->spec->task.component->name);
     t->step = t->saved = meta->step;
     t->tokens = meta->tokens;
     t->cursor = (struct cursor){ meta->epoch, meta->position };

@@ -67,6 +67,7 @@ void trainer_close(struct trainer *);
 chi_status trainer_open_model(struct trainer *, int64_t max_segs) CHI_MUST_CHECK;
 void trainer_close_work(struct trainer *);
 /* train_save.c */
+chi_status trainer_check_data(const struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
 chi_status trainer_roll_back(struct trainer *) CHI_MUST_CHECK;

@@ -7,6 +7,7 @@
  *     FAULT=call:N:short          a write stores half, then SIGKILL
  *     FAULT=call:N:part           from the N-th call on, a write stores half and says so
  *     FAULT_COUNT=FILE            at exit, the number of counted calls is written there
+ *     FAULT_LOG=FILE              a line per counted call: its name, its path or paths
  *
  * Counted: write, pwrite, fsync, fdatasync, ftruncate, rename, renameat2, unlink, rmdir,
  * mkdir, and open for writing, on anything but standard input, output and error, by the
@@ -68,11 +69,26 @@ __attribute__((destructor)) static void report(void)
     if (fd >= 0) syscall(SYS_write, fd, text, n);
 }
 
+/* "CALL PATH [PATH]", the path of a file that is open already by its descriptor     */
+static void note(const char *call, int fd, const char *a, const char *b)
+{
+    const char *log = getenv("FAULT_LOG");
+    char name[64], path[512] = "", line[2048];
+    if (!log || getpid() != self || (fd >= 0 && fd < 3)) return;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && readlink(name, path, sizeof path - 1) < 0) return;
+    int n = snprintf(line, sizeof line, "%s %s%s%s\n", call, fd >= 0 ? path : a, b ? " " : "", b ? b : "");
+    int out = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    if (out < 0 || syscall(SYS_write, out, line, n) < 0) return;
+    syscall(SYS_close, out);
+}
+
 #define NEXT(f, name) do { *(void **)(void *)&(f) = dlsym(RTLD_NEXT, name); } while (0)
 
 ssize_t write(int fd, const void *p, size_t n)
 {
     if (fd > 2 && fault(fd, p, n)) return -1;
+    note("write", fd, NULL, NULL);
     if (mode == PART && fd > 2 && n > 1 && calls >= target) n /= 2;
     return syscall(SYS_write, fd, p, n);
 }
@@ -84,13 +100,20 @@ ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
     return fault(fd, NULL, 0) ? -1 : f(fd, p, n, at);
 }
 
-int fsync(int fd)     { return fault(fd, NULL, 0) ? -1 : (int)syscall(SYS_fsync, fd); }
+int fsync(int fd)
+{
+    if (fault(fd, NULL, 0)) return -1;
+    note("fsync", fd, NULL, NULL);
+    return (int)syscall(SYS_fsync, fd);
+}
+
 int fdatasync(int fd) { return fault(fd, NULL, 0) ? -1 : (int)syscall(SYS_fdatasync, fd); }
 
 int ftruncate(int fd, off_t n)
 {
     int (*f)(int, off_t);
     NEXT(f, "ftruncate");
+    note("write", fd, NULL, NULL);
     return fault(fd, NULL, 0) ? -1 : f(fd, n);
 }
 
@@ -100,6 +123,7 @@ int rename(const char *a, const char *b)
 {
     int (*f)(const char *, const char *);
     NEXT(f, "rename");
+    note("rename", -1, a, b);
     return fault(-1, NULL, 0) ? -1 : f(a, b);
 }
 
@@ -114,6 +138,7 @@ int unlink(const char *a)
 {
     int (*f)(const char *);
     NEXT(f, "unlink");
+    note("unlink", -1, a, NULL);
     return fault(-1, NULL, 0) ? -1 : f(a);
 }
 
@@ -121,6 +146,7 @@ int rmdir(const char *a)
 {
     int (*f)(const char *);
     NEXT(f, "rmdir");
+    note("rmdir", -1, a, NULL);
     return fault(-1, NULL, 0) ? -1 : f(a);
 }
 
@@ -128,6 +154,7 @@ int mkdir(const char *a, mode_t m)
 {
     int (*f)(const char *, mode_t);
     NEXT(f, "mkdir");
+    note("mkdir", -1, a, NULL);
     return fault(-1, NULL, 0) ? -1 : f(a, m);
 }
 
