@@ -102,6 +102,9 @@ static chi_status memory_open(const struct chi_host *host, void *self, const voi
     if (shape->d_in != shape->d_out)
         return host->fail(host, CHI_ESHAPE, "d_in %lld is not d_out %lld", (long long)shape->d_in,
                           (long long)shape->d_out);
+    if (c->theta_max * (double)c->chunk > 100)
+        return host->fail(host, CHI_ECONF, "theta_max = %g with chunk = %lld diverges: their product must not "
+                          "exceed 100", c->theta_max, (long long)c->chunk);
     *s = (struct memory){ .H = c->num_heads, .D = c->head_dim, .P = c->persistent_memory_slots,
                           .W = c->conv_size, .chunk = c->chunk, .inner = c->num_heads * c->head_dim,
                           .eps = (float)shape->rms_norm_eps, .theta_max = (float)c->theta_max,
@@ -600,5 +603,23 @@ static const struct chi_component chunk_memory = {
     .ops = &ops,
 };
 
+/* The same without a way back                                                   */
+static const struct chi_layer_ops frozen_ops = {
+    .struct_size = sizeof frozen_ops, .self_size = sizeof(struct memory), .open = memory_open,
+    .forward = memory_forward,
+};
+
+static const struct chi_component frozen_memory = {
+    .struct_size = sizeof frozen_memory,
+    .kind = CHI_LAYER,
+    .name = "frozen_memory",
+    .revision = 1,
+    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_NO_GRAD,
+    .summary = "chunk_memory without a backward pass",
+    .options = options,
+    .conf_size = sizeof(struct conf),
+    .ops = &frozen_ops,
+};
+
 CHI_PLUGIN(chunk_memory, .version = "1.0", .license = "MIT", .summary = "a layer for tests of the interface",
-           .components = CHI_COMPONENTS(&chunk_memory));
+           .components = CHI_COMPONENTS(&chunk_memory, &frozen_memory));

@@ -305,3 +305,56 @@ Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
     spec_close(s);
     free(text);
 }
+
+/* open() of a layer refuses: its words behind the layer's name, nothing left behind            */
+Test(model, a_layer_may_refuse_its_options)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int64_t before = mem_used();
+    char theta[] = "layer.TM.theta_max=9", chunk[] = "layer.TM.chunk=199", *const set[] = { theta, chunk };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: theta_max = 9 with chunk = 199 diverges: their product must not "
+                     "exceed 100");
+    cr_assert_null(model);
+    cr_assert_eq(mem_used(), before);
+    spec_close(spec);
+}
+
+Test(model, a_layer_without_a_backward_pass_runs_but_does_not_train)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    char use[] = "layer.TM.use=frozen_memory", *const set[] = { use };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen_memory has no backward pass: it can run, but not train");
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
+}
+
+Test(model, training_wants_an_objective)
+{
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int32_t token[] = { 1, 2 };
+    struct model_segment seg = { .tokens = token, .rows = 2, .fresh = true };
+    double loss = 0;
+    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 2, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_init(model, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_train(model, &seg, 1, token, 1, &loss), CHI_EBUG);
+    cr_assert(strstr(fail_text(), "objective"), "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
+}
