@@ -4,7 +4,7 @@
 # and is listed; `make uninstall` leaves nothing.
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
-umask 022
+umask 002                               # which must not show in the plugins
 make_corpus
 dest=$tmp/dest
 # Without the flags of the make that runs the tests: its jobs are not ours.
@@ -33,6 +33,7 @@ if command -v man >/dev/null; then
 fi
 
 # The smallest layer: y = gain * x, of which the gain is learned
+umask 022
 mkdir -p "$tmp/mine/layers"
 cat >"$tmp/gain.c" <<'END'
 #include <chimera/plugin.h>
