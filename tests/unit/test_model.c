@@ -358,3 +358,24 @@ Test(model, training_wants_an_objective)
     model_close(model);
     spec_close(spec);
 }
+
+Test(model, calls_beyond_the_plan_are_refused)
+{
+    struct net n = open_net("", MODEL_INFER, 4, 2);
+    int32_t token[8] = { 0 };
+    float hidden[4 * 48];
+    unsigned char *state = states(n.model, 3);
+    struct model_segment seg[3];
+    for (int i = 0; i < 3; i++)
+        seg[i] = (struct model_segment){ .tokens = token, .rows = 1, .fresh = true,
+                                         .state = state + i * model_state_bytes(n.model) };
+    cr_assert_eq(model_forward(n.model, seg, 3, hidden), CHI_EBUG);
+    seg[1].rows = 4;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 0;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 3;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_OK, "%s", fail_text());
+    mem_free(state);
+    close_net(n);
+}
