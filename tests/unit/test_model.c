@@ -211,6 +211,37 @@ Test(model, training_segments_are_always_fresh)
     close_net(n);
 }
 
+/* More rows than the head takes at once: the loss and gradients of a call are those of its
+ * segments, one call each                                                                   */
+Test(model, a_long_call_is_the_sum_of_its_segments)
+{
+    enum { SEG = 130, ALL = 3 * SEG };
+    struct net n = open_net("", MODEL_TRAIN, ALL, 3);
+    int32_t token[ALL], target[ALL];
+    struct model_segment seg[3];
+    int64_t floats = model_param_floats(n.model);
+    float *whole = mem_take((size_t)floats * sizeof *whole, "gradients");
+    double together = 0, alone = 0, worst = 0, size = 0;
+    fill_tokens(token, ALL, 1);
+    fill_tokens(target, ALL, 2);
+    for (int s = 0; s < 3; s++)
+        seg[s] = (struct model_segment){ .tokens = token + s * SEG, .rows = SEG, .stream = (uint64_t)s, .fresh = true };
+    model_zero_grads(n.model);
+    cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &together), CHI_OK, "%s", fail_text());
+    memcpy(whole, model_grads(n.model), (size_t)floats * sizeof *whole);
+    model_zero_grads(n.model);
+    for (int s = 0; s < 3; s++)
+        cr_assert_eq(model_train(n.model, &seg[s], 1, target + s * SEG, 1.0, &alone), CHI_OK, "%s", fail_text());
+    for (int64_t i = 0; i < floats; i++) {
+        worst = fmax(worst, fabs((double)model_grads(n.model)[i] - (double)whole[i]));
+        size = fmax(size, fabs((double)whole[i]));
+    }
+    cr_assert_lt(fabs(together - alone), 1e-5 * alone);
+    cr_assert_lt(worst, 1e-5 * size);
+    mem_free(whole);
+    close_net(n);
+}
+
 /* A model that trains can be asked between steps, and answers with the weights of now       */
 Test(model, inference_between_steps_sees_the_new_weights)
 {
