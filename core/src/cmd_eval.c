@@ -19,9 +19,10 @@ static const struct cli_flag flags[] = {
     CLI_FLAGS_END
 };
 
-static void show(void *ctx, int64_t done, int64_t total)
+static bool show(void *ctx, int64_t done, int64_t total)
 {
     progress_part(ctx, "held-out text", done, total);
+    return true;
 }
 
 static void print_result(const struct eval_result *e, bool json)

@@ -41,10 +41,10 @@ struct eval_result {
 };
 /* Held-out documents (the first limit_bytes of them; 0: all), each one stream from
  * fresh, several at a time in segments; the same bits for any chunking.  progress may
- * be NULL.                                                                       */
+ * be NULL; false from it ends with CHI_EREFUSED.                                 */
 chi_status evaluate(struct model *, struct dataset *, int split, int64_t limit_bytes,
                     struct eval_result *,
-                    void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
+                    bool (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
                     CHI_MUST_CHECK;
 
 #endif

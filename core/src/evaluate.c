@@ -107,7 +107,7 @@ static chi_status advance(struct evaluation *e, int64_t active)
     return CHI_OK;
 }
 
-static chi_status read_documents(struct evaluation *e, void (*progress)(void *, int64_t, int64_t),
+static chi_status read_documents(struct evaluation *e, bool (*progress)(void *, int64_t, int64_t),
                                  void *ctx)
 {
     for (;;) {
@@ -119,7 +119,8 @@ static chi_status read_documents(struct evaluation *e, void (*progress)(void *, 
         e->result->interrupted = active && signals_pending();
         if (!active || e->result->interrupted) return CHI_OK;
         TRY(advance(e, active));
-        if (progress) progress(ctx, e->done, e->total);
+        if (progress && !progress(ctx, e->done, e->total))
+            return fail(CHI_EREFUSED, "interrupted while measuring");
     }
 }
 
@@ -152,7 +153,7 @@ static void drop_room(struct evaluation *e)
 
 chi_status evaluate(struct model *model, struct dataset *data, int split, int64_t limit_bytes,
                     struct eval_result *result,
-                    void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
+                    bool (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
 {
     const struct spec *spec = model_spec(model);
     *result = (struct eval_result){ 0 };

@@ -9,7 +9,8 @@
  *             learning rate until the bad step has passed; the fourth ends the run
  * No checkpoint is written between skipped steps, so what a resumed run counts is what
  * an uninterrupted one counted.  Order at the end of a step: metrics, checkpoint,
- * evaluation; resume repeats the evaluation, whose line comes after the checkpoint.   */
+ * evaluation; resume repeats the evaluation, whose line comes after the checkpoint,
+ * even if the checkpoint was made behind it, because a signal or a NaN ended the run.  */
 #include <math.h>
 #include <stdlib.h>
 
@@ -129,9 +130,10 @@ static bool is_due(const struct trainer *t, int64_t every)
     return t->step == t->spec->train.steps || (every > 0 && t->step % every == 0);
 }
 
-static void show_part(void *ctx, int64_t done, int64_t total)
+static bool show_part(void *ctx, int64_t done, int64_t total)
 {
     progress_part(ctx, "held-out text", done, total);
+    return !signals_pending();
 }
 
 static chi_status evaluate_if_due(struct trainer *t)
@@ -140,8 +142,10 @@ static chi_status evaluate_if_due(struct trainer *t)
     if (!t->step || !is_due(t, t->spec->train.eval_every)) return CHI_OK;
     if (!dataset_documents(t->data, CHI_SPLIT_HELDOUT)) return CHI_OK;
     TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, t->spec->train.eval_bytes, &e, show_part, &t->progress));
-    t->interrupted = signals_pending();
+    if (e.interrupted) t->interrupted = signals_pending();
     if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
+    t->evaluated = t->step;
+    t->evaluated_bytes = run_metrics_bytes(t->run);
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
     note("step %lld: held-out bits per byte %.4f (%lld documents, %lld bytes)", (long long)t->step,
@@ -258,6 +262,10 @@ chi_status train(const struct train_request *q, int *signal)
         *signal = s == CHI_OK ? t.interrupted : 0;
         progress_end(&t.progress);
         s = close_status(&t, s, *signal);
+    }
+    if (!go && s != CHI_OK && (*signal = signals_pending())) {
+        note("%s before the first step", signals_name(*signal));
+        s = CHI_OK;
     }
     trainer_close(&t);
     signals_release();

@@ -15,6 +15,7 @@
 #include "fs.h"
 #include "hosting.h"
 #include "schedule.h"
+#include "signals.h"
 #include "trainer.h"
 
 enum { NEEDS = SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER };
@@ -133,6 +134,7 @@ static chi_status time_steps(struct trainer *t, double *seconds)
         if (r.finite) TRY(train_update(t, &r));
         now = now_s();
         if (!n) begun = now;
+        if (signals_pending()) return fail(CHI_EREFUSED, "interrupted while the first steps were timed");
     } while (++n < 3 || (n <= TIMED_STEPS && now - begun < 4));
     *seconds = (now - begun) / (double)(n - 1);
     return CHI_OK;

@@ -46,7 +46,8 @@ chi_status trainer_save(struct trainer *t)
     struct ckpt_meta meta = {
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
         .position = t->cursor.position, .data_hash = dataset_hash(t->data),
-        .metrics_bytes = run_metrics_bytes(t->run), .samples_bytes = run_samples_bytes(t->run),
+        .metrics_bytes = t->evaluated == t->step ? t->evaluated_bytes : run_metrics_bytes(t->run),
+        .samples_bytes = run_samples_bytes(t->run),
         .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),
     };
     TRY(check_finite(t));

@@ -48,6 +48,7 @@ struct trainer {
     int     n_rollback;
     double  begun, line_s;              /* now_s() at the start, at the last line     */
     double  wall_s;                     /* that earlier processes took to get here    */
+    int64_t evaluated, evaluated_bytes; /* the last evaluation's step; metrics before it */
     int64_t line_tokens;                /* tokens at the last line                    */
     struct progress progress;
 };

@@ -3,7 +3,7 @@
 # killed: every weight, every moment, every line of metrics but its clock.  The shim kills at the
 # N-th file operation, so the kills lie in every step and inside the writing of checkpoints.
 #
-#     STRIDE=n    every n-th file operation only (default 31); make soak-resume takes them all
+#     STRIDE=n    every n-th file operation only (default 31); make soak takes them all
 set -eu
 # Thousands of fsync() calls: in memory where there is some
 if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
