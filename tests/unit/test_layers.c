@@ -511,6 +511,92 @@ Test(layers, a_fresh_stream_may_begin_anywhere)
     }
 }
 
+/* ---- what open() plans ------------------------------------------------------------ */
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+    return n >= m && strcmp(s + n - m, tail) == 0;
+}
+
+/* Projections decay, but for gates; nothing else does                           */
+Test(layers, what_decays)
+{
+    static const char *const gate[] = { "a_proj.weight", "b_proj.weight", "alpha_proj.weight", "eta_proj.weight",
+                                        "theta_proj.weight" };
+    for (int64_t i = 0; i < COUNT(shapes); i++) {
+        struct rig r = rig_open(&shapes[i]);
+        const struct model_tensor *t;
+        for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) {
+            bool want = ends_with(t->name, "_proj.weight");
+            for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
+            cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
+            cr_assert_eq(t->linear, ends_with(t->name, "_proj.weight"), "%s: %s", shapes[i].layer, t->name);
+        }
+        rig_close(&r);
+    }
+}
+
+struct range { double min, max; };
+
+/* Of the start values of one parameter                                          */
+static struct range start_range(const struct solo *solo, const char *name)
+{
+    const struct model_tensor *t;
+    struct range v = { INFINITY, -INFINITY };
+    for (int64_t i = 0; (t = solo_tensor(solo, i)); i++)
+        for (int64_t j = 0; strcmp(t->name, name) == 0 && j < t->n; j++) {
+            v.min = fmin(v.min, (double)t->w[j]);
+            v.max = fmax(v.max, (double)t->w[j]);
+        }
+    return v;
+}
+
+static void check_range(const struct solo *solo, const char *name, double low, double high, double slack)
+{
+    struct range v = start_range(solo, name);
+    cr_expect(v.min >= low - 1e-6 && v.max <= high + 1e-6 && v.min <= low + slack && v.max >= high - slack,
+              "%s starts in %g..%g, wanted %g..%g", name, v.min, v.max, low, high);
+}
+
+Test(layers, start_values)
+{
+    static const struct shape wide = { "use = gated_deltanet\nnum_heads = 256\nhead_dim = 4\nconv_size = 4\n", 16 };
+    struct rig r = rig_open(&wide);
+    struct solo *s;
+    must(solo_open(&s, r.spec, &r.spec->mixer[0], true, 1, 1));
+    check_range(s, "A_log", log(1e-3), log(16), 5);         /* A itself is uniform: few are small */
+    cr_expect_lt(start_range(s, "A_log").min, -1);
+    check_range(s, "dt_bias", log(expm1(1e-3)), log(expm1(0.1)), 0.2);
+    check_range(s, "q_conv1d.weight", -0.5, 0.5, 0.01);
+    check_range(s, "o_norm.weight", 1, 1, 0);
+    double range = r.spec->model.initializer_range;
+    check_range(s, "q_proj.weight", -4.2 * range, 4.2 * range, 1.2 * range);
+    solo_close(s);
+    rig_close(&r);
+
+    static const struct shape memory = { "use = chunk_memory\nnum_heads = 6\nhead_dim = 16\n", 16 };
+    r = rig_open(&memory);
+    must(solo_open(&s, r.spec, &r.spec->mixer[0], true, 1, 1));
+    check_range(s, "alpha_proj.bias", -9, -4, 0);
+    check_range(s, "eta_proj.bias", 0, 0, 0);
+    check_range(s, "memory.w1", -1, 1, 0.3);                /* normal of deviation 1/4     */
+    solo_close(s);
+    rig_close(&r);
+}
+
+Test(layers, a_call_may_be_empty)
+{
+    for (int64_t i = 0; i < COUNT(shapes); i++) {
+        struct rig r = rig_open(&shapes[i]);
+        struct chi_segment none = segment(&r, 0, 0, 1, 0);
+        must(solo_forward(r.solo, &none, 0, true, r.x, r.y));
+        must(solo_backward(r.solo, &none, 0, r.x, r.dy, r.dx));
+        for (int64_t c = 0; c < ROWS * r.d; c++) cr_assert(r.y[c] == 0 && r.dx[c] == 0);
+        rig_close(&r);
+    }
+}
+
 /* Numbers so small that they have no full precision, and huge ones, neither hang nor spread
  * beyond their stream                                                            */
 Test(layers, denormals_and_huge_numbers_are_only_numbers, .timeout = 10)

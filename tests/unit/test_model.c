@@ -194,6 +194,77 @@ Test(model, a_plugin_of_a_path_trains_like_the_others)
     cr_expect_eq(gradient_hash("[train]\nrecompute = block\n", 2), one);
 }
 
+/* Training starts every segment afresh, whatever the caller says of it                        */
+Test(model, training_segments_are_always_fresh)
+{
+    use_memory();
+    struct net n = open_net("", MODEL_TRAIN, TRAIN_ROWS, 3);
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+    train_case(token, target);
+    double want = loss_of(n, token, target), loss = 0;
+    struct model_segment seg[3];
+    int64_t at = 0;
+    for (int s = 0; s < 3; at += cut[s++])
+        seg[s] = (struct model_segment){ .tokens = token + at, .rows = cut[s], .stream = (uint64_t)s };
+    cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &loss), CHI_OK, "%s", fail_text());
+    cr_assert_eq(loss, want);
+    close_net(n);
+}
+
+/* More rows than the head takes at once: the loss and gradients of a call are those of its
+ * segments, one call each                                                                   */
+Test(model, a_long_call_is_the_sum_of_its_segments)
+{
+    enum { SEG = 130, ALL = 3 * SEG };
+    struct net n = open_net("", MODEL_TRAIN, ALL, 3);
+    int32_t token[ALL], target[ALL];
+    struct model_segment seg[3];
+    int64_t floats = model_param_floats(n.model);
+    float *whole = mem_take((size_t)floats * sizeof *whole, "gradients");
+    double together = 0, alone = 0, worst = 0, size = 0;
+    fill_tokens(token, ALL, 1);
+    fill_tokens(target, ALL, 2);
+    for (int s = 0; s < 3; s++)
+        seg[s] = (struct model_segment){ .tokens = token + s * SEG, .rows = SEG, .stream = (uint64_t)s, .fresh = true };
+    model_zero_grads(n.model);
+    cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &together), CHI_OK, "%s", fail_text());
+    memcpy(whole, model_grads(n.model), (size_t)floats * sizeof *whole);
+    model_zero_grads(n.model);
+    for (int s = 0; s < 3; s++)
+        cr_assert_eq(model_train(n.model, &seg[s], 1, target + s * SEG, 1.0, &alone), CHI_OK, "%s", fail_text());
+    for (int64_t i = 0; i < floats; i++) {
+        worst = fmax(worst, fabs((double)model_grads(n.model)[i] - (double)whole[i]));
+        size = fmax(size, fabs((double)whole[i]));
+    }
+    cr_assert_lt(fabs(together - alone), 1e-5 * alone);
+    cr_assert_lt(worst, 1e-5 * size);
+    mem_free(whole);
+    close_net(n);
+}
+
+/* A model that trains can be asked between steps, and answers with the weights of now       */
+Test(model, inference_between_steps_sees_the_new_weights)
+{
+    struct net n = open_net("", MODEL_TRAIN, TRAIN_ROWS, 3);
+    const struct model_tensor *t;
+    int32_t token[TRAIN_ROWS];
+    float *hidden = mem_take(TRAIN_ROWS * 48 * sizeof *hidden, "hidden"), before;
+    unsigned char *state = states(n.model, 1);
+    fill_tokens(token, TRAIN_ROWS, 1);
+    struct model_segment seg = { .tokens = token, .rows = 9, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    before = hidden[8 * 48];
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++)
+        for (int64_t j = 0; strstr(t->name, "down_proj") && j < t->n; j++) t->w[j] = -t->w[j];
+    cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+    memset(state, 0, (size_t)model_state_bytes(n.model));
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_neq(hidden[8 * 48], before);
+    mem_free(hidden);
+    mem_free(state);
+    close_net(n);
+}
+
 /* ---- inference ------------------------------------------------------------------------------- */
 
 /* Logits of STREAMS streams of ROWS/STREAMS tokens each, cut into calls of some rows; together: the
@@ -357,4 +428,25 @@ Test(model, training_wants_an_objective)
     cr_assert(strstr(fail_text(), "objective"), "%s", fail_text());
     model_close(model);
     spec_close(spec);
+}
+
+Test(model, calls_beyond_the_plan_are_refused)
+{
+    struct net n = open_net("", MODEL_INFER, 4, 2);
+    int32_t token[8] = { 0 };
+    float hidden[4 * 48];
+    unsigned char *state = states(n.model, 3);
+    struct model_segment seg[3];
+    for (int i = 0; i < 3; i++)
+        seg[i] = (struct model_segment){ .tokens = token, .rows = 1, .fresh = true,
+                                         .state = state + i * model_state_bytes(n.model) };
+    cr_assert_eq(model_forward(n.model, seg, 3, hidden), CHI_EBUG);
+    seg[1].rows = 4;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 0;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 3;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_OK, "%s", fail_text());
+    mem_free(state);
+    close_net(n);
 }
