@@ -89,7 +89,7 @@ static const struct chi_option backend_table[] = {
 
 static const struct chi_option plugin_table[] = {
     CHI_PATH(struct plugin_options, path, "", "a folder searched before all others", CHI_OPT_RUNTIME),
-    CHI_STRING(struct plugin_options, load, "", "plugin files to load at the start, whether used or not", CHI_OPT_RUNTIME),
+    CHI_STRING(struct plugin_options, load, "", "paths of plugin files outside the searched folders", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
@@ -208,6 +208,32 @@ static struct part *pattern_open(struct spec *s, const char *key, const char *pa
     }
     split_free(word, n);
     return part;
+}
+
+static bool has_word(const char *text, const char *word)
+{
+    int64_t n;
+    bool found = false;
+    char **words = split(text ? text : "", &n);
+    for (int64_t i = 0; i < n; i++) found = found || !strcmp(words[i], word);
+    split_free(words, n);
+    return found;
+}
+
+/* Layers that no pattern names: a changed pattern leaves its sections behind.  Their options
+ * are checked all the same.                                                                */
+static void spare_open(struct spec *s)
+{
+    static const char *const use[] = { "use", NULL };
+    const char *section;
+    for (int64_t i = 0; (section = config_section(s->config, "layer.", i)); i++) {
+        const char *alias = section + strlen("layer."), *name;
+        if (has_word(s->model.layer_pattern, alias) || has_word(s->model.ffn_pattern, alias)) continue;
+        if (!(name = config_get(s->config, section, "use"))) continue;
+        s->spare = xrealloc(s->spare, (size_t)(s->n_spare + 1) * sizeof *s->spare);
+        s->spare[s->n_spare] = (struct part){ 0 };
+        part_open(s, &s->spare[s->n_spare++], CHI_LAYER, name, section, section, "use", use);
+    }
 }
 
 static void pattern_close(struct part *part, int64_t layers)
@@ -384,7 +410,11 @@ static chi_status plugins_open(struct spec *s)
     char **word = split(o->load ? o->load : "", &n);
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
-        chi_status loaded = strchr(word[i], '/') ? registry_load(s->registry, word[i], &info) : CHI_OK;
+        if (!strchr(word[i], '/')) {
+            config_error(s->config, "plugins", "load", "%s: wanted is the path of a file; components are found by name without it", word[i]);
+            continue;
+        }
+        chi_status loaded = registry_load(s->registry, word[i], &info);
         if (loaded != CHI_OK) config_failed(s->config, "plugins", "load", loaded);
     }
     split_free(word, n);
@@ -410,6 +440,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
             if (!config_errors(config) || s->model.num_hidden_layers) {
                 s->mixer = pattern_open(s, "layer_pattern", s->model.layer_pattern ? s->model.layer_pattern : "");
                 s->ffn = pattern_open(s, "ffn_pattern", s->model.ffn_pattern ? s->model.ffn_pattern : "");
+                spare_open(s);
             }
         }
         bool train = needs & SPEC_TRAIN;
@@ -438,6 +469,8 @@ void spec_close(struct spec *s)
         free((char *)(uintptr_t)s->rule[i].pattern);
         free((struct chi_option *)(uintptr_t)s->rule[i].table);
     }
+    for (int64_t i = 0; i < s->n_spare; i++) part_close(&s->spare[i]);
+    free(s->spare);
     part_close(&s->optimizer);
     part_close(&s->objective);
     part_close(&s->task);

@@ -69,6 +69,7 @@ struct spec {
     struct backend_options  backends;
     struct plugin_options   plugins;
     struct part  *mixer, *ffn;          /* [num_hidden_layers]                   */
+    struct part  *spare; int64_t n_spare;       /* [layer.X] that no pattern names */
     struct linear_rule *rule;           /* most specific last                    */
     int64_t n_rule;
     struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */

@@ -6,7 +6,7 @@
 #include <chimera/plugin.h>
 
 enum { Q, K, V, G, A, B, N_IN };                /* linears of the layer's input  */
-enum { CHUNK = 32 };                            /* rows between two kept states  */
+enum { CHUNK = 16 };                            /* rows between two kept states  */
 enum { TASK_WORK = 1 << 15 };                   /* state values read by a task   */
 
 struct gdn {
