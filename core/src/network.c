@@ -145,10 +145,11 @@ static chi_status take_segments(struct model *m, const struct model_segment *seg
     return CHI_OK;
 }
 
-/* Training: fresh states of one layer for every segment                                          */
-static chi_status fresh_states(struct model *m, int64_t n, int64_t bytes)
+/* Training: fresh states of one layer for every segment, unless it does without                   */
+static chi_status fresh_states(struct model *m, const struct instance *in, int64_t n)
 {
-    int64_t need = n * bytes;
+    bool none = in->part->component->caps & CHI_LAYER_NO_TRAIL;
+    int64_t bytes = in->state_bytes, need = none ? 0 : n * bytes;
     if (need > m->states.bytes) {
         workspace_drop(&m->states);
         m->states.base = mem_take((size_t)need, "states of a layer");
@@ -156,7 +157,7 @@ static chi_status fresh_states(struct model *m, int64_t n, int64_t bytes)
         m->states.bytes = need;
     } else if (need)
         memset(m->states.base, 0, (size_t)need);
-    for (int64_t s = 0; s < n; s++) m->seg[s].state = m->states.base + s * bytes;
+    for (int64_t s = 0; s < n; s++) m->seg[s].state = none ? NULL : m->states.base + s * bytes;
     return CHI_OK;
 }
 
@@ -187,12 +188,12 @@ static chi_status block_forward(struct model *m, int64_t l, const struct model_s
                                 bool keep, const float *x, float *mid, float *out)
 {
     struct block *b = &m->block[l];
-    if (keep) TRY(fresh_states(m, n, b->mixer.state_bytes));
+    if (keep) TRY(fresh_states(m, &b->mixer, n));
     for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->mixer_state;
     norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
     TRY(layer_forward(m, &b->mixer, 0, n, rows, keep, m->h, m->y));
     add_rows(m, mid, x, m->y, rows);
-    if (keep) TRY(fresh_states(m, n, b->ffn.state_bytes));
+    if (keep) TRY(fresh_states(m, &b->ffn, n));
     for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->ffn_state;
     norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
     TRY(layer_forward(m, &b->ffn, 1, n, rows, keep, m->h, m->y));
@@ -285,7 +286,7 @@ static chi_status block_backward(struct model *m, int64_t l, int64_t n, int64_t 
     bool own = m->spec->train.recompute == RECOMPUTE_NONE;
     if (!own) TRY(block_forward(m, l, NULL, n, rows, true, x, mid, m->y));
 
-    TRY(fresh_states(m, n, b->ffn.state_bytes));
+    TRY(fresh_states(m, &b->ffn, n));
     norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
     memset(m->dh, 0, bytes);
     TRY(instance_arrays(&b->ffn, m->seg, n, rows, own, &m->ws[1]));
@@ -293,7 +294,7 @@ static chi_status block_backward(struct model *m, int64_t l, int64_t n, int64_t 
     TRY(b->ffn.ops->backward(b->ffn.self, &r, m->h, m->dx, m->dh));
     TRY(norm_back(m, m->dx, mid, GAIN(&b->norms, b->norm2), GGAIN(&b->norms, b->norm2), m->dh, rows));
 
-    TRY(fresh_states(m, n, b->mixer.state_bytes));
+    TRY(fresh_states(m, &b->mixer, n));
     norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
     memset(m->dh, 0, bytes);
     TRY(instance_arrays(&b->mixer, m->seg, n, rows, own, &m->ws[0]));

@@ -131,7 +131,10 @@ enum {                              /* component caps of layers                 
     CHI_LAYER_CAUSAL     = 1 << 0,  /* y[t] depends on x[0..t] only             */
     CHI_LAYER_STATELESS  = 1 << 1,  /* does not look at segments                */
     CHI_LAYER_SPLIT_FREE = 1 << 2,  /* rule 4 holds with keep, too              */
-    CHI_LAYER_NO_GRAD    = 1 << 3   /* backward is absent                       */
+    CHI_LAYER_NO_GRAD    = 1 << 3,  /* backward is absent                       */
+    CHI_LAYER_NO_TRAIL   = 1 << 4   /* with keep, a fresh segment without dstate may
+                                       come with state NULL: nobody wants what it
+                                       would leave there                        */
 };
 
 struct chi_layer_ops {              /* kind CHI_LAYER                           */

@@ -242,7 +242,7 @@ static chi_status check_room(const struct attention *s, const struct chi_run *r)
     return CHI_OK;
 }
 
-/* The last rows of the call go into the state                                   */
+/* The last rows of the call go into the state, if there is one (layer.h, NO_TRAIL) */
 static void remember(void *arg, int64_t i, struct chi_scratch *scratch)
 {
     const struct job *j = arg;
@@ -251,7 +251,7 @@ static void remember(void *arg, int64_t i, struct chi_scratch *scratch)
     int64_t end = g->pos + g->rows, n = g->rows < s->slots ? g->rows : s->slots;
 
     (void)scratch;
-    for (int64_t pos = end - n; pos < end; pos++) {
+    for (int64_t pos = end - n; g->state && pos < end; pos++) {
         int64_t slot = pos % s->slots * s->inner;
         size_t bytes = (size_t)s->inner * sizeof(float);
         memcpy(CHI_STATE(g, s->k, float) + slot, past(s, j->r, g, 1, pos, 0), bytes);
@@ -397,7 +397,7 @@ static const struct chi_component attention = {
     .kind = CHI_LAYER,
     .name = "attention",
     .revision = 1,
-    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_SPLIT_FREE,
+    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_SPLIT_FREE | CHI_LAYER_NO_TRAIL,
     .summary = "causal softmax attention with rotary positions, full or windowed",
     .papers = "1706.03762 2104.09864",
     .options = options,
