@@ -263,7 +263,7 @@ static void print_opening(const struct bench *b, const struct model *m, double s
 chi_status bench_read(const struct bench *b)
 {
     struct spec *spec;
-    struct reader r = { NULL };
+    struct reader r = { 0 };
     double begun = now_s();
     bool trained = run_is_folder(b->subject);
     chi_status st = CHI_OK;

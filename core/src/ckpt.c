@@ -195,7 +195,7 @@ static void remove_old(const char *run, int64_t step, int64_t keep)
     free(all);
 }
 
-chi_status ckpt_save(const struct run *r, const struct model *m, const struct ckpt_moments *moments,
+chi_status ckpt_save(struct run *r, const struct model *m, const struct ckpt_moments *moments,
                      const struct ckpt_meta *meta, int64_t keep)
 {
     char *ckpt = fs_join(run_dir(r), "ckpt"), *final = ckpt_path(run_dir(r), meta->step);

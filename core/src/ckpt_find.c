@@ -77,7 +77,9 @@ static cJSON *shape_lines(const struct config *c)
 static const struct { const char *name; size_t offset; } numbers[] = {
     { "step", offsetof(struct ckpt_meta, step) }, { "tokens", offsetof(struct ckpt_meta, tokens) },
     { "epoch", offsetof(struct ckpt_meta, epoch) }, { "position", offsetof(struct ckpt_meta, position) },
-    { "metrics_bytes", offsetof(struct ckpt_meta, metrics_bytes) }
+    { "metrics_bytes", offsetof(struct ckpt_meta, metrics_bytes) },
+    { "samples_bytes", offsetof(struct ckpt_meta, samples_bytes) },
+    { "wall_ms", offsetof(struct ckpt_meta, wall_ms) }
 };
 
 cJSON *manifest_new(const struct spec *s, const struct ckpt_meta *meta)
@@ -181,6 +183,15 @@ chi_status manifest_meta(const char *folder, const cJSON *j, struct ckpt_meta *m
     if (!hash || strlen(hash) != 16 || *end)
         return fail(CHI_EDATA, "%s/MANIFEST.json: \"data_hash\" is not 16 hex digits", folder);
     return CHI_OK;
+}
+
+chi_status ckpt_read_meta(const char *path, struct ckpt_meta *meta)
+{
+    cJSON *j;
+    TRY(manifest_read(path, &j));
+    chi_status s = manifest_meta(path, j, meta);
+    cJSON_Delete(j);
+    return s;
 }
 
 /* ---- does it fit --------------------------------------------------------------- */

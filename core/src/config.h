@@ -48,9 +48,12 @@ void config_ignore(struct config *, const char *section);
 /* Adds an error at a key's origin (or the section's, or the file's).           */
 void config_error(struct config *, const char *section, const char *key,
                   const char *fmt, ...) CHI_PRINTF(4, 5);
+/* The same for a call that failed with this status and fail_text(), such as the search for a
+ * component that no plugin has.                                                 */
+void config_failed(struct config *, const char *section, const char *key, chi_status);
 int64_t config_errors(const struct config *);          /* how many so far        */
-/* Reports unknown sections and keys with suggestions, then CHI_ECONF with all
- * errors in fail_text() (several lines), or CHI_OK.                            */
+/* Reports unknown sections and keys with suggestions, then fails with all errors in
+ * fail_text() (several lines): CHI_ECONF, or the status that all of them share.                            */
 chi_status config_finish(struct config *) CHI_MUST_CHECK;
 
 /* The resolved configuration as a valid INI: every section that was parsed, every

@@ -19,20 +19,16 @@ void config_message(struct config *c, const struct source *s, int line, char *te
     char *from = s ? origin_text(s, line) : xstrdup("configuration");
     if ((c->n_error & (c->n_error - 1)) == 0)
         c->message = xrealloc(c->message, (size_t)max_i64(1, 2 * c->n_error) * sizeof *c->message);
-    c->message[c->n_error] = (struct message){ s ? s->rank : 0, line, c->n_error,
+    c->message[c->n_error] = (struct message){ s ? s->rank : 0, line, c->n_error, CHI_ECONF,
                                                xprintf("%s: %s", from, text) };
     c->n_error++;
     free(from);
     free(text);
 }
 
-void config_error(struct config *c, const char *section, const char *key, const char *fmt, ...)
+static void message_at(struct config *c, const char *section, const char *key, const char *text)
 {
-    char text[1024], *value = NULL;
-    va_list a;
-    va_start(a, fmt);
-    vsnprintf(text, sizeof text, fmt, a);
-    va_end(a);
+    char *value = NULL;
     const struct entry *e = section && key ? config_find(c, section, key) : NULL;
     const struct section *s = NULL;
     if (section) HASH_FIND_STR(c->sections, section, s);
@@ -46,6 +42,24 @@ void config_error(struct config *c, const char *section, const char *key, const 
         config_message(c, NULL, 0, xstrdup(text));
     }
     free(value);
+}
+
+void config_error(struct config *c, const char *section, const char *key, const char *fmt, ...)
+{
+    char text[1024];
+    va_list a;
+    va_start(a, fmt);
+    vsnprintf(text, sizeof text, fmt, a);
+    va_end(a);
+    message_at(c, section, key, text);
+}
+
+void config_failed(struct config *c, const char *section, const char *key, chi_status status)
+{
+    char *text = xstrdup(fail_text());
+    message_at(c, section, key, text);
+    c->message[c->n_error - 1].status = status;
+    free(text);
 }
 
 int64_t config_errors(const struct config *c)
@@ -138,11 +152,14 @@ chi_status config_finish(struct config *c)
     size_t size;
     FILE *f = open_memstream(&all, &size);
     if (!f) return fail_errno(CHI_ENOMEM, "no memory for the messages of a configuration");
+    chi_status s = c->message[0].status;
+    for (int64_t i = 1; i < c->n_error; i++)
+        if (c->message[i].status != s) s = CHI_ECONF;
     for (int64_t i = 0; i < min_i64(c->n_error, SHOWN_MAX); i++)
         fprintf(f, "%s%s", i ? "\n" : "", c->message[i].text);
     if (c->n_error > SHOWN_MAX) fprintf(f, "\n... and %lld more", (long long)(c->n_error - SHOWN_MAX));
     fclose(f);
-    fail(CHI_ECONF, "%s", all);
+    fail(s, "%s", all);
     free(all);
-    return CHI_ECONF;
+    return s;
 }

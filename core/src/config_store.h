@@ -53,7 +53,7 @@ struct entry {
     UT_hash_handle hh;
 };
 
-struct message { int rank, line; int64_t n; char *text; };
+struct message { int rank, line; int64_t n; chi_status status; char *text; };
 
 struct config {
     char *path;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -72,15 +73,28 @@ int exit_code(chi_status s)
 /* ---- messages ------------------------------------------------------------- */
 
 static FILE *copy;
+static bool line_open;                      /* a status line stands there       */
 
 void log_file(FILE *f)
 {
     copy = f;
 }
 
+/* A line longer than the terminal is wide would wrap and leave its first part behind  */
+void status_line(const char *text)
+{
+    struct winsize w = { 0 };
+    if (!text && !line_open) return;
+    int room = ioctl(2, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1 : 79;
+    fprintf(stderr, "\r%.*s\033[K", room, text ? text : "");
+    fflush(stderr);
+    line_open = text != NULL;
+}
+
 static void say(const char *level, const char *fmt, va_list a)
 {
     char *text = vprintf_new(fmt, a);
+    status_line(NULL);
     fprintf(stderr, "chimera: %s%s\n", level, text);
     if (copy) {
         fprintf(copy, "chimera: %s%s\n", level, text);

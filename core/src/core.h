@@ -23,6 +23,9 @@ int exit_code(chi_status);              /* 0 ok, 1 run, 2 config, 3 data, 4 plug
 void note(const char *fmt, ...) CHI_PRINTF(1, 2);      /* "chimera: ..."         */
 void warn(const char *fmt, ...) CHI_PRINTF(1, 2);      /* "chimera: warning: ..."*/
 void log_file(FILE *);                  /* messages go there, too; NULL: no more */
+/* The line at the bottom of a terminal, cut to its width; NULL: none.  note() and
+ * warn() clear it first.                                                        */
+void status_line(const char *text);
 
 /* ---- memory ---------------------------------------------------------------
  * Large blocks: 64-byte aligned, zeroed, counted against the limit of

@@ -34,7 +34,11 @@ int64_t dataset_document(const struct dataset *, int split, int64_t i, int32_t *
                          int32_t **target);
 int64_t dataset_id_bytes(const struct dataset *, int32_t id);  /* 0 for the end     */
 
-struct eval_result { double nats, bits_per_byte, loss; int64_t bytes, tokens, documents; };
+struct eval_result {
+    double  nats, bits_per_byte, loss;
+    int64_t bytes, tokens, documents;
+    bool    interrupted;                    /* a signal came: nothing was measured    */
+};
 /* Held-out documents (the first limit_bytes of them; 0: all), each one stream from
  * fresh, several at a time in segments; the same bits for any chunking.  progress may
  * be NULL.                                                                       */

@@ -233,7 +233,7 @@ bool elf_find(const unsigned char *bytes, int64_t n, const char *name,
               struct elf_symbol *out, char why[160])
 {
     struct file f = { .bytes = bytes, .n = (uint64_t)n, .why = why };
-    uint64_t first, count;
+    uint64_t first = 0, count = 0;
     *out = (struct elf_symbol){ .offset = -1 };
     if (!check_head(&f) || !read_dynamic(&f) || !count_symbols(&f, &first, &count)) return false;
 

@@ -12,6 +12,7 @@
 #include "core.h"
 #include "dataset.h"
 #include "hosting.h"
+#include "signals.h"
 
 enum { STREAMS = 16, SCORE_ROWS = 64 };
 
@@ -115,7 +116,8 @@ static chi_status read_documents(struct evaluation *e, void (*progress)(void *, 
             if (e->reader[i].at == e->reader[i].rows) reader_begin(e, &e->reader[i]);
             active += e->reader[i].at < e->reader[i].rows;
         }
-        if (!active) return CHI_OK;
+        e->result->interrupted = active && signals_pending();
+        if (!active || e->result->interrupted) return CHI_OK;
         TRY(advance(e, active));
         if (progress) progress(ctx, e->done, e->total);
     }

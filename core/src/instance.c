@@ -149,6 +149,9 @@ chi_status instance_open(struct instance *in, const struct spec *s, const char *
     if (!part) return CHI_OK;
     in->host = host_open(s, *name ? name : part->component->name);
     in->ops = part->component->ops;
+    if (mode == MODEL_TRAIN && !in->ops->backward)
+        return fail(CHI_ECONF, "%s: layer %s has no backward pass: it can run, but not train", in->host->instance,
+                    part->component->name);
     in->self = xcalloc(1, in->ops->self_size ? in->ops->self_size : 1);
     struct chi_shape shape = {
         .struct_size = sizeof shape, .d_in = s->model.hidden_size, .d_out = s->model.hidden_size,
@@ -259,6 +262,7 @@ static double draw(const struct init *c, int64_t i)
     uint32_t w[4];
     if (p->init == CHI_INIT_ZERO) return 0;
     if (p->init == CHI_INIT_CONST) return p->a;
+    if (p->init == CHI_INIT_LINEAR) return p->n > 1 ? p->a + (p->b - p->a) * (double)i / (double)(p->n - 1) : p->a;
     if (p->init == CHI_INIT_NORMAL)
         return (p->a != 0 ? p->a : c->range) * rng_normal(c->seed, RNG_INIT, c->who, (uint64_t)i);
     rng_words(w, c->seed, RNG_INIT, 0, c->who, (uint64_t)i);

@@ -15,7 +15,7 @@ static void put_number(FILE *f, const char *name, double x)
 
 static void put_clock(FILE *f, const struct trainer *t)
 {
-    fprintf(f, ",\"wall_s\":%.3f", now_s() - t->begun);
+    fprintf(f, ",\"wall_s\":%.3f", trainer_wall(t));
 }
 
 static void put_meters(FILE *f, const struct trainer *t)

@@ -307,6 +307,7 @@ chi_status model_train(struct model *m, const struct model_segment *seg, int64_t
 {
     int64_t rows;
     if (m->mode != MODEL_TRAIN) return fail(CHI_EBUG, "the model was opened for inference");
+    if (!m->spec->objective.component) return fail(CHI_EBUG, "model_train wants a spec with an objective");
     TRY(take_segments(m, seg, n, &rows));
     for (int64_t s = 0; s < n; s++) m->seg[s].fresh = true;
     embed_rows(m, seg, n, m->x);

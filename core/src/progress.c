@@ -32,7 +32,7 @@ void progress_step(struct progress *p, const struct progress_step *s)
     char *line = xprintf("step %lld/%lld  loss %.4f  bpb %.4f  lr %.2e  %.0f tok/s  left %s  memory %s",
                          (long long)s->step, (long long)s->steps, s->loss, s->bpb, s->lr,
                          s->tok_s, left, rss);
-    if (p->tty) fprintf(stderr, "\r%s\033[K", line);
+    if (p->tty) status_line(line);
     else note("%s", line);
     p->said = now;
     free(line);
@@ -42,13 +42,15 @@ void progress_part(struct progress *p, const char *name, int64_t done, int64_t t
 {
     double now = now_s(), before = p->said < 0 ? p->begun : p->said;
     if (done >= total || now - before < (p->tty ? 0.1 : SILENCE)) return;
-    if (p->tty) fprintf(stderr, "\r%s %.0f %%\033[K", name, 100 * (double)done / (double)total);
-    else note("%s %.0f %%", name, 100 * (double)done / (double)total);
+    char *line = xprintf("%s %.0f %%", name, 100 * (double)done / (double)total);
+    if (p->tty) status_line(line);
+    else note("%s", line);
+    free(line);
     p->said = now;
 }
 
 void progress_end(struct progress *p)
 {
-    if (p->tty) fputs("\r\033[K", stderr);
+    if (p->tty) status_line(NULL);
     fflush(stderr);
 }

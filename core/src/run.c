@@ -3,7 +3,9 @@
  * A run folder belongs to one process at a time.  The lock is flock(), which the kernel
  * drops with the process, so that a killed run never leaves a stale one; the text in the
  * file only tells who.  Line files (metrics, samples) are appended one write a line; a
- * line torn by a kill is cut off when the run goes on.                           */
+ * line torn by a kill is cut off when the run goes on.  A line that cannot be written
+ * waits in memory for the next one: a disk that is full for an hour costs no line.
+ * Checkpoints count only once every line before them is on the disk.              */
 #include "run.h"
 #include "core.h"
 #include "fs.h"
@@ -18,10 +20,20 @@
 #include <time.h>
 #include <unistd.h>
 
+struct lines {                          /* a file of lines                         */
+    const char *name;
+    int     fd;
+    int64_t bytes;                      /* whole lines in the file                 */
+    char   *waiting;                    /* [n_waiting] lines that come behind them */
+    int64_t n_waiting;
+    bool    torn;                       /* the file may be longer than bytes       */
+};
+enum { WAITING_MAX = 16 << 20 };
+
 struct run {
     char   *dir;
-    int     lock, metrics, samples;     /* file descriptors                        */
-    int64_t metrics_bytes, samples_bytes;
+    int     lock;                       /* file descriptor                         */
+    struct lines metrics, samples;
     FILE   *log;
 };
 
@@ -32,7 +44,12 @@ const char *run_dir(const struct run *r)
 
 int64_t run_metrics_bytes(const struct run *r)
 {
-    return r->metrics_bytes;
+    return r->metrics.bytes + r->metrics.n_waiting;
+}
+
+int64_t run_samples_bytes(const struct run *r)
+{
+    return r->samples.bytes + r->samples.n_waiting;
 }
 
 static bool has(const char *dir, const char *name)
@@ -150,68 +167,111 @@ static int64_t whole_lines(int fd, int64_t bytes)
     return 0;
 }
 
-static chi_status open_lines(const struct run *r, const char *name, int *fd, int64_t *bytes)
+static bool cut_fd(int fd, int64_t bytes)
+{
+    while (ftruncate(fd, bytes) < 0)
+        if (errno != EINTR) return false;
+    return true;
+}
+
+static chi_status open_lines(const struct run *r, struct lines *l)
 {
     struct stat st;
-    char *path = fs_join(r->dir, name);
+    char *path = fs_join(r->dir, l->name);
     chi_status s = CHI_OK;
-    *fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (*fd < 0 || fstat(*fd, &st) < 0) s = fs_fail("open", path);
+    l->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (l->fd < 0 || fstat(l->fd, &st) < 0) s = fs_fail("open", path);
     else {
-        *bytes = whole_lines(*fd, st.st_size);
-        if (*bytes < st.st_size && ftruncate(*fd, *bytes) < 0) s = fs_fail("cut", path);
+        l->bytes = whole_lines(l->fd, st.st_size);
+        if (l->bytes < st.st_size && !cut_fd(l->fd, l->bytes)) s = fs_fail("cut", path);
     }
     free(path);
     return s;
 }
 
-/* A line that could be written only in part is taken back                         */
-static chi_status append(const struct run *r, int fd, int64_t *bytes, const char *name, const char *line)
+static chi_status lines_fail(const struct run *r, const struct lines *l, const char *what)
 {
-    char *text = xprintf("%s\n", line);
-    int64_t n = (int64_t)strlen(text);
-    chi_status s = CHI_OK;
-    if (fs_write_all(fd, text, n)) *bytes += n;
-    else {
-        char *path = fs_join(r->dir, name);
-        s = fs_fail("append to", path);
-        if (ftruncate(fd, *bytes) < 0) warn("%s may end with half a line", path);
-        free(path);
-    }
-    free(text);
+    char *path = fs_join(r->dir, l->name);
+    chi_status s = fs_fail(what, path);
+    free(path);
     return s;
+}
+
+/* Writes what waits.  A part of it that got into the file is taken back            */
+static chi_status write_waiting(const struct run *r, struct lines *l)
+{
+    if (!l->n_waiting) return CHI_OK;
+    if (l->torn && !cut_fd(l->fd, l->bytes)) return lines_fail(r, l, "cut");
+    l->torn = false;
+    if (!fs_write_all(l->fd, l->waiting, l->n_waiting)) {
+        chi_status s = lines_fail(r, l, "append to");
+        l->torn = !cut_fd(l->fd, l->bytes);
+        return s;
+    }
+    l->bytes += l->n_waiting;
+    l->n_waiting = 0;
+    return CHI_OK;
+}
+
+static chi_status append(const struct run *r, struct lines *l, const char *line)
+{
+    bool first = l->n_waiting == 0;
+    int64_t n = (int64_t)strlen(line);
+    l->waiting = xrealloc(l->waiting, (size_t)(l->n_waiting + n + 1));
+    memcpy(l->waiting + l->n_waiting, line, (size_t)n);
+    l->waiting[l->n_waiting + n] = '\n';
+    l->n_waiting += n + 1;
+    chi_status s = write_waiting(r, l);
+    if (s == CHI_OK || l->n_waiting > WAITING_MAX) return s;
+    if (first) warn("%s (the lines wait in memory until it works again)", fail_text());
+    return CHI_OK;
 }
 
 chi_status run_metrics(struct run *r, const char *line)
 {
-    return append(r, r->metrics, &r->metrics_bytes, "metrics.jsonl", line);
+    return append(r, &r->metrics, line);
 }
 
 chi_status run_sample(struct run *r, const char *line)
 {
-    return append(r, r->samples, &r->samples_bytes, "samples.jsonl", line);
+    return append(r, &r->samples, line);
 }
 
-chi_status run_cut_metrics(struct run *r, int64_t bytes)
+static chi_status cut_lines(struct run *r, struct lines *l, int64_t bytes)
 {
     char end = '\n';
-    if (bytes < 0 || bytes > r->metrics_bytes)
-        return fail(CHI_EDATA, "%s/metrics.jsonl has %lld bytes of whole lines, the checkpoint was made at %lld:"
-                    " was it edited or replaced?", r->dir, (long long)r->metrics_bytes, (long long)bytes);
-    if (bytes && (pread(r->metrics, &end, 1, bytes - 1) != 1 || end != '\n'))
-        return fail(CHI_EDATA, "%s/metrics.jsonl: no line ends at byte %lld, where the checkpoint was made:"
-                    " was it edited or replaced?", r->dir, (long long)bytes);
-    while (ftruncate(r->metrics, bytes) < 0)
-        if (errno != EINTR) return fs_fail("cut metrics.jsonl of", r->dir);
-    r->metrics_bytes = bytes;
+    if (bytes < 0 || bytes > l->bytes)
+        return fail(CHI_EDATA, "%s/%s has %lld bytes of whole lines, the checkpoint was made at %lld:"
+                    " was it edited or replaced?", r->dir, l->name, (long long)l->bytes, (long long)bytes);
+    if (bytes && (pread(l->fd, &end, 1, (off_t)(bytes - 1)) != 1 || end != '\n'))
+        return fail(CHI_EDATA, "%s/%s: no line ends at byte %lld, where the checkpoint was made:"
+                    " was it edited or replaced?", r->dir, l->name, (long long)bytes);
+    if (!cut_fd(l->fd, bytes)) return lines_fail(r, l, "cut");
+    l->bytes = bytes;
+    l->n_waiting = 0;
+    l->torn = false;
+    return CHI_OK;
+}
+
+chi_status run_cut(struct run *r, int64_t metrics_bytes, int64_t samples_bytes)
+{
+    TRY(cut_lines(r, &r->metrics, metrics_bytes));
+    TRY(cut_lines(r, &r->samples, samples_bytes));
     return run_sync(r);
 }
 
-chi_status run_sync(const struct run *r)
+static chi_status sync_lines(const struct run *r, struct lines *l)
 {
-    while (fsync(r->metrics) < 0)
-        if (errno != EINTR) return fs_fail("sync metrics.jsonl of", r->dir);
+    TRY(write_waiting(r, l));
+    while (fsync(l->fd) < 0)
+        if (errno != EINTR) return lines_fail(r, l, "sync");
     return CHI_OK;
+}
+
+chi_status run_sync(struct run *r)
+{
+    TRY(sync_lines(r, &r->metrics));
+    return sync_lines(r, &r->samples);
 }
 
 /* ---- what a run says of itself ---------------------------------------------- */
@@ -313,13 +373,9 @@ static chi_status start(struct run *r, struct config *c, bool resume, int argc, 
     free(ckpt);
     TRY(s);
     ckpt_sweep(r->dir);
-    TRY(open_lines(r, "metrics.jsonl", &r->metrics, &r->metrics_bytes));
-    TRY(open_lines(r, "samples.jsonl", &r->samples, &r->samples_bytes));
-    if (!begun) {
-        if (ftruncate(r->samples, 0) < 0) return fs_fail("cut samples.jsonl of", r->dir);
-        r->samples_bytes = 0;
-        TRY(run_cut_metrics(r, 0));
-    }
+    TRY(open_lines(r, &r->metrics));
+    TRY(open_lines(r, &r->samples));
+    if (!begun) TRY(run_cut(r, 0, 0));
     TRY(write_config(r, c));
     TRY(write_command(r, argc, argv));
     TRY(open_log(r));
@@ -331,7 +387,8 @@ chi_status run_open(struct run **out, const char *dir, struct config *c, bool re
                     int argc, char *const *argv)
 {
     struct run *r = xcalloc(1, sizeof *r);
-    *r = (struct run){ .dir = xstrdup(dir), .lock = -1, .metrics = -1, .samples = -1 };
+    *r = (struct run){ .dir = xstrdup(dir), .lock = -1, .metrics = { .name = "metrics.jsonl", .fd = -1 },
+                       .samples = { .name = "samples.jsonl", .fd = -1 } };
     chi_status s = start(r, c, resume, argc, argv);
     if (s != CHI_OK) {
         run_close(r);
@@ -348,8 +405,10 @@ void run_close(struct run *r)
         log_file(NULL);
         fclose(r->log);
     }
-    if (r->metrics >= 0) close(r->metrics);
-    if (r->samples >= 0) close(r->samples);
+    if (r->metrics.fd >= 0) close(r->metrics.fd);
+    if (r->samples.fd >= 0) close(r->samples.fd);
+    free(r->metrics.waiting);
+    free(r->samples.waiting);
     if (r->lock >= 0) close(r->lock);
     free(r->dir);
     free(r);

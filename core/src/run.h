@@ -27,20 +27,25 @@ chi_status run_write_env(struct run *, const struct spec *, uint64_t data_hash) 
 const char *run_dir(const struct run *);
 /* {queued,running,done,failed,stopped}, with a reason                           */
 chi_status run_status(struct run *, const char *state, const char *reason);
-/* Appends a whole line (without '\n') to metrics.jsonl or samples.jsonl, flushed */
+/* Appends a whole line (without '\n') to metrics.jsonl or samples.jsonl.  A line that
+ * cannot be written waits, with a warning; it is tried again with the next one and by
+ * run_sync().                                                                    */
 chi_status run_metrics(struct run *, const char *json_line);
 chi_status run_sample(struct run *, const char *json_line);
+/* With the lines that wait                                                        */
 int64_t    run_metrics_bytes(const struct run *);
-/* Cuts metrics.jsonl back (resume); shorter than bytes: CHI_EDATA                */
-chi_status run_cut_metrics(struct run *, int64_t bytes) CHI_MUST_CHECK;
-/* The lines so far are on the disk; ckpt_save() calls it before metrics_bytes counts */
-chi_status run_sync(const struct run *) CHI_MUST_CHECK;
+int64_t    run_samples_bytes(const struct run *);
+/* Cuts both files back (resume); one that is shorter: CHI_EDATA                  */
+chi_status run_cut(struct run *, int64_t metrics_bytes, int64_t samples_bytes) CHI_MUST_CHECK;
+/* The lines so far are on the disk; ckpt_save() calls it before their bytes count */
+chi_status run_sync(struct run *) CHI_MUST_CHECK;
 void run_close(struct run *);
 
 struct ckpt_meta {
     int64_t  step, tokens, epoch, position;       /* position in the epoch's order */
     uint64_t data_hash;
-    int64_t  metrics_bytes;
+    int64_t  metrics_bytes, samples_bytes;        /* of whole lines                */
+    int64_t  wall_ms;                             /* that training took so far     */
 };
 struct ckpt_moments {                   /* the optimizer's; n = 0: none            */
     int32_t n;
@@ -51,7 +56,7 @@ struct ckpt_moments {                   /* the optimizer's; n = 0: none         
 
 /* Saves under run_dir/ckpt/, then removes all but the newest keep (0: keeps all).
  * Old ones go only after the new one is durable.                                 */
-chi_status ckpt_save(const struct run *, const struct model *, const struct ckpt_moments *,
+chi_status ckpt_save(struct run *, const struct model *, const struct ckpt_moments *,
                      const struct ckpt_meta *, int64_t keep) CHI_MUST_CHECK;
 /* The newest whole checkpoint of a run: manifest there, all files of the stated
  * size and XXH3.  Damaged ones are skipped with a warning that names the file.  *path
@@ -61,6 +66,7 @@ chi_status ckpt_latest(const char *run_dir, char **path) CHI_MUST_CHECK;
  * shape options that differ from the model's spec are listed and refused.        */
 chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments *,
                      struct ckpt_meta *) CHI_MUST_CHECK;
+chi_status ckpt_read_meta(const char *path, struct ckpt_meta *) CHI_MUST_CHECK;
 /* What generate, eval and inspect start with: config, spec, model with the weights
  * of the run's newest checkpoint.                                                */
 chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,

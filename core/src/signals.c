@@ -15,7 +15,10 @@ static struct sigaction before[CAUGHT];
 
 static void on_signal(int number)
 {
-    if (pending) _exit(128 + number);
+    if (pending) {                              /* off the status line                */
+        if (isatty(2) && write(2, "\n", 1) < 0) _exit(128 + number);
+        _exit(128 + number);
+    }
     pending = number;
 }
 

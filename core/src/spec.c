@@ -47,6 +47,7 @@ static const struct chi_option train_table[] = {
     CHI_ENUM(struct train_options, nonfinite, "stop", "stop|skip|rollback", "what to do when loss or gradient is not finite", 0),
     CHI_ENUM(struct train_options, recompute, "none", "none|block", "compute blocks again in the backward pass instead of keeping their arrays", 0),
     CHI_INT(struct train_options, eval_every, "0", 0, 1e12, "steps between held-out evaluations; 0: at the end only", 0),
+    CHI_INT(struct train_options, eval_bytes, "0", 0, 1e15, "how much held-out text they measure, from its start; 0: all", 0),
     CHI_INT(struct train_options, checkpoint_every, "0", 0, 1e12, "steps between checkpoints; 0: at the end only", 0),
     CHI_INT(struct train_options, keep, "2", 0, 1e6, "checkpoints to keep; 0: all", 0),
     CHI_INT(struct train_options, log_every, "1", 1, 1e12, "steps between lines of metrics.jsonl", 0),
@@ -111,8 +112,9 @@ static void part_open(struct spec *s, struct part *p, int kind, const char *name
                       const char *section, const char *at_section, const char *at_key,
                       const char *const *extra)
 {
-    if (registry_find(s->registry, kind, name, &p->component) != CHI_OK) {
-        config_error(s->config, at_section, at_key, "%s", fail_text());
+    chi_status found = registry_find(s->registry, kind, name, &p->component);
+    if (found != CHI_OK) {
+        config_failed(s->config, at_section, at_key, found);
         config_ignore(s->config, section);  /* nobody knows which keys it would take   */
         return;
     }
@@ -234,8 +236,9 @@ static const struct chi_component *encoding_for(struct spec *s, const char *sect
     const char *values = ((const struct chi_quantizer_ops *)r->quantizer.component->ops)->values;
 
     if (*r->o.encoding) {
-        if (registry_find(s->registry, CHI_ENCODING, r->o.encoding, &c) != CHI_OK) {
-            config_error(s->config, section, "encoding", "%s", fail_text());
+        chi_status found = registry_find(s->registry, CHI_ENCODING, r->o.encoding, &c);
+        if (found != CHI_OK) {
+            config_failed(s->config, section, "encoding", found);
             return NULL;
         }
         const char *holds = ((const struct chi_encoding_ops *)c->ops)->values;
@@ -345,13 +348,14 @@ static void backends_open(struct spec *s)
     char **word = split(s->backends.use ? s->backends.use : "auto", &n_word);
 
     for (int64_t w = 0; w < n_word; w++) {
+        chi_status found;
         if (!strcmp(word[w], "portable")) continue;
         if (!strcmp(word[w], "auto")) {
             for (int64_t i = 0; (c = registry_component(s->registry, CHI_BACKEND, i)); i++)
                 if (((const struct chi_backend_ops *)c->ops)->rank >= 0 && backend_usable(s, c, false))
                     backend_add(s, c, &n);
-        } else if (registry_find(s->registry, CHI_BACKEND, word[w], &c) != CHI_OK)
-            config_error(s->config, "backend", "use", "%s", fail_text());
+        } else if ((found = registry_find(s->registry, CHI_BACKEND, word[w], &c)) != CHI_OK)
+            config_failed(s->config, "backend", "use", found);
         else if (backend_usable(s, c, true))
             backend_add(s, c, &n);
     }
@@ -380,8 +384,8 @@ static chi_status plugins_open(struct spec *s)
     char **word = split(o->load ? o->load : "", &n);
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
-        if (strchr(word[i], '/') && registry_load(s->registry, word[i], &info) != CHI_OK)
-            config_error(s->config, "plugins", "load", "%s", fail_text());
+        chi_status loaded = strchr(word[i], '/') ? registry_load(s->registry, word[i], &info) : CHI_OK;
+        if (loaded != CHI_OK) config_failed(s->config, "plugins", "load", loaded);
     }
     split_free(word, n);
     return CHI_OK;

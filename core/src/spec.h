@@ -26,7 +26,7 @@ struct train_options {                  /* [train]                              
     int64_t batch_size, micro_batch, seq_len, steps, warmup_steps;
     double  lr, min_lr, decay_fraction, grad_clip, lambda_warmup, minutes;
     int32_t schedule, nonfinite, recompute;
-    int64_t eval_every, checkpoint_every, keep, log_every;
+    int64_t eval_every, eval_bytes, checkpoint_every, keep, log_every;
     const char *optimizer, *objective;
 };
 struct run_options {                    /* [run]                                 */

@@ -9,7 +9,8 @@
  *             learning rate until the bad step has passed; the fourth ends the run
  * No checkpoint is written between skipped steps, so what a resumed run counts is what
  * an uninterrupted one counted.  Order at the end of a step: metrics, checkpoint,
- * evaluation; resume repeats the evaluation, whose line comes after the checkpoint.   */
+ * evaluation; resume repeats the evaluation, whose line comes after the checkpoint,
+ * even if the checkpoint was made behind it, because a signal or a NaN ended the run.  */
 #include <math.h>
 #include <stdlib.h>
 
@@ -139,7 +140,11 @@ static chi_status evaluate_if_due(struct trainer *t)
     struct eval_result e;
     if (!t->step || !is_due(t, t->spec->train.eval_every)) return CHI_OK;
     if (!dataset_documents(t->data, CHI_SPLIT_HELDOUT)) return CHI_OK;
-    TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, 0, &e, show_part, &t->progress));
+    TRY(evaluate(t->model, t->data, CHI_SPLIT_HELDOUT, t->spec->train.eval_bytes, &e, show_part, &t->progress));
+    if (e.interrupted) t->interrupted = signals_pending();
+    if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
+    t->evaluated = t->step;
+    t->evaluated_bytes = run_metrics_bytes(t->run);
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
     note("step %lld: held-out bits per byte %.4f (%lld documents, %lld bytes)", (long long)t->step,
@@ -204,7 +209,7 @@ static chi_status take_step(struct trainer *t)
         progress_end(&t->progress);
         chi_status s = handle_nonfinite(t, &r, &again);
         if (s != CHI_OK) return keep_weights(t, before, s);
-        return again ? CHI_OK : finish_step(t, &r);
+        return again ? evaluate_if_due(t) : finish_step(t, &r);   /* its line was cut off */
     }
     TRY(train_update(t, &r));
     t->skipped = 0;
@@ -252,9 +257,14 @@ chi_status train(const struct train_request *q, int *signal)
         t.line_tokens = t.tokens;
         s = run_status(t.run, "running", "");
         if (s == CHI_OK) s = loop(&t);
+        if (s == CHI_OK) s = run_sync(t.run);
         *signal = s == CHI_OK ? t.interrupted : 0;
         progress_end(&t.progress);
         s = close_status(&t, s, *signal);
+    }
+    if (!go && s != CHI_OK && (*signal = signals_pending())) {
+        note("%s before the first step", signals_name(*signal));
+        s = CHI_OK;
     }
     trainer_close(&t);
     signals_release();

@@ -15,6 +15,7 @@
 #include "fs.h"
 #include "hosting.h"
 #include "schedule.h"
+#include "signals.h"
 #include "trainer.h"
 
 enum { NEEDS = SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER };
@@ -133,6 +134,7 @@ static chi_status time_steps(struct trainer *t, double *seconds)
         if (r.finite) TRY(train_update(t, &r));
         now = now_s();
         if (!n) begun = now;
+        if (signals_pending()) return fail(CHI_EREFUSED, "interrupted while the first steps were timed");
     } while (++n < 3 || (n <= TIMED_STEPS && now - begun < 4));
     *seconds = (now - begun) / (double)(n - 1);
     return CHI_OK;
@@ -285,6 +287,7 @@ chi_status trainer_open(struct trainer *t, const struct train_request *q, bool *
     TRY(choose_start(t, &checkpoint));
     chi_status s = t->spec->train.minutes > 0 ? fix_steps(t, checkpoint != NULL) : CHI_OK;
     if (s == CHI_OK) s = open_work(t);
+    if (s == CHI_OK && checkpoint) s = trainer_check_data(t, checkpoint);
     if (s == CHI_OK && checkpoint) warn_of_changes(t);
     if (s == CHI_OK) s = open_run(t);
     if (s == CHI_OK) s = trainer_start(t, checkpoint);

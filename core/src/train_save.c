@@ -4,6 +4,7 @@
  * of metrics.jsonl.  Whatever else a step depends on is a function of these and of the
  * configuration, except for rollbacks, which RUN/rollback.txt lists: a line of
  * "from bad epoch position" each (struct rollback).                                  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,13 +13,44 @@
 #include "schedule.h"
 #include "trainer.h"
 
+/* A NaN on the disk would be there for ever: the step after it is what says so       */
+static bool is_finite(const float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(v[i])) return false;
+    return true;
+}
+
+static chi_status check_finite(const struct trainer *t)
+{
+    const struct model_tensor *w;
+    for (int64_t i = 0; (w = model_tensor(t->model, i)); i++)
+        if (w->w && !is_finite(w->w, w->n))
+            return fail(CHI_ENUMERIC, "%s is not finite since the last step", w->name);
+    for (int64_t i = 0; i < t->n_slice; i++)
+        for (int32_t k = 0; k < t->moments.n; k++)
+            if (!is_finite(t->slice[i].m + k * t->slice[i].stride, t->slice[i].n))
+                return fail(CHI_ENUMERIC, "moment %s of %s is not finite since the last step",
+                            t->moments.name[k], t->slice[i].name);
+    return CHI_OK;
+}
+
+/* Seconds that training took: up to the checkpoint gone on from, and since then       */
+double trainer_wall(const struct trainer *t)
+{
+    return t->wall_s + now_s() - t->begun;
+}
+
 chi_status trainer_save(struct trainer *t)
 {
     struct ckpt_meta meta = {
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
         .position = t->cursor.position, .data_hash = dataset_hash(t->data),
-        .metrics_bytes = run_metrics_bytes(t->run),
+        .metrics_bytes = t->evaluated == t->step ? t->evaluated_bytes : run_metrics_bytes(t->run),
+        .samples_bytes = run_samples_bytes(t->run),
+        .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),
     };
+    TRY(check_finite(t));
     TRY(ckpt_save(t->run, t->model, &t->moments, &meta, t->spec->train.keep));
     t->saved = t->step;
     return CHI_OK;
@@ -75,25 +107,32 @@ double trainer_lr(const struct trainer *t, int64_t step)
 
 /* ---- going on -------------------------------------------------------------------- */
 
-static chi_status load(struct trainer *t, const char *path)
+/* Before anything of the run folder is touched                                        */
+chi_status trainer_check_data(const struct trainer *t, const char *checkpoint)
 {
-    struct ckpt_meta meta;
-    TRY(ckpt_load(path, t->model, &t->moments, &meta));
+    struct ckpt_meta meta = { 0 };
+    TRY(ckpt_read_meta(checkpoint, &meta));
     if (meta.data_hash != dataset_hash(t->data))
         return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
-                    "means nothing; give the old files, or begin with --fresh", path,
+                    "means nothing; give the old files, or begin with --fresh", checkpoint,
                     t->spec->task.component->name);
-    t->step = t->saved = meta.step;
-    t->tokens = meta.tokens;
-    t->cursor = (struct cursor){ meta.epoch, meta.position };
-    TRY(run_cut_metrics(t->run, meta.metrics_bytes));
+    return CHI_OK;
+}
+
+static chi_status load(struct trainer *t, const char *path, struct ckpt_meta *meta)
+{
+    TRY(ckpt_load(path, t->model, &t->moments, meta));
+    t->step = t->saved = meta->step;
+    t->tokens = meta->tokens;
+    t->cursor = (struct cursor){ meta->epoch, meta->position };
+    TRY(run_cut(t->run, meta->metrics_bytes, meta->samples_bytes));
     return model_bind(t->model, schedule_lambda(&t->spec->train, t->step));
 }
 
 static chi_status start_anew(struct trainer *t)
 {
     t->saved = -1;
-    TRY(run_cut_metrics(t->run, 0));
+    TRY(run_cut(t->run, 0, 0));
     char *path = rollback_path(t);
     remove(path);
     free(path);
@@ -105,7 +144,9 @@ static chi_status start_anew(struct trainer *t)
 chi_status trainer_start(struct trainer *t, const char *checkpoint)
 {
     if (!checkpoint) return start_anew(t);
-    TRY(load(t, checkpoint));
+    struct ckpt_meta meta;
+    TRY(load(t, checkpoint, &meta));
+    t->wall_s = (double)meta.wall_ms / 1000;
     return read_rollbacks(t);
 }
 
@@ -115,7 +156,8 @@ chi_status trainer_roll_back(struct trainer *t)
     struct rollback r = { .bad = t->step, .cursor = t->cursor };
     TRY(ckpt_latest(run_dir(t->run), &path));
     if (!path) return fail(CHI_EDATA, "%s has no checkpoint to roll back to", run_dir(t->run));
-    chi_status s = load(t, path);
+    struct ckpt_meta meta;
+    chi_status s = load(t, path, &meta);
     free(path);
     if (s != CHI_OK) return s;
     r.from = t->step;

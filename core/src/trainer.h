@@ -47,6 +47,8 @@ struct trainer {
     struct rollback rollback[ROLLBACKS];
     int     n_rollback;
     double  begun, line_s;              /* now_s() at the start, at the last line     */
+    double  wall_s;                     /* that earlier processes took to get here    */
+    int64_t evaluated, evaluated_bytes; /* the last evaluation's step; metrics before it */
     int64_t line_tokens;                /* tokens at the last line                    */
     struct progress progress;
 };
@@ -65,9 +67,11 @@ void trainer_close(struct trainer *);
 chi_status trainer_open_model(struct trainer *, int64_t max_segs) CHI_MUST_CHECK;
 void trainer_close_work(struct trainer *);
 /* train_save.c */
+chi_status trainer_check_data(const struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
 chi_status trainer_roll_back(struct trainer *) CHI_MUST_CHECK;
+double     trainer_wall(const struct trainer *);
 double     trainer_lr(const struct trainer *, int64_t step);
 void       warn_of_changes(struct trainer *);
 /* train.c: one step's gradient and, if it is finite, the update                      */

@@ -55,7 +55,7 @@ bad() {
         no "crashed: $*"
         head -n 20 "$tmp/err"
     fi
-    lines=$(grep -vc '^[0-9 :]*warning' "$tmp/err" || :)
+    lines=$(grep -vc '^\(chimera: \)\{0,1\}[0-9 :]*warning' "$tmp/err" || :)
     if [ "$lines" -gt "${most_lines:-2}" ]; then
         no "$lines lines of errors, wanted one: $*"
         sed 's/^/    /' "$tmp/err" | head -n 8

@@ -253,9 +253,9 @@ Test(ckpt, metrics)
     append_text("run/metrics.jsonl", "{\"torn");
     r = open_run(true);
     cr_assert_eq(run_metrics_bytes(r), 16);
-    cr_assert_eq(run_cut_metrics(r, 17), CHI_EDATA);
-    cr_assert_eq(run_cut_metrics(r, 9), CHI_EDATA);
-    cr_assert_eq(run_cut_metrics(r, 8), CHI_OK);
+    cr_assert_eq(run_cut(r, 17, 0), CHI_EDATA);
+    cr_assert_eq(run_cut(r, 9, 0), CHI_EDATA);
+    cr_assert_eq(run_cut(r, 8, 0), CHI_OK);
     cr_assert_eq(run_metrics(r, "{\"a\":3}"), CHI_OK);
     cr_assert(contains("run/metrics.jsonl", "{\"a\":1}\n{\"a\":3}\n"));
     cr_assert(!contains("run/metrics.jsonl", "torn"));

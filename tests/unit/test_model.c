@@ -19,13 +19,30 @@ static const char *const shape_text =
     "[layer.AT]\nuse = attention\nnum_heads = 3\nhead_dim = 16\nwindow = 9\n"
     "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
 
+static const char *shape = shape_text;
+
+/* The mock of a layer whose streams start from a parameter, found by [plugins] path         */
+static void use_memory(void)
+{
+    const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
+    cr_assert(plugins, "run me through make check");
+    shape = xprintf("[plugins]\npath = %.*s/tests/mock/layers/.libs\n"
+        "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
+        "layer_pattern = TM GD\nffn_pattern = MLP\n"
+        "[layer.TM]\nuse = chunk_memory\nnum_heads = 3\nhead_dim = 16\nchunk = 6\n"
+        "persistent_memory_slots = 5\n"
+        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
+        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n",
+        (int)(strrchr(plugins, '/') - plugins), plugins);
+}
+
 struct net { struct spec *spec; struct model *model; };
 
 static struct net open_net(const char *more, int mode, int64_t rows, int64_t segs)
 {
     struct net n;
     struct config *c;
-    char *text = xprintf("%s%s", shape_text, more);
+    char *text = xprintf("%s%s", shape, more);
     chi_status st = config_load_text(&c, "test", text, NULL, 0);
     cr_assert_eq(st, CHI_OK, "%s", fail_text());
     st = spec_open(&n.spec, c, SPEC_MODEL | (mode == MODEL_TRAIN ? SPEC_TRAIN : 0));
@@ -127,6 +144,12 @@ Test(model, gradients_with_the_best_backend)
     check_gradients("");
 }
 
+Test(model, gradients_reach_a_learned_start)
+{
+    use_memory();
+    check_gradients("");
+}
+
 static uint64_t gradient_hash(const char *more, int threads)
 {
     char *text = xprintf("%s\n[run]\nthreads = %d\n", more, threads);
@@ -161,6 +184,85 @@ Test(model, recomputation_changes_no_bit)
         cr_expect_eq(gradient_hash(kind[k], 2), gradient_hash(block, 2));
         free(block);
     }
+}
+
+Test(model, a_plugin_of_a_path_trains_like_the_others)
+{
+    use_memory();
+    uint64_t one = gradient_hash("", 1);
+    cr_expect_eq(gradient_hash("", 3), one);
+    cr_expect_eq(gradient_hash("[train]\nrecompute = block\n", 2), one);
+}
+
+/* Training starts every segment afresh, whatever the caller says of it                        */
+Test(model, training_segments_are_always_fresh)
+{
+    use_memory();
+    struct net n = open_net("", MODEL_TRAIN, TRAIN_ROWS, 3);
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+    train_case(token, target);
+    double want = loss_of(n, token, target), loss = 0;
+    struct model_segment seg[3];
+    int64_t at = 0;
+    for (int s = 0; s < 3; at += cut[s++])
+        seg[s] = (struct model_segment){ .tokens = token + at, .rows = cut[s], .stream = (uint64_t)s };
+    cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &loss), CHI_OK, "%s", fail_text());
+    cr_assert_eq(loss, want);
+    close_net(n);
+}
+
+/* More rows than the head takes at once: the loss and gradients of a call are those of its
+ * segments, one call each                                                                   */
+Test(model, a_long_call_is_the_sum_of_its_segments)
+{
+    enum { SEG = 130, ALL = 3 * SEG };
+    struct net n = open_net("", MODEL_TRAIN, ALL, 3);
+    int32_t token[ALL], target[ALL];
+    struct model_segment seg[3];
+    int64_t floats = model_param_floats(n.model);
+    float *whole = mem_take((size_t)floats * sizeof *whole, "gradients");
+    double together = 0, alone = 0, worst = 0, size = 0;
+    fill_tokens(token, ALL, 1);
+    fill_tokens(target, ALL, 2);
+    for (int s = 0; s < 3; s++)
+        seg[s] = (struct model_segment){ .tokens = token + s * SEG, .rows = SEG, .stream = (uint64_t)s, .fresh = true };
+    model_zero_grads(n.model);
+    cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &together), CHI_OK, "%s", fail_text());
+    memcpy(whole, model_grads(n.model), (size_t)floats * sizeof *whole);
+    model_zero_grads(n.model);
+    for (int s = 0; s < 3; s++)
+        cr_assert_eq(model_train(n.model, &seg[s], 1, target + s * SEG, 1.0, &alone), CHI_OK, "%s", fail_text());
+    for (int64_t i = 0; i < floats; i++) {
+        worst = fmax(worst, fabs((double)model_grads(n.model)[i] - (double)whole[i]));
+        size = fmax(size, fabs((double)whole[i]));
+    }
+    cr_assert_lt(fabs(together - alone), 1e-5 * alone);
+    cr_assert_lt(worst, 1e-5 * size);
+    mem_free(whole);
+    close_net(n);
+}
+
+/* A model that trains can be asked between steps, and answers with the weights of now       */
+Test(model, inference_between_steps_sees_the_new_weights)
+{
+    struct net n = open_net("", MODEL_TRAIN, TRAIN_ROWS, 3);
+    const struct model_tensor *t;
+    int32_t token[TRAIN_ROWS];
+    float *hidden = mem_take(TRAIN_ROWS * 48 * sizeof *hidden, "hidden"), before;
+    unsigned char *state = states(n.model, 1);
+    fill_tokens(token, TRAIN_ROWS, 1);
+    struct model_segment seg = { .tokens = token, .rows = 9, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    before = hidden[8 * 48];
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++)
+        for (int64_t j = 0; strstr(t->name, "down_proj") && j < t->n; j++) t->w[j] = -t->w[j];
+    cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+    memset(state, 0, (size_t)model_state_bytes(n.model));
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_neq(hidden[8 * 48], before);
+    mem_free(hidden);
+    mem_free(state);
+    close_net(n);
 }
 
 /* ---- inference ------------------------------------------------------------------------------- */
@@ -224,6 +326,16 @@ Test(model, any_cut_and_any_batch_give_the_same_logits)
     }
 }
 
+Test(model, a_learned_start_survives_any_cut)
+{
+    use_memory();
+    for (int k = 0; k < 2; k++) {
+        uint64_t whole = logits_hash(kinds[k], ROWS, true, 2);
+        for (int64_t step = 1; step < 20; step += 5)
+            cr_expect_eq(logits_hash(kinds[k], step, step % 2, 2), whole, "%d at a time, %s", (int)step, kinds[k]);
+    }
+}
+
 Test(model, backends_give_the_same_logits)
 {
     for (int k = 0; k < COUNT(kinds); k++) {
@@ -263,4 +375,78 @@ Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
     cr_expect_leq(mem_used(), before + 65536);
     spec_close(s);
     free(text);
+}
+
+/* open() of a layer refuses: its words behind the layer's name, nothing left behind            */
+Test(model, a_layer_may_refuse_its_options)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int64_t before = mem_used();
+    char theta[] = "layer.TM.theta_max=9", chunk[] = "layer.TM.chunk=199", *const set[] = { theta, chunk };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: theta_max = 9 with chunk = 199 diverges: their product must not "
+                     "exceed 100");
+    cr_assert_null(model);
+    cr_assert_eq(mem_used(), before);
+    spec_close(spec);
+}
+
+Test(model, a_layer_without_a_backward_pass_runs_but_does_not_train)
+{
+    use_memory();
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    char use[] = "layer.TM.use=frozen_memory", *const set[] = { use };
+    cr_assert_eq(config_load_text(&c, "test", shape, set, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 4, 1), CHI_ECONF);
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen_memory has no backward pass: it can run, but not train");
+    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
+}
+
+Test(model, training_wants_an_objective)
+{
+    struct spec *spec;
+    struct model *model;
+    struct config *c;
+    int32_t token[] = { 1, 2 };
+    struct model_segment seg = { .tokens = token, .rows = 2, .fresh = true };
+    double loss = 0;
+    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 2, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_init(model, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_train(model, &seg, 1, token, 1, &loss), CHI_EBUG);
+    cr_assert(strstr(fail_text(), "objective"), "%s", fail_text());
+    model_close(model);
+    spec_close(spec);
+}
+
+Test(model, calls_beyond_the_plan_are_refused)
+{
+    struct net n = open_net("", MODEL_INFER, 4, 2);
+    int32_t token[8] = { 0 };
+    float hidden[4 * 48];
+    unsigned char *state = states(n.model, 3);
+    struct model_segment seg[3];
+    for (int i = 0; i < 3; i++)
+        seg[i] = (struct model_segment){ .tokens = token, .rows = 1, .fresh = true,
+                                         .state = state + i * model_state_bytes(n.model) };
+    cr_assert_eq(model_forward(n.model, seg, 3, hidden), CHI_EBUG);
+    seg[1].rows = 4;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 0;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
+    seg[1].rows = 3;
+    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_OK, "%s", fail_text());
+    mem_free(state);
+    close_net(n);
 }

@@ -41,7 +41,8 @@ enum {                              /* a, b are the distribution's numbers      
                                        model's initializer_range                */
     CHI_INIT_UNIFORM,               /* in [a, b)                                */
     CHI_INIT_LOG_UNIFORM,           /* log of a uniform number in [a, b)        */
-    CHI_INIT_INV_SOFTPLUS           /* softplus^-1(e^u), u uniform in [log a, log b) */
+    CHI_INIT_INV_SOFTPLUS,          /* softplus^-1(e^u), u uniform in [log a, log b) */
+    CHI_INIT_LINEAR                 /* evenly from a (the first number) to b (the last) */
 };
 enum {
     CHI_PARAM_DECAY  = 1 << 0,      /* weight decay applies; params have none

@@ -1,0 +1,70 @@
+#!/bin/sh
+# A layer from a folder that only [plugins] path names, whose streams start from a
+# parameter: it trains to the same bits with any threads, evaluates and generates; what
+# its open() refuses is one line and exit code 2.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+die() { echo "memory.sh: $*" >&2; exit 1; }
+unset CHIMERA_PLUGIN_PATH || :
+plugins=$(dirname "$CHIMERA")/tests/mock/layers/.libs
+
+mkdir "$work/text" "$work/held"
+for i in 1 2 3; do seq $i $((i * 50)) > "$work/text/$i"; done
+seq 7 60 > "$work/held/1"
+cat > "$work/m.ini" <<INI
+[plugins]
+path = $plugins
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+vocab_size = 257
+layer_pattern = TM
+ffn_pattern = MLP
+[layer.TM]
+use = chunk_memory
+num_heads = 2
+head_dim = 8
+chunk = 5
+persistent_memory_slots = 3
+[layer.MLP]
+use = swiglu
+intermediate_size = 32
+[data]
+task = text
+tokenizer = byte
+[task]
+train = text
+heldout = held
+[train]
+optimizer = adamw
+objective = next_token
+batch_size = 2
+seq_len = 24
+steps = 4
+warmup_steps = 1
+checkpoint_every = 2
+lr = 1e-2
+[run]
+dir = whole
+INI
+run() { "$CHIMERA" "$@" 2> "$work/err" || { code=$?; cat "$work/err" >&2; die "chimera $*: exit code $code"; }; }
+weights() { sha256sum < "$work/$1/ckpt/0000000004/model.safetensors"; }
+
+run train "$work/m.ini" > /dev/null
+run train "$work/m.ini" run.dir="$work/parts" run.threads=3 > /dev/null
+[ "$(weights whole)" = "$(weights parts)" ] || die "three threads learned something else"
+run eval "$work/whole" > "$work/out"
+grep -q 'bits per byte' "$work/out" || die "eval printed no bits per byte"
+run generate "$work/whole" -p 12 -n 9 > "$work/a"
+[ -s "$work/a" ] || die "nothing generated"
+
+code=0
+"$CHIMERA" train "$work/m.ini" run.dir="$work/no" layer.TM.theta_max=9 layer.TM.chunk=200 > "$work/out" 2> "$work/err" || code=$?
+[ $code = 2 ] || die "a refusal of open() gave exit code $code"
+grep -q 'layers\.0\.mixer: theta_max = 9 with chunk = 200' "$work/err" || die "open() refused without its words"
+code=0
+"$CHIMERA" train "$work/m.ini" run.dir="$work/no" layer.TM.use=frozen_memory > "$work/out" 2> "$work/err" || code=$?
+[ $code = 2 ] || die "training a layer without backward gave exit code $code"
+grep -q 'frozen_memory has no backward pass' "$work/err" || die "no word of the missing backward pass"
+echo "memory.sh: ok"
