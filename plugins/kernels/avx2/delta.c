@@ -9,19 +9,20 @@
 
 /* ---- pieces ------------------------------------------------------------------------ */
 
-static __m256 load(const float *x, int64_t n)
+static inline __m256 load(const float *x, int64_t n)
 {
     return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
 }
 
-static void store(float *y, int64_t n, __m256 v)
+static inline void store(float *y, int64_t n, __m256 v)
 {
     if (n >= 8) _mm256_storeu_ps(y, v);
     else _mm256_maskstore_ps(y, first(n), v);
 }
 
 /* Canonical lanes of <s, x>, lanes i and i + 8 already added                           */
-static __m256 lanes(const float *s, const float *x, int64_t n)
+static inline __attribute__((always_inline))
+__m256 lanes(const float *s, const float *x, int64_t n)
 {
     __m256 lo = _mm256_setzero_ps(), hi = lo;
     int64_t j = 0;
@@ -35,7 +36,8 @@ static __m256 lanes(const float *s, const float *x, int64_t n)
 }
 
 /* Eight rows of eight lanes to eight sums: lanes i and i+4, i and i+2, i and i+1         */
-static __m256 fold8(const __m256 r[8])
+static inline __attribute__((always_inline))
+__m256 fold8(const __m256 r[8])
 {
     __m256 h[4], g[2];
     UNROLL
@@ -101,55 +103,123 @@ void avx2_delta_rule(float *S, const float *q, const float *k, const float *v, i
                   o + t * ld + i, dv - i < 8 ? dv - i : 8, dk);
 }
 
-/* ---- gradient: the formulas of core/src/reference.c -------------------------------------- */
+/* ---- gradient: the formulas of core/src/reference.c -------------------------------------- *
+ *
+ * Four rows go together: they share the loads of k and q and the sums of dq and dk.
+ * Going forward, dv_ keeps r = v - <a S, k> for the way back.                            */
 
-static float sum8(__m256 v)
+#define INLINE static inline __attribute__((always_inline))
+
+struct step { const float *q, *k, *v, *go; float *gq, *gk, *gv; float a, b, gb, ku; __m256 ga; };
+
+/* Eight or, at the end, n columns of rows (1 or 4) rows: next = decay (s + u k)            */
+INLINE void decay_columns(float *next, const float *s, const float *k, const float u[4], float decay,
+                          int64_t dk, int64_t n, int rows)
 {
-    return fold(v, _mm256_setzero_ps());
+    __m256 vk = load(k, n), vd = _mm256_set1_ps(decay);
+    UNROLL
+    for (int i = 0; i < rows; i++)
+        store(next + i * dk, n, _mm256_mul_ps(vd, _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk,
+                                                                  load(s + i * dk, n))));
 }
 
-/* next[dk] = decay (s + u k) with u = b (v - <s, k>): the write of one step, then the
- * decay of the next                                                                        */
-static void forward_row(float *next, const float *s, const float *k, float v, float b,
-                        float decay, int64_t dk)
+/* r[rows] = v - <s, k> of one step; unless next is NULL, the decayed state of the next step */
+INLINE void forward_rows(float *next, const float *s, const float *k, const float *v, float *r,
+                         float b, float decay, int64_t dk, int rows)
 {
-    float u = b * (v - sum8(lanes(s, k, dk)));
-    __m256 vu = _mm256_set1_ps(u), vd = _mm256_set1_ps(decay);
-    for (int64_t j = 0; j < dk; j += 8)
-        store(next + j, dk - j, _mm256_mul_ps(vd, _mm256_fmadd_ps(vu, load(k + j, dk - j),
-                                                                  load(s + j, dk - j))));
+    __m256 sum[8] = { _mm256_setzero_ps() };
+    float p[8], u[4];
+    UNROLL
+    for (int i = 0; i < 8; i++) sum[i] = i < rows ? lanes(s + i * dk, k, dk) : _mm256_setzero_ps();
+    _mm256_storeu_ps(p, fold8(sum));
+    for (int i = 0; i < rows; i++) {
+        r[i] = v[i] - p[i];
+        u[i] = b * r[i];
+    }
+    if (!next) return;
+    int64_t j = 0;
+    for (; j + 8 <= dk; j += 8) decay_columns(next + j, s + j, k + j, u, decay, dk, 8, rows);
+    if (j < dk) decay_columns(next + j, s + j, k + j, u, decay, dk, dk - j, rows);
 }
 
-struct step { const float *q, *k, *v, *go; float *gq, *gk, *gv; float a, b, gb, ga, ku; };
-
-/* One row i of S and dS for one step; s is the decayed state before the write              */
-static void back_row(struct step *t, float *ds, const float *s, int64_t i, int64_t dk)
+/* dS += do q';  dq += S' do;  du += dS k                                                    */
+INLINE void first_columns(const struct step *t, float *ds, const float *s, const float *go,
+                          int64_t j, int64_t dk, int64_t n, int rows, __m256 du[8])
 {
-    __m256 go = _mm256_set1_ps(t->go[i]), du = _mm256_setzero_ps(), sk = du, g = du;
-    for (int64_t j = 0; j < dk; j += 8) {               /* dS += do q'; dq += S' do      */
-        int64_t n = dk - j;
-        __m256 vs = load(s + j, n), vk = load(t->k + j, n);
-        __m256 d = _mm256_fmadd_ps(go, load(t->q + j, n), load(ds + j, n));
-        store(ds + j, n, d);
-        store(t->gq + j, n, _mm256_fmadd_ps(go, vs, load(t->gq + j, n)));
-        sk = _mm256_fmadd_ps(vs, vk, sk);
-        du = _mm256_fmadd_ps(d, vk, du);
+    __m256 vk = load(t->k + j, n), vq = load(t->q + j, n), gq = load(t->gq + j, n);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256 o = _mm256_set1_ps(go[i]);
+        __m256 d = _mm256_fmadd_ps(o, vq, load(ds + i * dk + j, n));
+        store(ds + i * dk + j, n, d);
+        gq = _mm256_fmadd_ps(o, load(s + i * dk + j, n), gq);
+        du[i] = _mm256_fmadd_ps(d, vk, du[i]);
     }
-    float r = t->v[i] - sum8(sk), u = t->b * r, grad_u = sum8(du), dr = t->b * grad_u;
-    t->ku += u * t->go[i];                              /* dq also has k u do            */
-    t->gb += grad_u * r;
-    t->gv[i] = dr;
-    __m256 vu = _mm256_set1_ps(u), vdr = _mm256_set1_ps(dr), va = _mm256_set1_ps(t->a);
-    for (int64_t j = 0; j < dk; j += 8) {               /* dk += dS' u - (aS)' dr        */
-        int64_t n = dk - j;
-        __m256 vs = load(s + j, n), d = load(ds + j, n);
-        __m256 gk = _mm256_fmadd_ps(d, vu, load(t->gk + j, n));
-        store(t->gk + j, n, _mm256_fnmadd_ps(vs, vdr, gk));
-        d = _mm256_fnmadd_ps(vdr, load(t->k + j, n), d);
-        g = _mm256_fmadd_ps(d, vs, g);
-        store(ds + j, n, _mm256_mul_ps(d, va));
+    store(t->gq + j, n, gq);
+}
+
+/* dk += dS' u - (aS)' dr;  dS -= dr k';  dlog a += <dS, aS>;  dS = a dS                       */
+INLINE void second_columns(struct step *t, float *ds, const float *s, const float *u,
+                           const float *dr, int64_t j, int64_t dk, int64_t n, int rows)
+{
+    __m256 vk = load(t->k + j, n), gk = load(t->gk + j, n), va = _mm256_set1_ps(t->a);
+    __m256 less = _mm256_setzero_ps(), ga = less;
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256 vs = load(s + i * dk + j, n), d = load(ds + i * dk + j, n);
+        __m256 vdr = _mm256_set1_ps(dr[i]);
+        gk = _mm256_fmadd_ps(d, _mm256_set1_ps(u[i]), gk);
+        less = _mm256_fmadd_ps(vs, vdr, less);
+        d = _mm256_fnmadd_ps(vdr, vk, d);
+        ga = _mm256_fmadd_ps(d, vs, ga);
+        store(ds + i * dk + j, n, _mm256_mul_ps(d, va));
     }
-    t->ga += sum8(g);
+    store(t->gk + j, n, _mm256_sub_ps(gk, less));
+    t->ga = _mm256_add_ps(t->ga, ga);
+}
+
+/* Rows i .. i + rows of S and dS for one step; s is the decayed state before the write       */
+INLINE void back_rows(struct step *t, float *ds, const float *s, int64_t i, int64_t dk, int rows)
+{
+    __m256 du[8];
+    float grad_u[8], u[4], dr[4];
+    UNROLL
+    for (int r = 0; r < 8; r++) du[r] = _mm256_setzero_ps();
+    int64_t j = 0;
+    for (; j + 8 <= dk; j += 8) first_columns(t, ds, s, t->go + i, j, dk, 8, rows, du);
+    if (j < dk) first_columns(t, ds, s, t->go + i, j, dk, dk - j, rows, du);
+    _mm256_storeu_ps(grad_u, fold8(du));
+    for (int r = 0; r < rows; r++) {
+        float left = t->gv[i + r];
+        u[r] = t->b * left;
+        dr[r] = t->b * grad_u[r];
+        t->ku += u[r] * t->go[i + r];                   /* dq also has k u do            */
+        t->gb += grad_u[r] * left;
+        t->gv[i + r] = dr[r];
+    }
+    for (j = 0; j + 8 <= dk; j += 8) second_columns(t, ds, s, u, dr, j, dk, 8, rows);
+    if (j < dk) second_columns(t, ds, s, u, dr, j, dk, dk - j, rows);
+}
+
+/* work[t] = a_t S_{t-1}, dv_[t] = v_t - <work[t], k_t> for all rows t                        */
+static void forward_again(const float *S, const float *k, const float *v, int64_t ld, const float *a,
+                          const float *b, int64_t lds, float *dv_, int64_t rows, int64_t dk,
+                          int64_t dv, float *work)
+{
+    int64_t size = dv * dk;
+    for (int64_t j = 0; rows && j < size; j++) work[j] = a[0] * S[j];
+    for (int64_t t = 0; t < rows; t++) {
+        float *s = work + t * size, *next = t + 1 < rows ? s + size : NULL;
+        float decay = next ? a[(t + 1) * lds] : 0;
+        for (int64_t i = 0; i < dv; i += dv - i >= 4 ? 4 : 1) {
+            const float *vi = v + t * ld + i;
+            float *r = dv_ + t * ld + i, *to = next ? next + i * dk : NULL;
+            if (dv - i >= 4)
+                forward_rows(to, s + i * dk, k + t * ld, vi, r, b[t * lds], decay, dk, 4);
+            else
+                forward_rows(to, s + i * dk, k + t * ld, vi, r, b[t * lds], decay, dk, 1);
+        }
+    }
 }
 
 void avx2_delta_rule_back(const float *S, float *dS, const float *q, const float *k,
@@ -158,20 +228,18 @@ void avx2_delta_rule_back(const float *S, float *dS, const float *q, const float
                           float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
                           float *work)
 {
-    int64_t size = dv * dk;                             /* work[t] = a_t S_{t-1}         */
-    for (int64_t j = 0; rows && j < size; j++) work[j] = a[0] * S[j];
-    for (int64_t t = 0; t + 1 < rows; t++)
-        for (int64_t i = 0; i < dv; i++)
-            forward_row(work + (t + 1) * size + i * dk, work + t * size + i * dk, k + t * ld,
-                        v[t * ld + i], b[t * lds], a[(t + 1) * lds], dk);
+    forward_again(S, k, v, ld, a, b, lds, dv_, rows, dk, dv, work);
     for (int64_t t = rows - 1; t >= 0; t--) {
-        struct step s = { q + t * ld, k + t * ld, v + t * ld, dout + t * ld,
-                          dq + t * ld, dk_ + t * ld, dv_ + t * ld, a[t * lds], b[t * lds], 0, 0, 0 };
+        struct step s = { q + t * ld, k + t * ld, v + t * ld, dout + t * ld, dq + t * ld, dk_ + t * ld,
+                          dv_ + t * ld, a[t * lds], b[t * lds], 0, 0, _mm256_setzero_ps() };
+        const float *state = work + t * dv * dk;
         memset(s.gq, 0, (size_t)dk * sizeof *s.gq);
         memset(s.gk, 0, (size_t)dk * sizeof *s.gk);
-        for (int64_t i = 0; i < dv; i++) back_row(&s, dS + i * dk, work + t * size + i * dk, i, dk);
+        int64_t i = 0;
+        for (; i + 4 <= dv; i += 4) back_rows(&s, dS + i * dk, state + i * dk, i, dk, 4);
+        for (; i < dv; i++) back_rows(&s, dS + i * dk, state + i * dk, i, dk, 1);
         avx2_axpy(s.gq, s.ku, s.k, dk);
         db[t * lds] = s.gb;
-        dlog_a[t * lds] = s.ga;
+        dlog_a[t * lds] = fold(s.ga, _mm256_setzero_ps());
     }
 }

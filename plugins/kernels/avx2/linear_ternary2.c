@@ -93,7 +93,10 @@ static inline void block_sums(__m256i sum[2][2], const uint8_t *const w[2], cons
 {
     __m256i a[4], b[4];
     UNROLL
-    for (int h = 0; h < 4; h++) a[h] = b[h] = _mm256_setzero_si256();
+    for (int h = 0; h < 4; h++) {                       /* |sum| <= 8128 fits beside 4064 */
+        a[h] = _mm256_set1_epi32(-total & 0xffff);
+        b[h] = _mm256_setzero_si256();
+    }
     UNROLL
     for (int64_t piece = 0; piece < 4; piece++) {
         _mm_prefetch((const char *)w[0] + 64 * piece + AHEAD, _MM_HINT_T0);
@@ -103,8 +106,7 @@ static inline void block_sums(__m256i sum[2][2], const uint8_t *const w[2], cons
     UNROLL
     for (int h = 0; h < 4; h++) {
         __m256i u = _mm256_add_epi16(a[h], _mm256_srai_epi16(b[h], 2));
-        sum[h / 2][h % 2] = _mm256_sub_epi32(_mm256_madd_epi16(u, _mm256_set1_epi16(1)),
-                                             _mm256_set1_epi32(total));
+        sum[h / 2][h % 2] = _mm256_madd_epi16(u, _mm256_set1_epi16(1));
     }
 }
 
@@ -172,7 +174,7 @@ static void unpack(uint8_t *panel, const uint8_t *codes, int64_t pieces)
 }
 
 #define COLUMN(q, lo, hi, k)                                                                \
-    "vpbroadcastd " #k "(%[" #q "]), %[x]\n\t"                                              \
+    "vpbroadcastd " #k "(%[" #q "],%[i]), %[x]\n\t"                                         \
     "vpmaddubsw %[x], %[a], %[s]\n\t"                                                       \
     "vpmaddubsw %[x], %[b], %[t]\n\t"                                                       \
     "vpaddw %[s], %[" #lo "], %[" #lo "]\n\t"                                               \
@@ -181,53 +183,59 @@ static void unpack(uint8_t *panel, const uint8_t *codes, int64_t pieces)
     "vmovdqa " #w0 "(%[w]), %[a]\n\t"                                                       \
     "vmovdqa " #w1 "(%[w]), %[b]\n\t"                                                       \
     COLUMN(q0, s0, s1, k) COLUMN(q1, s2, s3, k) COLUMN(q2, s4, s5, k) COLUMN(q3, s6, s7, k)
+#define START(lo, hi, at)                                                                   \
+    "vpbroadcastd " #at "(%[side]), %[" #lo "]\n\t"                                         \
+    "vmovdqa %[" #lo "], %[" #hi "]\n\t"
+#define FINISH(lo, hi, at)                                                                  \
+    "vpmaddwd %[one], %[" #lo "], %[" #lo "]\n\t"                                           \
+    "vpmaddwd %[one], %[" #hi "], %[" #hi "]\n\t"                                           \
+    "vbroadcastss " #at "(%[side]), %[x]\n\t"                                               \
+    "vcvtdq2ps %[" #lo "], %[" #lo "]\n\t"                                                  \
+    "vcvtdq2ps %[" #hi "], %[" #hi "]\n\t"                                                  \
+    "vmulps %[x], %[" #lo "], %[" #lo "]\n\t"                                               \
+    "vmulps %[x], %[" #hi "], %[" #hi "]\n\t"
+
+/* What a block of four rows of activations brings along: -sum q in the low halves, steps     */
+struct side { int32_t start[4]; float step[4]; };
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverlength-strings"   /* ISO C promises only 4095    */
-/* s[2c + h] += the 64 k of a block: rows 8h..8h+7 of the panel at w times column c           */
-static inline void block64(__m256i s[8], const uint8_t *w, const int8_t *const q[4])
+/* p[2c + h] = step * the sum over a block: rows 8h..8h+7 of the panel at w, column c: q[c] + i */
+static inline __attribute__((always_inline))
+void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
+                           const struct side *side)
 {
-    __m256i a, b, x, u, t;
+    __m256i a, b, x, s, t;
     __asm__ volatile(
+            START(s0, s1, 0) START(s2, s3, 4) START(s4, s5, 8) START(s6, s7, 12)
             STEP(0, 32, 0) STEP(64, 96, 4) STEP(128, 160, 8) STEP(192, 224, 12)
             STEP(256, 288, 16) STEP(320, 352, 20) STEP(384, 416, 24) STEP(448, 480, 28)
             STEP(512, 544, 32) STEP(576, 608, 36) STEP(640, 672, 40) STEP(704, 736, 44)
             STEP(768, 800, 48) STEP(832, 864, 52) STEP(896, 928, 56) STEP(960, 992, 60)
-            : [s0] "+x"(s[0]), [s1] "+x"(s[1]), [s2] "+x"(s[2]), [s3] "+x"(s[3]),
-              [s4] "+x"(s[4]), [s5] "+x"(s[5]), [s6] "+x"(s[6]), [s7] "+x"(s[7]),
-              [a] "=&x"(a), [b] "=&x"(b), [x] "=&x"(x), [s] "=&x"(u), [t] "=&x"(t)
-            : [w] "r"(w), [q0] "r"(q[0]), [q1] "r"(q[1]), [q2] "r"(q[2]), [q3] "r"(q[3])
+            FINISH(s0, s1, 16) FINISH(s2, s3, 20) FINISH(s4, s5, 24) FINISH(s6, s7, 28)
+            : [s0] "=&x"(p[0]), [s1] "=&x"(p[1]), [s2] "=&x"(p[2]), [s3] "=&x"(p[3]),
+              [s4] "=&x"(p[4]), [s5] "=&x"(p[5]), [s6] "=&x"(p[6]), [s7] "=&x"(p[7]),
+              [a] "=&x"(a), [b] "=&x"(b), [x] "=&x"(x), [s] "=&x"(s), [t] "=&x"(t)
+            : [w] "r"(w), [q0] "r"(q[0]), [q1] "r"(q[1]), [q2] "r"(q[2]), [q3] "r"(q[3]),
+              [i] "r"(i), [side] "r"(side), [one] "x"(_mm256_set1_epi16(1))
             : "memory");
 }
 #pragma GCC diagnostic pop
 
-/* Four rows of activations from block b0 on; start is -sum q in the low halves              */
-struct columns { const int8_t *q[4]; const float *step[4]; const int32_t *start[4]; };
-
-/* c[4][16] += the slice of nb blocks: unpacked codes, scales [group][16]                     */
-static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct columns x,
-                  int64_t nb)
+/* c[4][16] += a slice of nb blocks: unpacked codes, scales [group][16]                       */
+static void micro(float *c, const uint8_t *panel, const uint8_t *scales, const int8_t *const q[4],
+                  const struct side *side, int64_t nb)
 {
-    for (int64_t b = 0; b < nb; b += PER_GROUP) {
-        __m256 p[8] = { _mm256_setzero_ps() };
-        for (int64_t i = b; i < b + PER_GROUP && i < nb; i++) {
-            const int8_t *q[4];
-            __m256i s[8];
+    for (int64_t b = 0; b < nb; b += PER_GROUP, scales += CHI_TILE * 2) {
+        __m256 p[8];
+        block64(p, panel + 1024 * b, q, CHI_ACT_BLOCK * b, side + b);
+        if (b + 1 < nb) {
+            __m256 more[8];
+            block64(more, panel + 1024 * (b + 1), q, CHI_ACT_BLOCK * (b + 1), side + b + 1);
             UNROLL
-            for (int j = 0; j < 4; j++) {
-                q[j] = x.q[j] + CHI_ACT_BLOCK * i;
-                s[2 * j] = s[2 * j + 1] = _mm256_set1_epi32(x.start[j][i]);
-            }
-            block64(s, panel + 1024 * i, q);
-            UNROLL
-            for (int j = 0; j < 8; j++) {
-                __m256i sum = _mm256_madd_epi16(s[j], _mm256_set1_epi16(1));
-                __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(x.step[j / 2][i]));
-                p[j] = i > b ? _mm256_add_ps(p[j], v) : v;
-            }
+            for (int j = 0; j < 8; j++) p[j] = _mm256_add_ps(p[j], more[j]);
         }
-        const uint8_t *at = scales + b / PER_GROUP * CHI_TILE * 2;
-        __m256 scale[2] = { fp16x8(at), fp16x8(at + 16) };
+        __m256 scale[2] = { fp16x8(scales), fp16x8(scales + 16) };
         UNROLL
         for (int j = 0; j < 8; j++)
             _mm256_store_ps(c + 8 * j, muladd(_mm256_load_ps(c + 8 * j), scale[j % 2], p[j]));
@@ -237,27 +245,44 @@ static void micro(float *c, const uint8_t *panel, const uint8_t *scales, struct 
 struct work {                                           /* in the scratch, 64-aligned  */
     uint8_t panel[SLICE * CHI_TILE];
     float   c[ROWS * CHI_TILE];
-    int32_t start[];                                    /* [rows][nb]                  */
+    struct side side[];                                 /* [rows / 4][nb]              */
 };
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
     if (rows == 1) return 0;
-    return (int64_t)sizeof(struct work) + (rows < ROWS ? rows : ROWS) * shape_of(d_in).nb * 4;
+    int64_t fours = ((rows < ROWS ? rows : ROWS) + 3) / 4;
+    return (int64_t)(sizeof(struct work) + (size_t)(fours * shape_of(d_in).nb) * sizeof(struct side));
 }
 
-/* The four columns from row r on; rows that do not exist are row r again                     */
-static struct columns columns_at(const struct work *k, const struct chi_act *a, int64_t r0,
-                                 int64_t r, int64_t rows, int64_t b, int64_t nb)
+/* Rows r .. r + n of the activations side by side; rows 4 - n that do not exist have step 0 */
+static void take_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb)
 {
-    struct columns x;
-    for (int64_t j = 0; j < 4; j++) {
-        int64_t i = r + j < rows ? r + j : r;
-        x.q[j] = a->q + (r0 + i) * a->ldq + b * CHI_ACT_BLOCK;
-        x.step[j] = a->step + (r0 + i) * (a->ldq / CHI_ACT_BLOCK) + b;
-        x.start[j] = k->start + i * nb + b;
+    int64_t blocks = a->ldq / CHI_ACT_BLOCK, b = 0;
+    const float *step = a->step + r * blocks;
+    const int16_t *sum = a->sum + r * blocks;
+    for (; n == 4 && b + 4 <= nb; b += 4) {             /* 4 x 4 transposes            */
+        __m128 f[4], s[4];
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)(sum + j * blocks + b));
+            f[j] = _mm_loadu_ps(step + j * blocks + b);
+            v = _mm_sub_epi32(_mm_setzero_si128(), _mm_cvtepi16_epi32(v));
+            s[j] = _mm_castsi128_ps(_mm_and_si128(v, _mm_set1_epi32(0xffff)));
+        }
+        _MM_TRANSPOSE4_PS(f[0], f[1], f[2], f[3]);
+        _MM_TRANSPOSE4_PS(s[0], s[1], s[2], s[3]);
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            _mm_storeu_si128((__m128i *)(void *)side[b + j].start, _mm_castps_si128(s[j]));
+            _mm_storeu_ps(side[b + j].step, f[j]);
+        }
     }
-    return x;
+    for (; b < nb; b++)
+        for (int64_t j = 0; j < 4; j++) {
+            side[b].start[j] = j < n ? -sum[j * blocks + b] & 0xffff : 0;
+            side[b].step[j] = j < n ? step[j * blocks + b] : 0;
+        }
 }
 
 /* One tile times rows r0 .. r0 + rows (at most ROWS) of the activations                      */
@@ -269,9 +294,13 @@ static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0
     for (int64_t b = 0; b < s.nb; b += NB) {
         int64_t nb = s.nb - b < NB ? s.nb - b : NB;
         unpack(k->panel, tile + 256 * b, 4 * nb);
-        for (int64_t r = 0; r < rows; r += 4)
+        for (int64_t r = 0; r < rows; r += 4) {
+            const int8_t *q[4];                         /* rows that do not exist: row r  */
+            for (int64_t j = 0; j < 4; j++)
+                q[j] = a->q + (r0 + (r + j < rows ? r + j : r)) * a->ldq + b * CHI_ACT_BLOCK;
             micro(k->c + r * CHI_TILE, k->panel, tile + s.codes + b / PER_GROUP * CHI_TILE * 2,
-                  columns_at(k, a, r0, r, rows, b, s.nb), nb);
+                  q, k->side + r / 4 * s.nb + b, nb);
+        }
     }
     for (int64_t r = 0; r < rows; r++)
         put(y + r * ldy, width, _mm256_load_ps(k->c + r * CHI_TILE),
@@ -289,9 +318,8 @@ static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
     struct work *k = scratch;
     for (int64_t r0 = 0; r0 < a->rows; r0 += ROWS) {
         int64_t rows = a->rows - r0 < ROWS ? a->rows - r0 : ROWS;
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t b = 0; b < s.nb; b++)
-                k->start[r * s.nb + b] = -a->sum[(r0 + r) * (a->ldq / CHI_ACT_BLOCK) + b] & 0xffff;
+        for (int64_t r = 0; r < rows; r += 4)
+            take_sides(k->side + r / 4 * s.nb, a, r0 + r, rows - r < 4 ? rows - r : 4, s.nb);
         for (int64_t o = o0; o < o1; o += CHI_TILE)
             tile_rows(y + r0 * ldy + o - o0, ldy, a, r0, rows,
                       (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, s, o1 - o, k);

@@ -175,7 +175,8 @@ static int32_t sum_i32(__m256i v)
 }
 
 /* A whole block of 64, from eight registers                                             */
-static void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
+static inline __attribute__((always_inline))
+void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
 {
     __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), max = _mm256_setzero_ps();
     UNROLL
@@ -203,18 +204,18 @@ static void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[
 
 void avx2_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n)
 {
-    for (int64_t b = 0; b * CHI_ACT_BLOCK < n; b++, x += CHI_ACT_BLOCK, q += CHI_ACT_BLOCK) {
-        int64_t len = n - b * CHI_ACT_BLOCK;
-        __m256 v[8];
+    __m256 v[8];
+    int64_t b = 0;
+    for (; (b + 1) * CHI_ACT_BLOCK <= n; b++, x += CHI_ACT_BLOCK, q += CHI_ACT_BLOCK) {
         UNROLL
-        for (int i = 0; i < 8; i++) v[i] = len - 8 * i > 0 ? load(x + 8 * i, len - 8 * i)
-                                                           : _mm256_setzero_ps();
-        if (len >= CHI_ACT_BLOCK) {
-            quantize_block(q, step + b, sum + b, v);
-            continue;
-        }
-        int8_t whole[CHI_ACT_BLOCK];
-        quantize_block(whole, step + b, sum + b, v);
-        memcpy(q, whole, (size_t)len);
+        for (int i = 0; i < 8; i++) v[i] = _mm256_loadu_ps(x + 8 * i);
+        quantize_block(q, step + b, sum + b, v);
     }
+    int64_t len = n - b * CHI_ACT_BLOCK;
+    if (len <= 0) return;
+    int8_t whole[CHI_ACT_BLOCK];
+    for (int i = 0; i < 8; i++)
+        v[i] = len > 8 * i ? load(x + 8 * i, len - 8 * i) : _mm256_setzero_ps();
+    quantize_block(whole, step + b, sum + b, v);
+    memcpy(q, whole, (size_t)len);
 }
