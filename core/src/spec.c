@@ -120,7 +120,7 @@ static const struct chi_option generate_table[] = {
 
 static const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto",
-            "auto, or names such as avx2; portable: the plain reference alone", CHI_OPT_RUNTIME),
+            "auto, or names such as avx2, the first before the others; portable: the plain reference", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
@@ -134,7 +134,8 @@ static const struct chi_option plugin_table[] = {
 
 const struct core_section core_sections[] = {
     { "model", "shape of the network", model_table },
-    { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the tied embedding and head", linear_table },
+    { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the "
+      "tied embedding and head", linear_table },
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },
     { "generate", "sampling", generate_table },
@@ -236,9 +237,11 @@ static struct part *pattern_open(struct spec *s, const char *key, const char *pa
         if (again) {
             /* opened already */
         } else if (!config_has(s->config, section)) {
-            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT", word[i], section);
+            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT", word[i],
+                         section);
         } else if (!name) {
-            config_error(s->config, section, NULL, "use is missing: which component is this? (use = gated_deltanet, ...)");
+            config_error(s->config, section, NULL, "use is missing: which component is this? "
+                         "(use = gated_deltanet, ...)");
         } else
             part_open(s, &p, CHI_LAYER, name, section, section, "use", use);
         for (int64_t l = 0; !again && l < layers; l++)
@@ -379,7 +382,9 @@ static bool backend_usable(struct spec *s, const struct chi_component *c, bool n
     if (missing) {
         char names[128];
         cpu_feature_names(missing, names);
-        if (named) config_error(s->config, "backend", "use", "%s needs a CPU with %s, this one is %s", c->name, names, cpu_name());
+        if (named)
+            config_error(s->config, "backend", "use", "%s needs a CPU with %s, this one is %s", c->name, names,
+                         cpu_name());
         return false;
     }
     if (!CHI_HAS(struct chi_backend_ops, ops, open)) return true;
@@ -390,20 +395,21 @@ static bool backend_usable(struct spec *s, const struct chi_component *c, bool n
     return st == CHI_OK;
 }
 
-static void backend_add(struct spec *s, const struct chi_component *c, int64_t *n)
+/* Behind all of higher rank among those from index `from` on, unless it is there already   */
+static void backend_add(struct spec *s, const struct chi_component *c, int64_t *n, int64_t from)
 {
-    int64_t at = 0;
+    int64_t at = from;
+    for (int64_t i = 0; i < *n; i++)
+        if (s->backend[i] == c) return;
     s->backend = xrealloc(s->backend, (size_t)(*n + 2) * sizeof *s->backend);
     while (at < *n && ((const struct chi_backend_ops *)s->backend[at]->ops)->rank
-                      >= ((const struct chi_backend_ops *)c->ops)->rank) {
-        if (s->backend[at] == c) return;
-        at++;
-    }
+                      >= ((const struct chi_backend_ops *)c->ops)->rank) at++;
     memmove(s->backend + at + 1, s->backend + at, (size_t)(*n - at) * sizeof *s->backend);
     s->backend[at] = c;
     s->backend[++*n] = NULL;
 }
 
+/* In the order of the words; auto stands for all that are usable, by rank                   */
 static void backends_open(struct spec *s)
 {
     const struct chi_component *c;
@@ -413,16 +419,17 @@ static void backends_open(struct spec *s)
     char **word = split(s->backends.use ? s->backends.use : "auto", &n_word);
 
     for (int64_t w = 0; w < n_word; w++) {
+        int64_t from = n;
         chi_status found;
         if (!strcmp(word[w], "portable")) continue;
         if (!strcmp(word[w], "auto")) {
             for (int64_t i = 0; (c = registry_component(s->registry, CHI_BACKEND, i)); i++)
                 if (((const struct chi_backend_ops *)c->ops)->rank >= 0 && backend_usable(s, c, false))
-                    backend_add(s, c, &n);
+                    backend_add(s, c, &n, from);
         } else if ((found = registry_find(s->registry, CHI_BACKEND, word[w], &c)) != CHI_OK)
             config_failed(s->config, "backend", "use", found);
         else if (backend_usable(s, c, true))
-            backend_add(s, c, &n);
+            backend_add(s, c, &n, from);
     }
     split_free(word, n_word);
 
@@ -450,7 +457,8 @@ static chi_status plugins_open(struct spec *s)
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
         if (!strchr(word[i], '/')) {
-            config_error(s->config, "plugins", "load", "%s: wanted is the path of a file; components are found by name without it", word[i]);
+            config_error(s->config, "plugins", "load", "%s: wanted is the path of a file; components are found "
+                         "by name without it", word[i]);
             continue;
         }
         chi_status loaded = registry_load(s->registry, word[i], &info);

@@ -74,7 +74,7 @@ struct spec {
     int64_t n_rule;
     struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */
     const struct chi_kernels *kernels;  /* merged                                */
-    const struct chi_component **backend;               /* by rank, NULL-ended   */
+    const struct chi_component **backend;               /* first wins, NULL-ended */
 };
 
 enum {                                  /* what a verb needs to exist            */

@@ -24,3 +24,19 @@ refused 'did you mean config?' cofnig
 refused 'did you mean --no-origins?' config --no-orgins x
 refused 'No such file' config "$dir/gone.ini"
 "$CHIMERA" --man | grep -q '^.SS chimera config' || bad "the manual page lacks a verb"
+
+# Every configuration that we ship can be planned; that of an optional library names its package.
+for f in "$srcdir"/conf/*.ini "$srcdir"/conf/ablations/*.ini; do
+    case $f in */base.ini) continue ;; esac
+    if "$CHIMERA" inspect "$f" >"$dir/out" 2>"$dir/err"; then
+        case $f in
+        */openblas.ini) grep -q '^computes with *openblas > ' "$dir/out" || bad "openblas does not come first" ;;
+        *) ! grep -q openblas "$dir/out" || bad "$f: openblas is used without being named" ;;
+        esac
+    else
+        case $f in */openblas.ini) ;; *) cat "$dir/err" >&2; bad "$f cannot be planned" ;; esac
+        grep -q 'libopenblas0' "$dir/err" || bad "$f: the message names no package"
+    fi
+done
+"$CHIMERA" inspect "$srcdir/conf/tiny.ini" backend.use=portable | grep -q '^computes with *portable,' ||
+    bad "backend.use=portable uses something else"
