@@ -9,11 +9,18 @@
 
 enum { PIECE = 65536, BLOCK = 4096, GROUP = 1024, LEVELS = 40 };
 
+int tree_levels(int64_t micro_batches)
+{
+    int n = 0;
+    while (micro_batches > 1 && n < LEVELS && (int64_t)1 << n <= micro_batches) n++;
+    return n;
+}
+
 chi_status tree_open(struct gradient_tree *t, int64_t n, int64_t micro_batches)
 {
     *t = (struct gradient_tree){ .n = n };
-    if (micro_batches < 2) return CHI_OK;       /* the gradient itself is the sum     */
-    for (int k = 0; k < LEVELS && (int64_t)1 << k <= micro_batches; k++) {
+    int levels = tree_levels(micro_batches);
+    for (int k = 0; k < levels; k++) {
         t->level[k] = mem_take((size_t)n * sizeof(float), "the sums of micro-batches");
         if (!t->level[k]) return CHI_ENOMEM;
     }

@@ -11,6 +11,8 @@ struct gradient_tree {
     float  *level[40];                  /* level k: the sum of 2^k of them            */
     double  loss[40];
 };
+/* Sums that it keeps: 0 if there is one micro-batch, whose gradient is the sum itself  */
+int tree_levels(int64_t micro_batches);
 chi_status tree_open(struct gradient_tree *, int64_t n, int64_t micro_batches) CHI_MUST_CHECK;
 void tree_close(struct gradient_tree *);
 /* Adds grad[n], the gradient of the next micro-batch; its content is used up         */

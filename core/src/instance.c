@@ -240,14 +240,14 @@ void workspace_drop(struct workspace *ws)
     *ws = (struct workspace){ 0 };
 }
 
-void instance_array_bytes(const struct instance *in, int64_t rows, int64_t n_seg, int64_t *kept, int64_t *others)
+void instance_array_bytes(const struct instance *in, int64_t rows, int64_t n_seg, double *kept, double *others)
 {
     *kept = *others = 0;
     for (int64_t i = 0; i < in->n_array; i++) {
         const struct planned_array *a = &in->array[i];
         int64_t n = a->every == CHI_PER_CALL ? 1 : a->every == CHI_PER_SEG ? n_seg
                   : a->every == CHI_PER_ROW ? rows : min_i64(rows, rows / a->every + n_seg);
-        *(a->keep ? kept : others) += round_up(n * a->bytes, ALIGN);
+        *(a->keep ? kept : others) += (double)n * (double)a->bytes + ALIGN / 2;
     }
 }
 

@@ -28,7 +28,7 @@ struct instance {
     struct planned_param *param; int64_t n_param;
     struct planned_array *array; int64_t n_array;
     int64_t param_bytes, state_bytes, scratch_bytes;
-    int64_t widest, heaviest, heaviest_scratch;  /* of its linears: d_in, weights       */
+    int64_t widest, heaviest;                /* of its linears: d_in, weights           */
     unsigned char *params, *grads;           /* where its block begins                  */
     void  **at;                              /* arrays of the present call              */
     unsigned char *kept; int64_t kept_bytes; /* memory of KEEP arrays                   */
@@ -56,7 +56,7 @@ chi_status instance_arrays(struct instance *, const struct chi_segment *, int64_
 void workspace_drop(struct workspace *);
 /* Bytes of the arrays for rows in n_seg segments: kept ones and others                 */
 void instance_array_bytes(const struct instance *, int64_t rows, int64_t n_seg,
-                          int64_t *kept, int64_t *others);
+                          double *kept, double *others);
 
 /* One tensor's start values, by its full name                                          */
 void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,

@@ -83,21 +83,22 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
     return need;
 }
 
+void linear_drop(struct chi_linear *l)
+{
+    mem_free(l->bytes);
+    mem_free(l->packed);
+    l->bytes = l->packed = NULL;
+}
+
 chi_status linear_take(struct chi_linear *l)
 {
     if (l->f32_only || l->bytes) return CHI_OK;
     l->bytes = mem_take((size_t)l->n_bytes, l->name);
     if (!l->bytes) return CHI_ENOMEM;
     int64_t packed = linear_packed_bytes(l);
-    if (packed && !(l->packed = mem_take((size_t)packed, l->name))) return CHI_ENOMEM;
-    return CHI_OK;
-}
-
-void linear_drop(struct chi_linear *l)
-{
-    mem_free(l->bytes);
-    mem_free(l->packed);
-    l->bytes = l->packed = NULL;
+    if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
+    linear_drop(l);                          /* bytes alone would pass for complete           */
+    return CHI_ENOMEM;
 }
 
 /* ---- binding ------------------------------------------------------------------- */
@@ -134,7 +135,7 @@ chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
 
 /* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; with the ramp's
  * share of the master where it is not finished.  q and scale: room for one row.        */
-static void dequantize(const struct chi_linear *l, int64_t o0, int64_t o1, float *out,
+static void dequantize(const struct chi_linear *l, double lambda, int64_t o0, int64_t o1, float *out,
                        struct chi_scratch *s)
 {
     int64_t groups = ceil_div(l->d_in, l->group);
@@ -147,19 +148,19 @@ static void dequantize(const struct chi_linear *l, int64_t o0, int64_t o1, float
             for (int64_t g = 0; g < groups; g++)
                 for (int64_t i = g * l->group; i < min_i64((g + 1) * l->group, l->d_in); i++)
                     out[i] = scale[g] * q[i];
-        if (l->lambda < 1)
+        if (lambda < 1)
             for (int64_t i = 0; i < l->d_in; i++) {
                 float w = l->w[o * l->d_in + i];
-                out[i] = w + (float)l->lambda * (out[i] - w);
+                out[i] = w + (float)lambda * (out[i] - w);
             }
     }
 }
 
-void linear_row(const struct chi_linear *l, int64_t o, float *out, struct chi_scratch *s)
+void linear_row(const struct chi_linear *l, int64_t o, bool keep, float *out, struct chi_scratch *s)
 {
     size_t was = s->used;
     if (l->w && l->plain) memcpy(out, l->w + o * l->d_in, (size_t)l->d_in * sizeof *out);
-    else dequantize(l, o, o + 1, out, s);
+    else dequantize(l, keep ? l->lambda : 1, o, o + 1, out, s);
     s->used = was;
 }
 
@@ -254,10 +255,15 @@ static int64_t act_bytes(int64_t rows, int64_t d_in)
     return rows * round_up(d_in, CHI_ACT_BLOCK);
 }
 
-int64_t linear_room_bytes(int64_t rows, int64_t d_in, int64_t weight, bool training)
+double linear_room_bytes(int64_t rows, int64_t d_in, int64_t weight, bool training)
 {
-    int64_t a = act_bytes(rows, d_in);
-    return a + a / CHI_ACT_BLOCK * 6 + (training ? 4 * (3 * rows * d_in + weight) : 0);
+    double a = (double)rows * (double)round_up(d_in, CHI_ACT_BLOCK);
+    return a + a / CHI_ACT_BLOCK * 6 + (training ? 4 * (3.0 * (double)rows * (double)d_in + (double)weight) : 0);
+}
+
+double linear_room_held(void)
+{
+    return room.q ? linear_room_bytes(room.rows, room.d_in, room.weight, room.training) : 0;
 }
 
 void linear_room_drop(void)
@@ -419,7 +425,7 @@ static void weights_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct weights *w = arg;
     int64_t o0 = i * w->rows, o1 = min_i64(o0 + w->rows, w->l->d_out);
-    dequantize(w->l, o0, o1, w->out + o0 * w->l->d_in, s);
+    dequantize(w->l, w->l->lambda, o0, o1, w->out + o0 * w->l->d_in, s);
 }
 
 /* W^, or the blend, of a linear into the room                                                */

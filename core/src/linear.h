@@ -33,15 +33,16 @@ chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
-/* out[d_in] = row o of W^, or of the master where training multiplies that; s has room for
- * linear_scratch() bytes                                                            */
-void linear_row(const struct chi_linear *, int64_t o, float *out, struct chi_scratch *s);
+/* out[d_in] = row o of W^; with keep of what training multiplies, the ramp's blend.  s has
+ * room for linear_scratch() bytes                                                   */
+void linear_row(const struct chi_linear *, int64_t o, bool keep, float *out, struct chi_scratch *s);
 
 /* Room for the calls of one model: activations in int8, dequantised operands.  Grown
  * by linear_room() before the model runs; shared by all of its linears.            */
 chi_status linear_room(int64_t rows, int64_t max_d_in, int64_t max_weight, bool training)
                        CHI_MUST_CHECK;
-int64_t linear_room_bytes(int64_t rows, int64_t max_d_in, int64_t max_weight, bool training);
+double linear_room_bytes(int64_t rows, int64_t max_d_in, int64_t max_weight, bool training);
+double linear_room_held(void);         /* bytes of it that are taken already       */
 void linear_room_drop(void);
 
 /* host->linears and host->linears_back                                             */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "gradient.h"
 #include "hosting.h"
 #include "network.h"
 #include "pool.h"
@@ -53,6 +54,22 @@ static chi_status open_all(struct model *m)
     return CHI_OK;
 }
 
+/* A pattern with a slip in it would leave the weights that it is about as they are          */
+static void warn_of_idle_rules(const struct model *m)
+{
+    for (int64_t r = 2; r < m->spec->n_rule; r++) {     /* behind [linear] and [linear.embed] */
+        bool used = false;
+        for (int64_t i = 0; i < m->n_all && !used; i++)
+            for (int64_t j = 0; j < m->all[i]->n_param && !used; j++) {
+                const struct chi_linear *l = m->all[i]->param[j].linear;
+                used = l && l->rule == &m->spec->rule[r];
+            }
+        if (!used)
+            warn("[linear.%s] applies to no weights of this model: no name matches, or longer patterns take them all",
+                 m->spec->rule[r].pattern);
+    }
+}
+
 /* ---- tensors ---------------------------------------------------------------------------- */
 
 static void list_tensors(struct model *m)
@@ -94,56 +111,89 @@ static struct need needs(const struct model *m)
         n.heaviest = max_i64(n.heaviest, in->heaviest);
         for (int64_t j = 0; j < in->n_param; j++)
             if (in->param[j].linear)
-                n.scratch = max_i64(n.scratch, linear_scratch(in->param[j].linear, m->max_rows));
+                n.scratch = max_i64(n.scratch, linear_scratch(in->param[j].linear, max_i64(m->max_rows, HEAD_ROWS)));
     }
     return n;
 }
 
-static int64_t linears_bytes(const struct model *m, bool training)
+static int64_t linears_bytes(const struct model *m)
 {
     int64_t sum = 0;
     for (int64_t i = 0; i < m->n_all; i++)
         for (int64_t j = 0; j < m->all[i]->n_param; j++) {
             const struct chi_linear *l = m->all[i]->param[j].linear;
-            if (l && !(training && l->plain)) sum += linear_bytes(l) + linear_packed_bytes(l);
+            if (l) sum += linear_bytes(l) + linear_packed_bytes(l);
         }
     return sum;
 }
 
-/* Arrays of a training step, for segments of 64 rows on average, or of an inference call    */
-static int64_t arrays_bytes(const struct model *m)
+/* The plan is counted in double: sizes that nobody has must not wrap into small ones.       */
+enum { SEGMENT = 64 };                       /* rows of a segment, on average              */
+
+static int64_t planned_segs(const struct model *m)
 {
-    int64_t most[2] = { 0, 0 }, all = 0, n_seg = min_i64(m->max_segs, m->max_rows / 64 + 1);
+    return min_i64(m->max_segs, m->max_rows / SEGMENT + 1);
+}
+
+/* Arrays of a training step, or of an inference call                                        */
+static double arrays_bytes(const struct model *m)
+{
+    double most[2] = { 0, 0 }, all = 0;
     bool keep = m->mode != MODEL_INFER && m->spec->train.recompute == RECOMPUTE_NONE;
     for (int64_t l = 0; l < m->layers; l++) {
         const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
         for (int s = 0; s < 2; s++) {
-            int64_t kept, others;
-            instance_array_bytes(in[s], m->max_rows, n_seg, &kept, &others);
-            most[s] = max_i64(most[s], others + (keep ? 0 : kept));
+            double kept, others;
+            instance_array_bytes(in[s], m->max_rows, planned_segs(m), &kept, &others);
+            most[s] = fmax(most[s], others + (keep ? 0 : kept));
             all += keep ? kept : 0;
         }
     }
     return all + most[0] + most[1];
 }
 
-static int64_t rows_bytes(const struct model *m)
+/* Training: states that one layer's segments pass through                                   */
+static double states_bytes(const struct model *m)
 {
-    int64_t row = m->max_rows * m->d * (int64_t)sizeof(float);
-    if (m->mode == MODEL_INFER) return 4 * row;
-    bool one = m->spec->train.recompute == RECOMPUTE_BLOCK;
-    return (m->layers + 1 + (one ? 1 : m->layers) + 4) * row + HEAD_ROWS * m->vocab * (int64_t)sizeof(float);
+    int64_t most = 0;
+    for (int64_t l = 0; m->mode != MODEL_INFER && l < m->layers; l++) {
+        const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
+        for (int s = 0; s < 2; s++)
+            if (!(in[s]->part->component->caps & CHI_LAYER_NO_TRAIL)) most = max_i64(most, in[s]->state_bytes);
+    }
+    return (double)most * (double)planned_segs(m);
 }
 
+static double rows_bytes(const struct model *m)
+{
+    double row = 4.0 * (double)m->max_rows * (double)m->d;
+    if (m->mode == MODEL_INFER) return 4 * row;
+    bool one = m->spec->train.recompute == RECOMPUTE_BLOCK;
+    double copies = (double)(m->layers + 1 + (one ? 1 : m->layers) + 4);
+    return (copies + 1.0 / (double)norm_block(m->d)) * row + 4.0 * HEAD_ROWS * (double)m->vocab;
+}
+
+/* Copies of all parameters: themselves, gradients, moments, sums of micro-batches           */
+static double parameter_copies(const struct model *m)
+{
+    const struct train_options *o = &m->spec->train;
+    if (m->mode == MODEL_INFER) return 1;
+    int64_t copies = 2, micro = o->micro_batch ? min_i64(o->micro_batch, o->batch_size) : o->batch_size;
+    if (m->spec->optimizer.component) {
+        copies += ((const struct chi_optimizer_ops *)m->spec->optimizer.component->ops)->moments;
+        copies += tree_levels(ceil_div(o->batch_size, max_i64(micro, 1)));
+    }
+    return (double)copies;
+}
+
+/* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
 static int64_t planned_bytes(const struct model *m)
 {
     struct need n = needs(m);
-    bool train = m->mode != MODEL_INFER;
-    int64_t moments = 0;
-    if (train && m->spec->optimizer.component)
-        moments = ((const struct chi_optimizer_ops *)m->spec->optimizer.component->ops)->moments;
-    return 4 * m->n_floats * (train ? 2 + moments : 1) + linears_bytes(m, train) + arrays_bytes(m) + rows_bytes(m)
-         + linear_room_bytes(m->max_rows, n.widest, n.heaviest, train) + n.scratch * (pool_size() + 1);
+    double room = linear_room_bytes(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode != MODEL_INFER);
+    double sum = 4 * parameter_copies(m) * (double)m->n_floats + (double)linears_bytes(m) + arrays_bytes(m)
+               + states_bytes(m) + rows_bytes(m) + room + (double)n.scratch * (pool_size() + 1);
+    return sum < 0x1p62 ? (int64_t)sum : (int64_t)1 << 62;
 }
 
 static float *rows_take(const struct model *m, int64_t copies, const char *what)
@@ -172,7 +222,8 @@ static chi_status take_rows(struct model *m)
 static chi_status take_memory(struct model *m)
 {
     struct need n = needs(m);
-    TRY(mem_check(planned_bytes(m), m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
+    int64_t held = (int64_t)linear_room_held() + pool_scratch_held();    /* taken over by this model */
+    TRY(mem_check(planned_bytes(m) - held, m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
     m->scratch_bytes = n.scratch;
     TRY(pool_scratch(n.scratch));
     TRY(linear_room(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode == MODEL_TRAIN));
@@ -205,6 +256,7 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
     if (st == CHI_OK) {
+        warn_of_idle_rules(m);
         list_tensors(m);
         return CHI_OK;
     }
@@ -288,6 +340,10 @@ chi_status model_init(struct model *m, uint64_t seed)
 {
     for (int64_t t = 0; t < m->n_tensor; t++) {
         const struct planned_param *p = planned(m, t);
+        if (m->tensor[t].w) {
+            init_values(m->tensor[t].w, p, m->tensor[t].name, seed, m->spec->model.initializer_range);
+            continue;
+        }
         float *w = mem_take((size_t)p->n * sizeof *w, m->tensor[t].name);
         if (!w) return CHI_ENOMEM;
         init_values(w, p, m->tensor[t].name, seed, m->spec->model.initializer_range);
@@ -388,9 +444,9 @@ void model_count(const struct model *m, struct model_counts *c)
     c->train_bytes = planned_bytes(m);
     for (int64_t l = 0; l < m->layers; l++)
         for (int s = 0; s < 2; s++) {
-            int64_t kept, others;
+            double kept, others;
             instance_array_bytes(s ? &m->block[l].ffn : &m->block[l].mixer, 1024, 1, &kept, &others);
-            c->saved_bytes_per_row += kept / 1024;
+            c->saved_bytes_per_row += (int64_t)kept / 1024;
         }
     c->saved_bytes_per_row += (2 * m->layers + 1) * m->d * 4;
 }

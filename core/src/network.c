@@ -25,11 +25,6 @@ struct rows {
     float eps;
 };
 
-static int64_t row_block(int64_t d)
-{
-    return max_i64(1, 32768 / d);
-}
-
 static void norm_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct rows *a = arg;
@@ -41,7 +36,7 @@ static void norm_task(void *arg, int64_t i, struct chi_scratch *s)
 static void norm_rows(const struct model *m, float *y, const float *x, const float *gain, int64_t rows)
 {
     struct rows a = { .k = m->spec->kernels, .x = x, .gain = gain, .y = y, .n = rows, .d = m->d,
-                      .block = row_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
+                      .block = norm_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
     pool_run(ceil_div(rows, a.block), norm_task, &a);
 }
 
@@ -56,7 +51,7 @@ static void add_task(void *arg, int64_t i, struct chi_scratch *s)
 /* y = x + add; y may be x                                                                     */
 static void add_rows(const struct model *m, float *y, const float *x, const float *add, int64_t rows)
 {
-    struct rows a = { .x = x, .add = add, .y = y, .n = rows, .d = m->d, .block = row_block(m->d) };
+    struct rows a = { .x = x, .add = add, .y = y, .n = rows, .d = m->d, .block = norm_block(m->d) };
     pool_run(ceil_div(rows, a.block), add_task, &a);
 }
 
@@ -84,7 +79,7 @@ static chi_status norm_back(struct model *m, float *dx, const float *x, const fl
                             const float *dy, int64_t rows)
 {
     struct rows a = { .k = m->spec->kernels, .x = x, .gain = gain, .dy = dy, .y = dx, .n = rows, .d = m->d,
-                      .block = row_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
+                      .block = norm_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
     int64_t blocks = ceil_div(rows, a.block), need = blocks * m->d * (int64_t)sizeof(float);
     if (need > m->partial.bytes) {
         workspace_drop(&m->partial);
@@ -100,13 +95,13 @@ static chi_status norm_back(struct model *m, float *dx, const float *x, const fl
 
 /* ---- embedding ------------------------------------------------------------------------------ */
 
-struct lookup { const struct model *m; const struct model_segment *seg; const struct chi_segment *at; float *x; };
+struct lookup { const struct model *m; const struct model_segment *seg; float *x; bool keep; };
 
 static void lookup_task(void *arg, int64_t s, struct chi_scratch *scratch)
 {
     const struct lookup *a = arg;
     for (int64_t i = 0; i < a->seg[s].rows; i++)
-        linear_row(a->m->embed, a->seg[s].tokens[i], a->x + (a->at[s].first + i) * a->m->d, scratch);
+        linear_row(a->m->embed, a->seg[s].tokens[i], a->keep, a->x + (a->m->seg[s].first + i) * a->m->d, scratch);
 }
 
 struct scatter { const struct model *m; const struct model_segment *seg; int64_t n; const float *dx; };
@@ -201,9 +196,9 @@ static chi_status block_forward(struct model *m, int64_t l, const struct model_s
     return CHI_OK;
 }
 
-static void embed_rows(struct model *m, const struct model_segment *seg, int64_t n, float *x)
+static void embed_rows(struct model *m, const struct model_segment *seg, int64_t n, bool keep, float *x)
 {
-    struct lookup a = { m, seg, m->seg, x };
+    struct lookup a = { m, seg, x, keep };
     pool_run(n, lookup_task, &a);
 }
 
@@ -225,7 +220,7 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     int64_t rows;
     TRY(take_segments(m, seg, n, &rows));
     TRY(refresh(m));
-    embed_rows(m, seg, n, m->x);
+    embed_rows(m, seg, n, false, m->x);
     for (int64_t l = 0; l < m->layers; l++) TRY(block_forward(m, l, seg, n, rows, false, m->x, m->mid, m->x));
     norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), rows);
     return CHI_OK;
@@ -311,7 +306,8 @@ chi_status model_train(struct model *m, const struct model_segment *seg, int64_t
     if (!m->spec->objective.component) return fail(CHI_EBUG, "model_train wants a spec with an objective");
     TRY(take_segments(m, seg, n, &rows));
     for (int64_t s = 0; s < n; s++) m->seg[s].fresh = true;
-    embed_rows(m, seg, n, m->x);
+    m->rows_trained = rows;
+    embed_rows(m, seg, n, true, m->x);
     for (int64_t l = 0; l < m->layers; l++)
         TRY(block_forward(m, l, NULL, n, rows, true, block_x(m, l), block_mid(m, l), block_x(m, l + 1)));
     TRY(head_train(m, rows, target, scale, loss));
@@ -335,7 +331,7 @@ const char *model_find_nonfinite(const struct model *m, bool gradients)
 {
     static char text[160];
     for (int64_t l = 0; m->mode == MODEL_TRAIN && l <= m->layers; l++) {
-        if (all_finite(block_x(m, l), m->max_rows * m->d)) continue;
+        if (all_finite(block_x(m, l), m->rows_trained * m->d)) continue;
         if (l) snprintf(text, sizeof text, "the output of layers.%lld", (long long)(l - 1));
         else snprintf(text, sizeof text, "the embedding of a token");
         return text;

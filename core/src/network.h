@@ -24,7 +24,7 @@ struct model {
     struct model_tensor *tensor; int64_t n_tensor;
     int64_t  state_bytes, scratch_bytes;
     bool     stale;                          /* plain linears changed since inference     */
-    int64_t  plain_bytes;                    /* memory that inference of those will take  */
+    int64_t  rows_trained;                   /* of the last call of model_train()         */
 
     struct workspace ws[2];                  /* arrays of mixers, of channel mixers       */
     struct workspace states;                 /* training: states of one layer's segments  */
@@ -40,6 +40,12 @@ struct model {
 
 #define GAIN(in, off)  ((const float *)(const void *)((in)->params + (off)))
 #define GGAIN(in, off) ((float *)(void *)((in)->grads + (off)))
+
+/* Rows of a task that works row by row, and of a partial sum of a norm's gradient          */
+static inline int64_t norm_block(int64_t d)
+{
+    return 32768 / d > 1 ? 32768 / d : 1;
+}
 
 /* Training buffers: block l's input and its middle                                       */
 static inline float *block_x(const struct model *m, int64_t l)

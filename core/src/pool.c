@@ -49,6 +49,11 @@ static void drop_scratch(void)
     n_scratch = 0;
 }
 
+int64_t pool_scratch_held(void)
+{
+    return n_scratch * scratch_bytes;
+}
+
 chi_status pool_scratch(int64_t bytes)
 {
     int n = pool_size();

@@ -8,6 +8,7 @@ void pool_threads(int n);               /* 0: one per core that we may use      
 int  pool_size(void);
 /* Scratch that each task finds empty; grows only, between parallel loops.      */
 chi_status pool_scratch(int64_t bytes_per_task);
+int64_t pool_scratch_held(void);        /* bytes taken so far                    */
 /* task(arg, i, scratch) for i = 0..n-1, in any order; serial inside a task.    */
 void pool_run(int64_t n, chi_task *task, void *arg);
 

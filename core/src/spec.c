@@ -355,11 +355,25 @@ static void rules_open(struct spec *s)
         if (strcmp(section, "linear.embed")) rule_open(s, section, section + strlen("linear."), &inherit);
 }
 
-/* Does name match pattern, in which '*' stands for any text?                          */
+/* Does name match pattern, in which '*' stands for any text?  Only the last '*' ever needs
+ * to take more, so many of them cost no more than one.                                */
 static bool matches(const char *pattern, const char *name)
 {
-    if (*pattern != '*') return *pattern == *name && (!*name || matches(pattern + 1, name + 1));
-    return matches(pattern + 1, name) || (*name && matches(pattern, name + 1));
+    const char *star = NULL, *from = NULL;
+    while (*name)
+        if (*pattern == '*') {
+            star = ++pattern;
+            from = name;
+        } else if (*pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star;
+            name = ++from;
+        } else
+            return false;
+    while (*pattern == '*') pattern++;
+    return !*pattern;
 }
 
 const struct linear_rule *spec_linear(const struct spec *s, const char *name)

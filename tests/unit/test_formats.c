@@ -4,6 +4,7 @@
 #include "reference.h"
 
 #include <math.h>
+#include <stdarg.h>
 
 static const int64_t row_counts[] = { 1, 15, 16, 17, 40, 73 };
 static const int64_t col_counts[] = { 1, 63, 64, 65, 127, 128, 192, 1728, 2560 };
@@ -120,6 +121,68 @@ Test(formats, ternary_by_hand)
     cr_expect_eq(scale[0], 168 * 0x1p-24f, "%a", (double)scale[0]);
     for (int i = 0; i < 128; i++) w[i] = 65520.0f;                  /* beyond fp16       */
     cr_expect_eq(quantize("ternary", 128, w, 1, 128, q, scale), CHI_ENUMERIC);
+}
+
+/* A last group whose length is no multiple of 8: every weight has its part in the mean     */
+Test(formats, ternary_tail_counts_whole)
+{
+    for (int64_t tail = 1; tail < 16; tail++) {
+        float w[64 + 16] = { 0 }, scale[2];
+        int8_t q[64 + 16];
+        for (int64_t i = 0; i < tail; i++) w[64 + i] = (float)(tail * (i + 1)) * (i % 2 ? -1.0f : 1.0f);
+        cr_assert_eq(quantize("ternary", 64, w, 1, 64 + tail, q, scale), CHI_OK);
+        float mean = (float)(tail * (tail + 1)) / 2;            /* exact in fp16             */
+        cr_expect_eq(scale[1], mean, "%ld: %g, not %g", tail, (double)scale[1], (double)mean);
+        for (int64_t i = 0; i < tail; i++) {
+            float size = fabsf(w[64 + i]) / mean;
+            cr_expect_eq(q[64 + i], size > 0.5f ? (w[64 + i] > 0 ? 1 : -1) : 0, "%ld of %ld", i, tail);
+        }
+    }
+}
+
+/* The encoding is a plain store: scales of another quantizer may be negative               */
+Test(formats, ternary2_keeps_the_sign_of_a_scale)
+{
+    const float scale[3] = { -0.75f, 1.5f, -0x1p-24f };
+    int8_t q[3 * 64], q2[64];
+    float scale2[3], y[3];
+    uint8_t bytes[1024];
+    const struct chi_encoding_ops *e = encoding("ternary2");
+    cr_assert_leq(e->bytes(3, 64, 64), (int64_t)sizeof bytes);
+    for (int i = 0; i < 3 * 64; i++) q[i] = 1;
+    e->encode(bytes, q, scale, 3, 64, 64, 0, 3);
+    for (int r = 0; r < 3; r++) e->decode(bytes, q2, scale2 + r, 3, 64, 64, r, r + 1);
+    cr_expect(same(scale, scale2, sizeof scale), "%g %g %g", (double)scale2[0], (double)scale2[1], (double)scale2[2]);
+    int8_t x[64];
+    const float step[1] = { 0.5f };
+    const int16_t sum[1] = { 64 };
+    memset(x, 1, sizeof x);
+    const struct chi_act a = { 1, 64, NULL, 0, x, 64, step, sum };
+    const struct chi_matrix m = { bytes, 3, 64, 64 };
+    e->portable->run(y, 3, &a, &m, 0, 3, NULL);
+    for (int o = 0; o < 3; o++) cr_expect_eq(y[o], 32 * scale[o]);
+}
+
+static chi_status refusal(const struct chi_host *h, chi_status s, const char *fmt, ...)
+{
+    va_list a;
+    (void)h;
+    va_start(a, fmt);
+    char text[256];
+    vsnprintf(text, sizeof text, fmt, a);
+    va_end(a);
+    return fail(s, "%s", text);
+}
+
+Test(formats, ternary_groups_are_whole_blocks)
+{
+    const struct chi_component *c = component(CHI_QUANTIZER, "ternary");
+    const struct chi_host h = { .struct_size = sizeof h, .fail = refusal };
+    for (int64_t g = 64; g <= 320; g++) {
+        struct group_conf conf = { g };
+        cr_expect_eq(c->check(&h, &conf), g % 64 ? CHI_ECONF : CHI_OK, "%ld", g);
+    }
+    cr_expect_str_eq(fail_text(), "group_size = 319 is not a multiple of 64");
 }
 
 Test(formats, share_of_zeros)

@@ -104,7 +104,7 @@ static void operands(struct bench *b, double lambda, bool norm, double *x, doubl
     must(linear_bind(&b->lin[0], b->w[0], 1));
     for (int o = 0; o < OUT; o++) {
         float row[IN];
-        linear_row(&b->lin[0], o, row, &s);
+        linear_row(&b->lin[0], o, true, row, &s);
         for (int i = 0; i < IN; i++) {
             double master = (double)b->w[0][o * IN + i];
             w[o * IN + i] = master + lambda * ((double)row[i] - master);
@@ -229,5 +229,55 @@ Test(linear, calls_beyond_the_plan_are_refused)
     must(linear_bind(&b->lin[0], b->w[0], 1));
     cr_assert_eq(linears(lin, 1, &r, b->x, 1 << 30, y), CHI_EBUG);
     cr_assert_eq(linears(lin, 0, &r, b->x, ROWS, y), CHI_EBUG);
+    bench_close(b);
+}
+
+/* ---- which rule a name gets ------------------------------------------------------ */
+
+static void expect_rule(const struct spec *s, const char *name, const char *pattern)
+{
+    const struct linear_rule *r = spec_linear(s, name);
+    cr_assert_not_null(r, "%s", name);
+    cr_expect_str_eq(r->pattern, pattern, "%s is of [linear.%s], not [linear.%s]", name, r->pattern, pattern);
+}
+
+Test(linear, the_longest_pattern_wins)
+{
+    struct bench *b = bench_open("[linear.layers.*.mixer.*]\nquantizer = int8\n[linear.*.q_proj]\nquantizer = bf16\n"
+                                 "[linear.layers.1.mixer.q_proj]\nquantizer = ternary\n[linear.*b*d]\n"
+                                 "[linear.***************************x]\n");
+    expect_rule(b->spec, "layers.0.ffn.up_proj", "*");
+    expect_rule(b->spec, "layers.0.ffn.q_proj", "*.q_proj");
+    expect_rule(b->spec, "layers.0.mixer.q_proj", "layers.*.mixer.*");
+    expect_rule(b->spec, "layers.1.mixer.q_proj", "layers.1.mixer.q_proj");
+    expect_rule(b->spec, "layers.11.mixer.q_proj", "layers.*.mixer.*");
+    expect_rule(b->spec, "embed", "embed");
+    expect_rule(b->spec, "abacad", "*b*d");                 /* the star must take more than once */
+    expect_rule(b->spec, "abdbd", "*b*d");
+    expect_rule(b->spec, "abdb", "*");
+    expect_rule(b->spec, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "*");
+    bench_close(b);
+}
+
+/* A kernel that wants a pack, for which there is no memory: nothing half made stays behind */
+static int64_t huge_pack(int64_t d_out, int64_t d_in, int64_t group)
+{
+    (void)d_out, (void)d_in, (void)group;
+    return INT64_MAX / 4;
+}
+
+Test(linear, without_memory_for_its_pack_it_has_no_bytes_either)
+{
+    struct bench *b = bench_open("[linear]\nquantizer = ternary\n");
+    struct chi_linear l = b->lin[0];
+    struct chi_linear_kernel k = *l.kernel;
+    int64_t before = mem_used();
+    k.pack_bytes = huge_pack;
+    l.kernel = &k;
+    for (int again = 0; again < 2; again++) {
+        cr_assert_eq(linear_bind(&l, b->w[0], 1), CHI_ENOMEM);
+        cr_assert(!l.bytes && !l.packed);
+        cr_assert_eq(mem_used(), before);
+    }
     bench_close(b);
 }

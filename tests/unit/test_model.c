@@ -265,6 +265,165 @@ Test(model, inference_between_steps_sees_the_new_weights)
     close_net(n);
 }
 
+static void forward_all(struct net n, const int32_t *token, int64_t rows, float *hidden)
+{
+    unsigned char *state = states(n.model, 1);
+    struct model_segment seg = { .tokens = token, .rows = rows, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    mem_free(state);
+}
+
+/* In the middle of the ramp a model is asked what its checkpoint would answer: the embedding, too */
+Test(model, inference_during_the_ramp_is_quantised)
+{
+    const char *const kind[] = { "int8", "ternary", "bf16" };
+    for (int k = 0; k < 3; k++) {
+        char *more = xprintf("[linear]\nquantizer = ternary\n[linear.embed]\nquantizer = %s\n", kind[k]);
+        struct net n = open_net(more, MODEL_TRAIN, TRAIN_ROWS, 3);
+        int32_t token[TRAIN_ROWS];
+        float ramp[9 * 48], whole[9 * 48];
+        fill_tokens(token, TRAIN_ROWS, 1);
+        cr_assert_eq(model_bind(n.model, 0.25), CHI_OK, "%s", fail_text());
+        forward_all(n, token, 9, ramp);
+        cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+        forward_all(n, token, 9, whole);
+        cr_expect_eq(memcmp(ramp, whole, sizeof whole), 0, "%s", kind[k]);
+        close_net(n);
+        free(more);
+    }
+}
+
+/* The tied embedding learns as source and as head whatever it is stored in                        */
+Test(model, training_lowers_the_loss_with_any_embedding)
+{
+    const char *const kind[] = { "f32", "bf16", "int8", "ternary" };
+    for (int k = 0; k < 4; k++) {
+        char *more = xprintf("[linear.embed]\nquantizer = %s\n", kind[k]);
+        struct net n = open_net(more, MODEL_TRAIN, TRAIN_ROWS, 3);
+        const struct model_tensor *t;
+        int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+        train_case(token, target);
+        double first = loss_of(n, token, target), last = 0;
+        for (int step = 0; step < 40; step++) {
+            for (int64_t i = 0; (t = model_tensor(n.model, i)); i++) {
+                if (strcmp(t->name, "embed.weight")) continue;      /* nothing else moves          */
+                double norm = 0;
+                for (int64_t j = 0; j < t->n; j++) norm += (double)t->g[j] * (double)t->g[j];
+                for (int64_t j = 0; j < t->n; j++) t->w[j] -= (float)(0.5 / sqrt(norm)) * t->g[j];
+            }
+            cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+            last = loss_of(n, token, target);
+        }
+        cr_expect_lt(last, 0.8 * first, "%s: %g, then %g", kind[k], first, last);
+        float *hidden = mem_take(17 * 48 * sizeof *hidden, "hidden"), *logits = mem_take(17 * VOCAB * sizeof *logits, "logits");
+        forward_all(n, token, 17, hidden);
+        cr_assert_eq(model_logits(n.model, hidden, 17, logits), CHI_OK, "%s", fail_text());
+        double asked = 0, trained = 0;
+        for (int r = 0; r < 17; r++) {
+            double sum = 0;
+            for (int v = 0; v < VOCAB; v++) sum += exp((double)logits[r * VOCAB + v]);
+            if (target[r] >= 0) asked += log(sum) - (double)logits[r * VOCAB + target[r]];
+        }
+        struct model_segment seg = { .tokens = token, .rows = 17, .fresh = true };
+        cr_assert_eq(model_train(n.model, &seg, 1, target, 1, &trained), CHI_OK, "%s", fail_text());
+        cr_expect_lt(fabs(asked - trained), 1e-3 * trained, "%s: asked %g, trained %g", kind[k], asked, trained);
+        mem_free(hidden);
+        mem_free(logits);
+        close_net(n);
+        free(more);
+    }
+}
+
+/* What is not finite is sought in the rows of the last call only                                   */
+Test(model, what_is_not_finite_is_of_the_last_call)
+{
+    struct net n = open_net("", MODEL_TRAIN, TRAIN_ROWS, 3);
+    const struct model_tensor *t;
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS] = { 0 };
+    double loss = 0;
+    for (int i = 0; i < TRAIN_ROWS; i++) token[i] = i < 20 ? 1 : 2;
+    cr_expect_null(model_find_nonfinite(n.model, true));
+    t = model_tensor(n.model, 0);
+    cr_assert_str_eq(t->name, "embed.weight");
+    float was = t->w[2 * 48];
+    t->w[2 * 48] = NAN;
+    cr_expect_str_eq(model_find_nonfinite(n.model, false), "embed.weight");
+    struct model_segment seg = { .tokens = token, .rows = TRAIN_ROWS, .fresh = true };
+    cr_assert_eq(model_train(n.model, &seg, 1, target, 1, &loss), CHI_OK, "%s", fail_text());
+    cr_expect(isnan(loss));
+    cr_expect_str_eq(model_find_nonfinite(n.model, true), "the embedding of a token");
+    t->w[2 * 48] = was;
+    seg.rows = 20;
+    loss = 0;
+    model_zero_grads(n.model);
+    cr_assert_eq(model_train(n.model, &seg, 1, target, 1, &loss), CHI_OK, "%s", fail_text());
+    cr_expect(isfinite(loss));
+    cr_expect_null(model_find_nonfinite(n.model, true), "%s", model_find_nonfinite(n.model, true));
+    model_grads(n.model)[0] = INFINITY;
+    cr_expect_str_eq(model_find_nonfinite(n.model, true), "the gradient of embed.weight");
+    cr_expect_null(model_find_nonfinite(n.model, false));
+    close_net(n);
+}
+
+/* ---- the plan of the memory ------------------------------------------------------------------- */
+
+static const char *const plan_shape =
+    "[model]\nhidden_size = 128\nnum_hidden_layers = 2\nvocab_size = 1000\nlayer_pattern = GD AT\n"
+    "ffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 4\nhead_dim = 32\n"
+    "[layer.AT]\nuse = attention\nnum_heads = 4\nhead_dim = 32\nwindow = 64\n"
+    "[layer.MLP]\nuse = swiglu\nintermediate_size = 384\n";
+
+/* Bytes taken by a model that has trained and has been asked, against those of the plan         */
+static void check_plan(const char *more, int64_t rows, int64_t segs)
+{
+    const char *old = shape;
+    shape = plan_shape;
+    int64_t before = mem_used(), per = rows / segs;
+    struct net n = open_net(more, MODEL_TRAIN, rows, segs);
+    struct model_segment *seg = xcalloc((size_t)segs, sizeof *seg);
+    int32_t *token = xcalloc((size_t)rows, sizeof *token);
+    float *hidden = mem_take((size_t)(rows * 128) * sizeof *hidden, "hidden");
+    unsigned char *state = states(n.model, 1);
+    int64_t ours = (rows * 128) * 4 + model_state_bytes(n.model);
+    double loss = 0;
+    for (int64_t s = 0; s < segs; s++)
+        seg[s] = (struct model_segment){ .tokens = token + s * per, .rows = per, .stream = (uint64_t)s, .fresh = true };
+    cr_assert_eq(model_train(n.model, seg, segs, token, 1, &loss), CHI_OK, "%s", fail_text());
+    struct model_segment one = { .tokens = token, .rows = per, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &one, 1, hidden), CHI_OK, "%s", fail_text());
+    struct model_counts c;
+    model_count(n.model, &c);
+    const struct chi_optimizer_ops *o = n.spec->optimizer.component->ops;
+    double taken = (double)(mem_used() - before - ours) + (double)o->moments * 4 * (double)model_param_floats(n.model);
+    cr_expect_lt(fabs((double)c.train_bytes / taken - 1), 0.15, "%s: planned %lld, taken %.0f", more,
+                 (long long)c.train_bytes, taken);
+    mem_free(hidden);
+    mem_free(state);
+    free(seg);
+    free(token);
+    close_net(n);
+    shape = old;
+}
+
+Test(model, the_plan_is_what_training_takes)       { check_plan("", 2048, 8); }
+Test(model, the_plan_of_recomputation)             { check_plan("[train]\nrecompute = block\n", 2048, 8); }
+Test(model, the_plan_of_a_small_call)              { check_plan("", 64, 1); }
+Test(model, the_plan_of_quantised_weights)         { check_plan("[linear]\nquantizer = ternary\n", 1024, 16); }
+
+Test(model, the_plan_counts_sums_of_micro_batches)
+{
+    int64_t bytes[2], floats = 0;
+    for (int k = 0; k < 2; k++) {
+        struct net n = open_net(k ? "[train]\nbatch_size = 8\nmicro_batch = 2\n" : "", MODEL_TRAIN, 64, 1);
+        struct model_counts c;
+        model_count(n.model, &c);
+        bytes[k] = c.train_bytes;
+        floats = model_param_floats(n.model);
+        close_net(n);
+    }
+    cr_assert_eq(bytes[1] - bytes[0], 3 * 4 * floats, "4 micro-batches: sums of 1, 2 and 4");
+}
+
 /* ---- inference ------------------------------------------------------------------------------- */
 
 /* Logits of STREAMS streams of ROWS/STREAMS tokens each, cut into calls of some rows; together: the
@@ -310,10 +469,12 @@ static uint64_t logits_hash(const char *more, int64_t step, bool together, int t
 static const char *const kinds[] = {
     "", "[linear]\nquantizer = ternary\n", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n[linear.embed]\nquantizer = int8\n",
     "[linear]\nquantizer = int8\n[linear.embed]\nquantizer = bf16\n", "[linear]\nquantizer = bf16\n[linear.embed]\nquantizer = ternary\n",
+    "[linear]\nquantizer = ternary\ngroup_size = 64\n",      /* two groups in down_proj, and no kernel for one of 128 */
 };
 
 Test(model, any_cut_and_any_batch_give_the_same_logits)
 {
+    uint64_t seen[COUNT(kinds)];
     for (int k = 0; k < COUNT(kinds); k++) {
         uint64_t whole = logits_hash(kinds[k], ROWS, true, 2);
         cr_expect_eq(logits_hash(kinds[k], 1, true, 2), whole, "token by token, %s", kinds[k]);
@@ -322,7 +483,8 @@ Test(model, any_cut_and_any_batch_give_the_same_logits)
         cr_expect_eq(logits_hash(kinds[k], 13, false, 2), whole, "one stream in cuts of 13, %s", kinds[k]);
         cr_expect_eq(logits_hash(kinds[k], 7, true, 1), whole, "one thread, %s", kinds[k]);
         cr_expect_eq(logits_hash(kinds[k], 7, true, 3), whole, "three threads, %s", kinds[k]);
-        for (int o = 0; o < k; o++) cr_expect_neq(logits_hash(kinds[o], ROWS, true, 2), whole);
+        for (int o = 0; o < k; o++) cr_expect_neq(seen[o], whole);
+        seen[k] = whole;
     }
 }
 
@@ -375,6 +537,33 @@ Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
     cr_expect_leq(mem_used(), before + 65536);
     spec_close(s);
     free(text);
+}
+
+/* Sizes whose product leaves 64 bits are refused like any others                               */
+Test(model, a_plan_beyond_all_numbers_is_refused)
+{
+    struct config *c;
+    struct spec *s;
+    struct model *m;
+    char *text = xprintf("%s[run]\nmemory_limit_mb = 64\n", shape_text);
+    char wide[] = "model.hidden_size=65536", deep[] = "model.num_hidden_layers=1024", *const set[] = { wide, deep };
+    cr_assert_eq(config_load_text(&c, "test", text, set, COUNT(set)), CHI_OK);
+    cr_assert_eq(spec_open(&s, c, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
+    int64_t before = mem_used();
+    for (int shift = 30; shift <= 44; shift++) {
+        cr_assert_eq(model_open(&m, s, MODEL_TRAIN, (int64_t)1 << shift, 64), CHI_ENOMEM, "2^%d rows", shift);
+        cr_expect_not_null(strstr(fail_text(), "training this model"), "%s", fail_text());
+    }
+    cr_expect_eq(mem_used(), before);
+    spec_close(s);
+    free(text);
+}
+
+/* The room that a closed model leaves is taken over by the next, not counted a second time      */
+Test(model, the_same_model_fits_again)
+{
+    for (int again = 0; again < 3; again++)
+        close_net(open_net("[run]\nmemory_limit_mb = 34\n", MODEL_TRAIN, 4096, 8));
 }
 
 /* open() of a layer refuses: its words behind the layer's name, nothing left behind            */

@@ -107,6 +107,48 @@ Test(next_token, nan_is_not_hidden)
     }
 }
 
+/* Ids that cannot come have logit -inf: no part in the loss, no gradient.  In a large vocabulary
+ * they may fill a whole chunk, the first one or a later one.                          */
+Test(next_token, impossible_ids_have_no_part)
+{
+    const int64_t v = 9001, ranges[][2] = { { 0, 1 }, { 5, 9 }, { 0, 4096 }, { 4096, 8192 }, { 4096, 9001 }, { 0, 9000 } };
+    double *want = calloc((size_t)v, sizeof *want);
+    for (int k = 0; k < 6; k++) {
+        float *x = logits(v), *d = logits(v);
+        int32_t t = k == 4 ? 17 : 9000;
+        double sum = 0, alone = 0;
+        for (int64_t j = ranges[k][0]; j < ranges[k][1]; j++) x[j] = -INFINITY;
+        double total = reference(x, t, v, 1, want);
+        cr_assert_eq(loss(x, &t, 1, v, 1, NULL, &alone), CHI_OK);
+        cr_assert_eq(loss(x, &t, 1, v, 1, d, &sum), CHI_OK);
+        cr_assert_leq(fabs(sum - total), 1e-6 * total + 1e-6, "case %d: %g, not %g", k, sum, total);
+        cr_assert_eq(memcmp(&sum, &alone, sizeof sum), 0);
+        for (int64_t j = 0; j < v; j++)
+            cr_assert_leq(fabs(d[j] - want[j]), 1e-7 + 2e-6 * fabs(want[j]), "case %d, id %d: %g, not %g", k, (int)j,
+                          d[j], want[j]);
+        free(x);
+        free(d);
+    }
+    free(want);
+}
+
+Test(next_token, an_impossible_target_costs_infinitely)
+{
+    for (int64_t v = 10; v < 10000; v += 9000) {
+        float *x = logits(v);
+        int32_t t = (int32_t)v - 1;
+        double s = 0;
+        x[t] = -INFINITY;
+        cr_assert_eq(loss(x, &t, 1, v, 1, NULL, &s), CHI_OK);
+        cr_assert(isinf(s) && s > 0, "%g", s);
+        for (int64_t j = 0; j < v; j++) x[j] = -INFINITY;
+        s = 0;
+        cr_assert_eq(loss(x, &t, 1, v, 1, x, &s), CHI_OK);
+        cr_assert(isnan(s) && isnan(x[0]), "nothing can come: %g", s);
+        free(x);
+    }
+}
+
 Test(next_token, refuses_targets_outside_the_vocabulary)
 {
     float x[4] = { 0 };

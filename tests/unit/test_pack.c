@@ -195,6 +195,29 @@ Test(schedule, learning_rates)
     expect(schedule_lr(&k, 99), 0.5);
 }
 
+Test(schedule, boundaries)
+{
+    struct train_options k = options(SCHEDULE_COSINE_WARMUP), w = options(SCHEDULE_WSD);
+    expect(schedule_lr(&k, 9), 1);                          /* the last step of the rise */
+    w.warmup_steps = 0;
+    expect(schedule_lr(&w, 0), 1);
+    w.decay_fraction = 0;                                   /* begin == end: never falls */
+    expect(schedule_lr(&w, 99), 1);
+    expect(schedule_lr(&w, 100), 1);
+    w.decay_fraction = 1;                                   /* falls from the first step */
+    expect(schedule_lr(&w, 0), 1);
+    expect(schedule_lr(&w, 50), 0.55);
+    w.warmup_steps = 90;                                    /* the rise goes first       */
+    expect(schedule_lr(&w, 89), 1);
+    expect(schedule_lr(&w, 90), 0.1 + 0.9 * 0.1);
+    k.warmup_steps = 0;
+    expect(schedule_lr(&k, 0), 1);
+    expect(schedule_lr(&k, 50), 0.55);
+    k.warmup_steps = 100;                                   /* nothing left to fall in   */
+    expect(schedule_lr(&k, 99), 1);
+    expect(schedule_lr(&k, 100), 0.1);
+}
+
 Test(schedule, ramp)
 {
     struct train_options o = options(SCHEDULE_CONSTANT);

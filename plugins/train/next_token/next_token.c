@@ -32,13 +32,23 @@ static double log_add(double a, double b)
     return hi + (double)chi_log(1.0f + chi_exp((float)(lo - hi)));
 }
 
+/* p = e^(x - lse), returns lse = log(sum of e^x).  Nothing but -inf has lse -inf and p 0 */
+static double chunk_softmax(const struct chi_kernels *k, const float *x, int64_t n, float *p)
+{
+    int64_t j = 0;
+    while (j < n && x[j] == -INFINITY) j++;
+    if (j < n) return k->softmax(p, x, n);
+    for (j = 0; j < n; j++) p[j] = 0;
+    return -INFINITY;
+}
+
 /* lse of x[n]; n > CHUNK: over chunks in order                                        */
 static double row_lse(const struct chi_kernels *k, const float *x, int64_t n)
 {
     float p[CHUNK];
-    double lse = k->softmax(p, x, n < CHUNK ? n : CHUNK);
+    double lse = chunk_softmax(k, x, n < CHUNK ? n : CHUNK, p);
     for (int64_t c = CHUNK; c < n; c += CHUNK)
-        lse = log_add(lse, k->softmax(p, x + c, n - c < CHUNK ? n - c : CHUNK));
+        lse = log_add(lse, chunk_softmax(k, x + c, n - c < CHUNK ? n - c : CHUNK, p));
     return lse;
 }
 
@@ -49,7 +59,7 @@ static double row_softmax(const struct chi_kernels *k, const float *x, int64_t n
     double lse = n > CHUNK ? row_lse(k, x, n) : 0;
     for (int64_t c = 0; c < n; c += CHUNK) {
         int64_t m = n - c < CHUNK ? n - c : CHUNK;
-        double l = k->softmax(d + c, x + c, m);
+        double l = chunk_softmax(k, x + c, m, d + c);
         if (n <= CHUNK) lse = l;
         float f = (float)scale * chi_exp((float)(l - lse));
         for (int64_t j = c; j < c + m; j++) d[j] *= f;
