@@ -395,7 +395,7 @@ enum { LINEARS_MAX = 16 };
 /* Enough work to pay for handing it out, and long enough for kernels to read in streams     */
 int64_t linear_slice(int64_t total, int64_t output)
 {
-    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 25);
+    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 28);
     return round_up(max_i64(1, target / output), 64);
 }
 
