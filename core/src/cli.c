@@ -164,6 +164,47 @@ void cli_usage(const struct verb *const *all, FILE *f)
           "  chimera --version       version, plugin ABI, compiler, CPU\n", f);
 }
 
+/* Text in lines of at most 79 columns, all but the first after INDENT blanks.  Line ends in
+ * the text are blanks; an empty line begins a paragraph.                         */
+static void wrap(FILE *f, const char *text, int indent)
+{
+    int column = indent;
+    bool first = true;
+    while (*text) {
+        if (text[0] == '\n' && text[1] == '\n') {
+            fprintf(f, "\n\n%*s", indent, "");
+            column = indent;
+            first = true;
+            text += 2;
+        }
+        text += strspn(text, " \n");
+        int n = (int)strcspn(text, " \n");
+        if (!n) continue;
+        if (!first && column + 1 + n > 79) {
+            fprintf(f, "\n%*s", indent, "");
+            column = indent;
+        } else if (!first) {
+            putc(' ', f);
+            column++;
+        }
+        fprintf(f, "%.*s", n, text);
+        column += n;
+        first = false;
+        text += n;
+    }
+    putc('\n', f);
+}
+
+static void examples(FILE *f, const char *text)
+{
+    fputs("\nExamples:\n", f);
+    while (*text) {
+        int n = (int)strcspn(text, "\n");
+        fprintf(f, "  %.*s\n", n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
 static const char *flag_default(const struct cli_flag *f, char out[48])
 {
     *out = 0;
@@ -178,16 +219,22 @@ void cli_help(const struct verb *v, FILE *f)
 {
     char dflt[48];
     fprintf(f, "chimera %s %s\n\n%s\n", v->name, v->usage, v->summary);
-    if (v->doc) fprintf(f, "\n%s%s", v->doc, v->doc[strlen(v->doc) - 1] == '\n' ? "" : "\n");
+    if (v->doc) {
+        putc('\n', f);
+        wrap(f, v->doc, 0);
+    }
     fputs("\nFlags:\n", f);
     for (const struct cli_flag *g = v->flags; g && g->name; g++) {
         char *name = xprintf("%c%c%s--%s%s%s", g->letter ? '-' : ' ', g->letter ? g->letter : ' ',
                              g->letter ? ", " : "  ", g->name, g->value ? " " : "", g->value ? g->value : "");
-        fprintf(f, "  %-28s %s%s\n", name, g->doc, flag_default(g, dflt));
+        char *doc = xprintf("%s%s", g->doc, flag_default(g, dflt));
+        fprintf(f, "  %-28s ", name);
+        wrap(f, doc, 31);
+        free(doc);
         free(name);
     }
     fprintf(f, "  %-28s this text\n", "-h, --help");
-    if (v->examples) fprintf(f, "\nExamples:\n%s", v->examples);
+    if (v->examples) examples(f, v->examples);
 }
 
 /* ---- the program ------------------------------------------------------------------ */

@@ -67,7 +67,7 @@ static const struct cli_flag flags[] = {
     { "read", 0, CLI_SWITCH, &reading, NULL, "tokens per second of prefill (256 rows) and of decoding one stream" },
     { "learn", 0, CLI_SWITCH, &learn, NULL, "train 200 steps on the configuration's data; fails unless the loss falls" },
     { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
-    { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement (default 10)" },
+    { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
     CLI_FLAGS_END
 };
@@ -75,14 +75,14 @@ static const struct cli_flag flags[] = {
 const struct verb verb_bench = {
     .name = "bench",
     .usage = "CONF|RUN [section.key=value ...]",
-    .summary = "Measures training, prefill and decoding of a configuration",
+    .summary = "measure training, prefill and decoding of a configuration",
     .doc = "Times the configuration's own model at run.threads, or (0) at all cores and at one, alternating in one\n"
            "process, and prints medians and the best. Without a flag: training (not for a run folder), prefill and\n"
            "decoding. Machines are shared and noisy: compare figures of one run, not of two.\n",
-    .examples = "  chimera bench conf/quickstart.ini\n"
-                "  chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
-                "  chimera bench conf/quickstart.ini --kernels --json\n"
-                "  chimera bench runs/quickstart\n",
+    .examples = "chimera bench conf/quickstart.ini\n"
+                "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
+                "chimera bench conf/quickstart.ini --kernels --json\n"
+                "chimera bench runs/quickstart\n",
     .flags = flags,
     .min_words = 1, .max_words = 1,
     .run = run

@@ -33,15 +33,15 @@ static const struct cli_flag flags[] = {
 const struct verb verb_config = {
     .name = "config",
     .usage = "CONF [section.key=value ...] [section.key ...]",
-    .summary = "Prints a configuration with every value and its origin",
+    .summary = "print a configuration with every value and its origin",
     .doc = "Reads CONF with its includes and the overrides, checks all of it, and prints every option\n"
            "of every component in use as a valid INI file. A comment after each value says where it\n"
            "comes from: a file and line, the command line, or the default.\n"
            "\n"
            "A word section.key without '=' prints that key's type, range, default and meaning instead.\n",
-    .examples = "  chimera config conf/quickstart.ini\n"
-                "  chimera config conf/quickstart.ini train.lr=1e-3 --no-origins > my.ini\n"
-                "  chimera config conf/quickstart.ini train.lr\n",
+    .examples = "chimera config conf/quickstart.ini\n"
+                "chimera config conf/quickstart.ini train.lr=1e-3 --no-origins > my.ini\n"
+                "chimera config conf/quickstart.ini train.lr\n",
     .flags = flags,
     .min_words = 1, .max_words = 16,
     .run = run

@@ -72,6 +72,6 @@ const struct verb verb_eval = {
            "included, over the bytes.  Neither --chunk nor threads change a digit.",
     .examples = "chimera eval runs/quickstart\n"
                 "chimera eval runs/quickstart --limit 100000 -o json\n"
-                "chimera eval runs/quickstart task.heldout=/usr/share/doc/python3.11-doc/html\n",
+                "chimera eval runs/quickstart task.heldout=README.md\n",
     .flags = flags, .min_words = 1, .max_words = 1, .run = run_eval,
 };

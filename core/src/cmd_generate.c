@@ -483,7 +483,7 @@ const struct verb verb_generate = {
     .examples = "chimera generate runs/quickstart -p \"The \" -n 200\n"
                 "chimera generate runs/quickstart --prompts questions.txt -o jsonl\n"
                 "chimera generate runs/quickstart -p \"Once\" --save-session story\n"
-                "chimera generate runs/quickstart --load-session story -n 500 --temperature 0.7\n",
+                "chimera generate runs/quickstart --load-session story -n 500\n",
     .flags = flags,
     .min_words = 1,
     .max_words = 1,

@@ -95,14 +95,14 @@ static chi_status run(const struct cli_args *a)
 const struct verb verb_inspect = {
     .name = "inspect",
     .usage = "CONF|RUN|PLUGIN [section.key=value ...]",
-    .summary = "Counts what a configuration or run is made of, or shows a plugin",
+    .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration or a run folder: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use; nothing is declared. For a plugin, by path or by\n"
            "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults.\n",
-    .examples = "  chimera inspect conf/quickstart.ini\n"
-                "  chimera inspect runs/quickstart\n"
-                "  chimera inspect conf/quickstart.ini model.hidden_size=512\n"
-                "  chimera inspect gated_deltanet\n",
+    .examples = "chimera inspect conf/quickstart.ini\n"
+                "chimera inspect runs/quickstart\n"
+                "chimera inspect conf/quickstart.ini model.hidden_size=512\n"
+                "chimera inspect gated_deltanet\n",
     .min_words = 1, .max_words = 1,
     .run = run
 };

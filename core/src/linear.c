@@ -398,7 +398,14 @@ static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
 
 enum { LINEARS_MAX = 16 };
 
-/* Kernels over slices of outputs: enough work each to pay for handing it out.               */
+/* Enough work to pay for handing it out, and long enough for kernels to read in streams     */
+int64_t linear_slice(int64_t total, int64_t output)
+{
+    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 28);
+    return round_up(max_i64(1, target / output), 64);
+}
+
+/* Kernels over slices of outputs                                                            */
 static void run_kernels(const struct chi_linear *const *lin, float *const *y, int64_t n,
                         const struct chi_kernels *k, const float *x, int64_t rows)
 {
@@ -410,9 +417,8 @@ static void run_kernels(const struct chi_linear *const *lin, float *const *y, in
                  .step = room.step, .sum = room.sum },
     };
     for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * d_in * rows;
-    int64_t target = min_i64(max_i64(total / 32, 1 << 18), 1 << 22);
     for (int64_t j = 0; j < n; j++) {
-        size[j] = min_i64(round_up(max_i64(1, target / (d_in * rows)), 64), round_up(lin[j]->d_out, CHI_TILE));
+        size[j] = min_i64(linear_slice(total, d_in * rows), round_up(lin[j]->d_out, CHI_TILE));
         first[j + 1] = first[j] + ceil_div(lin[j]->d_out, size[j]);
     }
     if (total < 1 << 18) pool_run(1, all_slices, &c);

@@ -51,6 +51,10 @@ chi_status linears(const struct chi_linear *const *, int64_t n, struct chi_run *
 chi_status linears_back(const struct chi_linear *const *, int64_t n, struct chi_run *,
                         const float *x, int64_t rows, const float *const *dy, float *dx);
 
+/* Outputs of one task of a call of so many multiply-adds, if an output takes so many:
+ * a multiple of 64                                                                  */
+int64_t linear_slice(int64_t total, int64_t output);
+
 /* C = beta C + op(A) op(B), cut into tiles over the pool                           */
 void gemm_parallel(const struct chi_kernels *, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
                    const float *A, int64_t lda, const float *B, int64_t ldb, float beta,

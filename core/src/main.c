@@ -1,6 +1,7 @@
 /* main.c - the program: its verbs and what it says about itself.                */
 #include "cli.h"
 #include "core.h"
+#include "pool.h"
 #include "spec.h"
 
 const struct verb *const verbs[] = {
@@ -28,5 +29,6 @@ static void man(FILE *f)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
     return cli_main(argc, argv, verbs, version, man);
 }

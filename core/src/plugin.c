@@ -112,7 +112,9 @@ static chi_status load_failed(const char *path)
     if (e && !strncmp(e, path, n) && !strncmp(e + n, ": ", 2)) e += n + 2;
     char *text = xstrdup(e ? e : "no reason given");
     text[strcspn(text, "\n")] = 0;
-    chi_status s = fail(CHI_EPLUGIN, "%s: the system cannot load it: %s", path, text);
+    chi_status s = fail(CHI_EPLUGIN, "%s: the system cannot load it: %s%s", path, text,
+                        strstr(text, "undefined symbol: chi_") ? " (an inline function: include <chimera/math.h>, "
+                        "<chimera/host.h> or <chimera/layer.h>; compile with -Wall)" : "");
     free(text);
     return s;
 }

@@ -9,12 +9,33 @@
 #include <omp.h>
 #endif
 #include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static int threads;                         /* 0: not decided yet                */
 static struct chi_scratch *scratch;         /* one a thread                      */
 static int n_scratch;
 static int64_t scratch_bytes;
 static _Thread_local bool inside;           /* in a task                         */
+
+/* GNU's OpenMP lets a thread that waits spin for about a millisecond before it sleeps.  On idle
+ * cores that gains nothing over some 30 us; beside other busy programs the spinning takes the
+ * time of the very thread that is waited for, and training was 13 times slower (doc/performance.md).
+ * The library reads how long from the environment before main() runs, so the program
+ * sets it, unless somebody did, and becomes itself again.                        */
+void pool_begin(char **argv)
+{
+#ifdef _OPENMP
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || n <= 0) return;
+    self[n] = 0;
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(self, argv);
+    /* If that failed we only wait less well.                                     */
+#else
+    (void)argv;
+#endif
+}
 
 static int usable_cores(void)
 {

@@ -4,6 +4,8 @@
 
 #include <chimera/host.h>
 
+/* First thing of a program that computes: may start it again, see pool.c        */
+void pool_begin(char **argv);
 void pool_threads(int n);               /* 0: one per core that we may use       */
 int  pool_size(void);
 /* Scratch that each task finds empty; grows only, between parallel loops.      */

@@ -330,6 +330,22 @@ static bool beside_program(char folder[PATH_MAX + 16])
     return access(folder, F_OK) == 0;
 }
 
+/* BIN/../lib/chimera of the running BIN/chimera, so that a prefix which was given to make
+ * install or moved later finds its own plugins                                   */
+static bool beside_bin(char folder[PATH_MAX + 32])
+{
+    ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    if (n <= 0) return false;
+    folder[n] = 0;
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(folder, '/');
+        if (!slash || (!up && slash - folder < 4) || (!up && strncmp(slash - 4, "/bin", 4) != 0)) return false;
+        *slash = 0;
+    }
+    strcat(folder, "/lib/chimera");
+    return access(folder, F_OK) == 0;
+}
+
 chi_status registry_open(struct registry **out, const char *extra)
 {
     *out = NULL;
@@ -345,7 +361,9 @@ chi_status registry_open(struct registry **out, const char *extra)
         registry_close(r);
         return s;
     }
-    add_root(r, plugin_folder, strlen(plugin_folder), false, false);
+    char own[PATH_MAX + 32];
+    const char *installed = beside_bin(own) ? own : plugin_folder;
+    add_root(r, installed, strlen(installed), false, false);
     take_static(r);
     *out = r;
     return CHI_OK;
@@ -436,7 +454,8 @@ static chi_status not_found(const struct registry *r, int kind, const char *name
     const char *near = closest(name, names), *other = other_kind(r, name);
     char *refused = refusals(r);
     if (other) fail(CHI_EPLUGIN, "no %s is called '%s', it is a %s%s", kind_name(kind), name, other, refused);
-    else if (near) fail(CHI_EPLUGIN, "no %s is called '%s', did you mean %s?%s", kind_name(kind), name, near, refused);
+    else if (near) fail(CHI_EPLUGIN, "no %s is called '%s', did you mean %s?%s - [plugins] path adds a folder",
+                   kind_name(kind), name, near, refused);
     else fail(CHI_EPLUGIN, "no %s is called '%s'%s - `chimera plugins` lists what there is; [plugins] path adds a folder",
               kind_name(kind), name, refused);
     free(refused);

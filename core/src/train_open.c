@@ -121,22 +121,31 @@ void trainer_close(struct trainer *t)
 
 enum { TIMED_STEPS = 20 };
 
-/* Seconds of a step: the mean of those after the first, for about 4 s                 */
+static int rising(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Seconds of a step: the median of those after the first, for about 4 s, so that a busy
+ * moment of the machine does not shorten the whole run                               */
 static chi_status time_steps(struct trainer *t, double *seconds)
 {
+    double took[TIMED_STEPS], begun = 0;
+    int64_t n = -1;                         /* the first step warms up                */
     TRY(model_init(t->model, (uint64_t)t->spec->run.seed));
     TRY(model_bind(t->model, schedule_lambda(&t->spec->train, 0)));
-    double begun = 0, now = 0;
-    int64_t n = 0;
     do {
         struct step_result r = { 0 };
+        double before = now_s();
         TRY(train_gradient(t, &r));
         if (r.finite) TRY(train_update(t, &r));
-        now = now_s();
-        if (!n) begun = now;
+        if (n < 0) begun = now_s();
+        else took[n] = now_s() - before;
         if (signals_pending()) return fail(CHI_EREFUSED, "interrupted while the first steps were timed");
-    } while (++n < 3 || (n <= TIMED_STEPS && now - begun < 4));
-    *seconds = (now - begun) / (double)(n - 1);
+    } while (++n < 3 || (n < TIMED_STEPS && now_s() - begun < 4));
+    qsort(took, (size_t)n, sizeof *took, rising);
+    *seconds = took[n / 2];
     return CHI_OK;
 }
 

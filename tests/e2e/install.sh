@@ -23,6 +23,16 @@ cp -r "$srcdir/conf" "$tmp/conf"
 cd "$tmp"
 unset CHIMERA_BUILD_PLUGINS CHIMERA_PLUGIN_PATH
 program=$prefix/bin/chimera
+if [ -d "$prefix/lib/chimera" ]; then
+    run 0 "$program" plugins            # finds them beside itself, wherever it was put
+    says out "$prefix/lib/chimera/layers"
+fi
+# A prefix that only `make install` hears of
+# shellcheck disable=SC2086
+limit=120 run 0 $make install prefix=/other
+if grep -q '^prefix=/other$' "$dest/other/lib/pkgconfig/chimera.pc"; then ok; else no "chimera.pc names another prefix"; fi
+# shellcheck disable=SC2086
+run 0 $make uninstall prefix=/other
 if [ -d "$prefix/lib/chimera" ]; then CHIMERA_PLUGIN_PATH=$prefix/lib/chimera; export CHIMERA_PLUGIN_PATH; fi
 run 0 "$program" plugins
 says out 'gated_deltanet'

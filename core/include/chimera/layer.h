@@ -13,7 +13,9 @@
  *   2. Everything mutable lies in blocks that the core owns (struct chi_run) and
  *      that open() announced.  State holds no pointers, so saving, restoring and
  *      forking a stream is a memcpy that the plugin never sees.
- *   3. forward writes with '=', backward with '+='.
+ *   3. forward writes with '=', backward with '+=': dx is zero and the gradients are
+ *      what the step has collected so far.  Arrays are not zeroed: fill those that
+ *      host->linears_back() is to add to.
  *   4. A row's result does not depend on the other segments of the call; nor, in
  *      inference (keep is false), on how its stream is cut into calls: forward of
  *      any length, step and tree agree bit for bit.  A chunked form that sums in

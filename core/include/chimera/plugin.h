@@ -5,6 +5,15 @@
  *                .summary = "exponential moving average",
  *                .components = CHI_COMPONENTS(&ema));
  *
+ * Compiled by one line, into a file of the same name, in a folder that others may
+ * not write; [plugins] path, --path or $CHIMERA_PLUGIN_PATH names that folder:
+ *
+ *     cc -std=c11 -O2 -Wall -shared -fPIC $(pkg-config --cflags chimera) -o ema.so ema.c
+ *
+ * A plugin may call libc and libm.  math.h (chi_exp, ...), train.h and data.h are
+ * included by those who need them; this header brings the others.  NULL members
+ * of ops that no comment calls optional are refused.
+ *
  * It is data: reading it runs nothing of the plugin's.  The same source linked
  * into the program (configure --with-ema=static, or a machine without dlopen)
  * exports chimera_plugin_ema instead.                                          */

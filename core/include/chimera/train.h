@@ -20,7 +20,8 @@ struct chi_slice {                  /* one named run of parameters              
     const char  *name;
     float       *w;
     const float *g;
-    float       *m;                 /* moment k of value i is m[k * stride + i] */
+    float       *m;                 /* moment k of value i is m[k * stride + i];
+                                       0 before the first step                  */
     int64_t      n, stride;
     bool         decay;             /* weight decay applies                     */
 };
@@ -29,7 +30,9 @@ struct chi_optimizer_ops {          /* kind CHI_OPTIMIZER                       
     uint32_t struct_size;
     int32_t  moments;               /* f32 values kept per parameter: 0, 1, 2   */
     const char *const *moment_names;/* "m", "v": prefixes in checkpoints        */
-    /* One step for n_slices slices; clip multiplies every gradient (1: not
+    /* One step for n_slices slices, a tensor each: w moves, m is kept, g is the
+     * gradient of the step's mean loss; cut big ones (host->parallel).  lr is what
+     * [train] schedule gives for this step; clip multiplies every gradient (1: not
      * clipped); step counts from 1.  [run]                                     */
     chi_status (*update)(const struct chi_host *, const void *conf,
                          const struct chi_slice *, int64_t n_slices,

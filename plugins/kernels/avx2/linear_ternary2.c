@@ -17,7 +17,7 @@
 #include "avx2.h"
 #include <string.h>
 
-enum { GROUP = 128, SLICE = 512, ROWS = 128, AHEAD = 2048, PER_GROUP = GROUP / CHI_ACT_BLOCK };
+enum { GROUP = 128, SLICE = 512, ROWS = 128, AHEAD = 3072, PER_GROUP = GROUP / CHI_ACT_BLOCK };
 
 /* A matrix of this encoding: tiles of nb blocks of 256 bytes, then [group][16] fp16    */
 struct shape { int64_t nb, codes, tile; };
