@@ -216,6 +216,12 @@ static void split_free(char **word, int64_t n)
     free(word);
 }
 
+static void spare_add(struct spec *s, struct part p)
+{
+    s->spare = xrealloc(s->spare, (size_t)(s->n_spare + 1) * sizeof *s->spare);
+    s->spare[s->n_spare++] = p;
+}
+
 /* One part for each layer: pattern word i mod n names section [layer.WORD].  Layers of one
  * alias share the parsed options (parts are copies; the first owns them).              */
 static struct part *pattern_open(struct spec *s, const char *key, const char *pattern)
@@ -246,6 +252,7 @@ static struct part *pattern_open(struct spec *s, const char *key, const char *pa
             part_open(s, &p, CHI_LAYER, name, section, section, "use", use);
         for (int64_t l = 0; !again && l < layers; l++)
             if (!strcmp(word[l % n], word[i])) part[l] = p;
+        if (!again && i >= layers) spare_add(s, p);         /* more words than layers        */
         free(section);
     }
     split_free(word, n);
@@ -272,9 +279,9 @@ static void spare_open(struct spec *s)
         const char *alias = section + strlen("layer."), *name;
         if (has_word(s->model.layer_pattern, alias) || has_word(s->model.ffn_pattern, alias)) continue;
         if (!(name = config_get(s->config, section, "use"))) continue;
-        s->spare = xrealloc(s->spare, (size_t)(s->n_spare + 1) * sizeof *s->spare);
-        s->spare[s->n_spare] = (struct part){ 0 };
-        part_open(s, &s->spare[s->n_spare++], CHI_LAYER, name, section, section, "use", use);
+        struct part p = { 0 };
+        part_open(s, &p, CHI_LAYER, name, section, section, "use", use);
+        spare_add(s, p);
     }
 }
 
@@ -324,8 +331,10 @@ static const struct chi_component *encoding_for(struct spec *s, const char *sect
 static void rule_open(struct spec *s, const char *section, const char *pattern,
                       const struct linear_options *inherit)
 {
+    /* Another quantizer takes another encoding, unless the section names one.               */
+    bool other = inherit && config_get(s->config, section, "quantizer");
     const struct chi_option table[] = {
-        LINEAR_ROWS(inherit ? inherit->quantizer : "f32", inherit ? inherit->encoding : "",
+        LINEAR_ROWS(inherit ? inherit->quantizer : "f32", inherit && !other ? inherit->encoding : "",
                     inherit && inherit->extra_rmsnorm ? "yes" : "no")
     };
     static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", NULL };
