@@ -55,9 +55,4 @@ chi_status linears_back(const struct chi_linear *const *, int64_t n, struct chi_
  * a multiple of 64                                                                  */
 int64_t linear_slice(int64_t total, int64_t output);
 
-/* C = beta C + op(A) op(B), cut into tiles over the pool                           */
-void gemm_parallel(const struct chi_kernels *, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
-                   const float *A, int64_t lda, const float *B, int64_t ldb, float beta,
-                   float *C, int64_t ldc);
-
 #endif
