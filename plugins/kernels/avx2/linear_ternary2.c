@@ -222,15 +222,23 @@ void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
 }
 #pragma GCC diagnostic pop
 
-/* c[4][16] += a slice of nb blocks: unpacked codes, scales [group][16]                       */
+static inline void fetch(const int8_t *const q[4], int64_t at)
+{
+    for (int j = 0; j < 4; j++) _mm_prefetch((const char *)q[j] + at, _MM_HINT_T0);
+}
+
+/* c[4][16] += a slice of nb blocks: unpacked codes, scales [group][16]; next: the way from
+ * these four rows to those that come after them                                            */
 static void micro(float *c, const uint8_t *panel, const uint8_t *scales, const int8_t *const q[4],
-                  const struct side *side, int64_t nb)
+                  const struct side *side, int64_t nb, int64_t next)
 {
     for (int64_t b = 0; b < nb; b += PER_GROUP, scales += CHI_TILE * 2) {
         __m256 p[8];
+        fetch(q, next + CHI_ACT_BLOCK * b);
         block64(p, panel + 1024 * b, q, CHI_ACT_BLOCK * b, side + b);
         if (b + 1 < nb) {
             __m256 more[8];
+            fetch(q, next + CHI_ACT_BLOCK * (b + 1));
             block64(more, panel + 1024 * (b + 1), q, CHI_ACT_BLOCK * (b + 1), side + b + 1);
             UNROLL
             for (int j = 0; j < 8; j++) p[j] = _mm256_add_ps(p[j], more[j]);
@@ -285,7 +293,20 @@ static void take_sides(struct side *side, const struct chi_act *a, int64_t r, in
         }
 }
 
-/* One tile times rows r0 .. r0 + rows (at most ROWS) of the activations                      */
+/* Outputs of up to four rows, a page or more apart: ask for their lines early, write them late */
+static void touch(float *y, int64_t ldy, int64_t n)
+{
+    for (int64_t j = 0; j < 4 && j < n; j++) __builtin_prefetch(y + j * ldy, 1);
+}
+
+static void put4(float *y, int64_t ldy, int64_t n, int64_t width, const float *c)
+{
+    for (int64_t j = 0; j < 4 && j < n; j++, c += CHI_TILE)
+        put(y + j * ldy, width, _mm256_load_ps(c), _mm256_load_ps(c + 8));
+}
+
+/* One tile times rows r0 .. r0 + rows (at most ROWS) of the activations.  A slice of 128 rows
+ * is twice the L1: each four rows fetch the next four, and a line of the tile's next slice    */
 static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, int64_t rows,
                       const uint8_t *tile, struct shape s, int64_t width, struct work *k)
 {
@@ -298,13 +319,13 @@ static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0
             const int8_t *q[4];                         /* rows that do not exist: row r  */
             for (int64_t j = 0; j < 4; j++)
                 q[j] = a->q + (r0 + (r + j < rows ? r + j : r)) * a->ldq + b * CHI_ACT_BLOCK;
+            _mm_prefetch((const char *)tile + 256 * (b + NB) + 16 * r, _MM_HINT_T0);
+            if (b + NB >= s.nb) touch(y + r * ldy, ldy, rows - r);
             micro(k->c + r * CHI_TILE, k->panel, tile + s.codes + b / PER_GROUP * CHI_TILE * 2,
-                  q, k->side + r / 4 * s.nb + b, nb);
+                  q, k->side + r / 4 * s.nb + b, nb, 4 * a->ldq);
+            if (b + NB >= s.nb) put4(y + r * ldy, ldy, rows - r, width, k->c + r * CHI_TILE);
         }
     }
-    for (int64_t r = 0; r < rows; r++)
-        put(y + r * ldy, width, _mm256_load_ps(k->c + r * CHI_TILE),
-            _mm256_load_ps(k->c + r * CHI_TILE + 8));
 }
 
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
