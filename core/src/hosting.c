@@ -115,11 +115,6 @@ bool host_meter(int64_t i, const char **name, double *value)
     return false;
 }
 
-void host_meters_clear(void)
-{
-    n_meter = 0;
-}
-
 /* ---- services ---------------------------------------------------------------- */
 
 enum { SERVICES = 16 };

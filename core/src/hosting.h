@@ -13,9 +13,8 @@ void host_close(struct chi_host *);
 /* What host->service(h, id) answers for id, or NULL.  Each service registers once. */
 void host_register_service(const char *id, const void *table);
 
-/* Meters that instances set since the last host_meters_clear(): the mean over instances
- * by name, in order of first appearance.                                          */
+/* What instances last told their meters: the mean over instances by name, in order of first
+ * appearance.                                                                     */
 bool host_meter(int64_t i, const char **name, double *value);
-void host_meters_clear(void);
 
 #endif

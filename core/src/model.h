@@ -80,7 +80,7 @@ void model_settle(struct model *);
 /* The first block output, else tensor or gradient, that is not finite, as words for a
  * message; NULL: none                                                           */
 const char *model_find_nonfinite(const struct model *, bool gradients);
-/* A meter that plugins set since the last call; i from 0; false ends           */
+/* A meter that plugins set, its last value; i from 0; false ends                */
 bool model_meter(const struct model *, int64_t i, const char **name, double *value);
 
 /* ---- counting ------------------------------------------------------------- */
