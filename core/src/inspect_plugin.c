@@ -144,18 +144,23 @@ static chi_status by_name(struct registry *r, const char *name, const struct plu
     return CHI_EPLUGIN;
 }
 
+chi_status plugin_find(struct registry *r, const char *path_or_name, const struct plugin_info **out)
+{
+    if (!strchr(path_or_name, '/')) return by_name(r, path_or_name, out);
+    char *path = realpath(path_or_name, NULL);
+    if (!path) return fail_errno(CHI_EPLUGIN, "%s", path_or_name);
+    chi_status s = registry_load(r, path, out);
+    free(path);
+    return s;
+}
+
 chi_status inspect_plugin(const char *path_or_name)
 {
     const struct plugin_info *info = NULL;
     struct registry *r = NULL;
-    char *path = NULL;
     TRY(registry_open(&r, NULL));
-    chi_status s = CHI_OK;
-    if (!strchr(path_or_name, '/')) s = by_name(r, path_or_name, &info);
-    else if (!(path = realpath(path_or_name, NULL))) s = fail_errno(CHI_EPLUGIN, "%s", path_or_name);
-    else s = registry_load(r, path, &info);
+    chi_status s = plugin_find(r, path_or_name, &info);
     if (s == CHI_OK) print_plugin(info);
-    free(path);
     registry_close(r);
     return s;
 }

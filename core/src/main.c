@@ -5,7 +5,8 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_train, &verb_generate, &verb_eval, &verb_bench, &verb_config, &verb_inspect, &verb_plugins, NULL
+    &verb_train, &verb_generate, &verb_eval, &verb_bench, &verb_config, &verb_inspect, &verb_plugins,
+    &verb_validate, NULL
 };
 
 #ifdef __clang__

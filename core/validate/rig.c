@@ -1,0 +1,276 @@
+/* rig.c - a layer on the bench; see rig.h.                                               */
+#include "rig.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "pool.h"
+
+enum { DRAWS = 200, PROBE_ROWS = 48 };
+
+/* ---- cases --------------------------------------------------------------------------- */
+
+/* One of the small numbers of the option's range, or its least ones; sometimes the default, since
+ * an option may be a limit that small numbers would make useless.                          */
+static void draw_int(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+{
+    static const int small[] = { 2, 3, 1, 4, 5, 7, 8 };
+    int64_t lo = o->min < -9e18 ? INT64_MIN : (int64_t)o->min, hi = o->max > 9e18 ? INT64_MAX : (int64_t)o->max;
+    bool plain = o->fallback && trial_between(t, 0, 3) == 0;
+    for (int tries = 0; !plain && tries < 8; tries++) {
+        int64_t v = small[first ? (int64_t)tries % COUNT(small) : trial_between(t, 0, COUNT(small) - 1)];
+        if (v < lo || v > hi) continue;
+        snprintf(out, size, "%s = %lld\n", o->name, (long long)v);
+        return;
+    }
+    if (plain) snprintf(out, size, "%s = %s\n", o->name, o->fallback);
+    else snprintf(out, size, "%s = %lld\n", o->name, (long long)min_i64(hi, lo + trial_between(t, 0, 3)));
+}
+
+static void draw_float(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+{
+    double v = o->fallback ? strtod(o->fallback, NULL) : (o->min + o->max) / 2;
+    if (!first) v *= 1 + 0.5 * (double)trial_uniform(t);
+    snprintf(out, size, "%s = %.6g\n", o->name, fmin(fmax(v, o->min), o->max));
+}
+
+static void draw_enum(struct trial *t, const struct chi_option *o, char *out, size_t size)
+{
+    int64_t n = 1;
+    for (const char *c = o->choices; *c; c++) n += *c == '|';
+    const char *at = o->choices;
+    for (int64_t skip = trial_between(t, 0, n - 1); skip; skip--) at = strchr(at, '|') + 1;
+    snprintf(out, size, "%s = %.*s\n", o->name, (int)strcspn(at, "|"), at);
+}
+
+/* A line for the option, or nothing: its default                                           */
+static void draw_option(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+{
+    *out = 0;
+    switch (o->type) {
+    case CHI_OPT_INT:   draw_int(t, o, first, out, size); break;
+    case CHI_OPT_FLOAT: draw_float(t, o, first, out, size); break;
+    case CHI_OPT_BOOL:
+        if (!first) snprintf(out, size, "%s = %s\n", o->name, trial_between(t, 0, 1) ? "yes" : "no");
+        break;
+    case CHI_OPT_ENUM:
+        if (!first) draw_enum(t, o, out, size);
+        break;
+    default: break;
+    }
+}
+
+static void draw_case(struct trial *t, bool first, struct layer_case *c)
+{
+    static const int width[] = { 8, 12, 7, 16, 9, 5, 24 };
+    size_t used = 0;
+    *c = (struct layer_case){ .d = width[first ? 0 : trial_between(t, 0, COUNT(width) - 1)],
+                              .linear = "quantizer = f32\n" };
+    for (const struct chi_option *o = t->component->options; o && o->name; o++) {
+        char line[160];
+        draw_option(t, o, first, line, sizeof line);
+        size_t n = strlen(line);
+        if (used + n + 1 > sizeof c->options) break;
+        memcpy(c->options + used, line, n + 1);
+        used += n;
+    }
+}
+
+/* ---- a layer that is open -------------------------------------------------------------- */
+
+static chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
+{
+    struct config *config;
+    bool file = t->plugin->path[0] == '/';
+    char *text = xprintf("[model]\nhidden_size = %lld\nnum_hidden_layers = 1\nvocab_size = 97\n"
+                         "layer_pattern = X\nffn_pattern = X\n%s%s%s"
+                         "[layer.X]\nuse = %s\n%s[linear]\n%s",
+                         (long long)c->d, file ? "[plugins]\nload = " : "", file ? t->plugin->path : "",
+                         file ? "\n" : "", t->component->name, c->options, c->linear);
+    chi_status s = config_load_text(&config, "drawn options", text, NULL, 0);
+    free(text);
+    return s == CHI_OK ? spec_open(out, config, SPEC_MODEL) : s;
+}
+
+static chi_status open_case(struct rig *r, struct trial *t, const struct layer_case *c, bool training,
+                            int64_t max_rows, int64_t max_segs)
+{
+    *r = (struct rig){ .trial = t, .is = c, .d = c->d, .max_rows = max_rows, .max_segs = max_segs };
+    TRY(case_spec(t, c, &r->spec));
+    TRY(solo_open(&r->solo, r->spec, &r->spec->mixer[0], training, max_rows, max_segs));
+    r->state_bytes = round_up(max_i64(solo_state_bytes(r->solo), 1), 64);
+    return CHI_OK;
+}
+
+/* Does this draw open, and take a stream of PROBE_ROWS rows?                                */
+static bool case_works(struct trial *t, const struct layer_case *c)
+{
+    struct rig r;
+    bool ok = open_case(&r, t, c, false, PROBE_ROWS, 1) == CHI_OK;
+    if (ok) {
+        struct chi_segment g = rig_segment(0, PROBE_ROWS, 0, 1, rig_block(&r, r.state_bytes));
+        float *x = rig_random_rows(&r, PROBE_ROWS, 1), *y = rig_rows(&r, PROBE_ROWS);
+        ok = solo_forward(r.solo, &g, 1, false, x, y) == CHI_OK;
+    }
+    rig_close(&r);
+    return ok;
+}
+
+bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
+{
+    uint64_t kept = t->draw;
+    bool found = false;
+    t->draw = t->seed * 1000003u + (uint64_t)i * 0x10001u;
+    for (int tries = 0; tries < DRAWS && !found; tries++) {
+        draw_case(t, i == 0 && tries < DRAWS / 2, c);
+        found = case_works(t, c);
+    }
+    t->draw = kept;
+    if (!found)
+        trial_fail(t, "none of %d draws of options gives a layer that runs %d rows; the last refusal: %s", DRAWS,
+                   PROBE_ROWS, fail_text());
+    return found;
+}
+
+const char *case_words(const struct layer_case *c)
+{
+    static char text[CASE_TEXT + 64];
+    int n = snprintf(text, sizeof text, "hidden_size %lld", (long long)c->d);
+    for (const char *at = c->options; *at; at += strcspn(at, "\n") + 1) {
+        const char *eq = strstr(at, " = ");
+        n += snprintf(text + n, sizeof text - (size_t)n, ", %.*s %.*s", (int)(eq - at), at, (int)strcspn(eq + 3, "\n"), eq + 3);
+    }
+    return text;
+}
+
+void rig_weights(struct rig *r, uint64_t seed)
+{
+    const struct model_tensor *w;
+    uint64_t kept = r->trial->draw;
+    r->trial->draw = seed;
+    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); i++) {
+        float scale = w->linear ? 2 / sqrtf((float)w->shape[1]) : 0.5f;
+        for (int64_t j = 0; j < w->n; j++) w->w[j] = (w->linear ? 0 : w->w[j]) + scale * trial_uniform(r->trial);
+    }
+    r->trial->draw = kept;
+    trial_must(r->trial, solo_bind(r->solo), "binding random weights");
+}
+
+bool rig_open(struct rig *r, struct trial *t, const struct layer_case *c, bool training, int64_t max_rows,
+              int64_t max_segs)
+{
+    chi_status s = open_case(r, t, c, training, max_rows, max_segs);
+    if (s != CHI_OK) {
+        trial_fail(t, "opening it with %s: %s", case_words(c), fail_text());
+        rig_close(r);
+        return false;
+    }
+    rig_weights(r, t->seed + 1);
+    return true;
+}
+
+void rig_close(struct rig *r)
+{
+    solo_close(r->solo);
+    spec_close(r->spec);
+    for (int64_t i = 0; i < r->n_block; i++) free(r->block[i]);
+    free(r->block);
+    *r = (struct rig){ 0 };
+}
+
+void rig_zero_grads(struct rig *r)
+{
+    const struct model_tensor *w;
+    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); i++)
+        if (w->g) memset(w->g, 0, (size_t)w->n * sizeof *w->g);
+}
+
+/* ---- rows and calls --------------------------------------------------------------------- */
+
+void *rig_block(struct rig *r, int64_t bytes)
+{
+    size_t n = (size_t)round_up(max_i64(bytes, 1), 64);
+    void *p = aligned_alloc(64, n);
+    if (!p) return xcalloc(n, 1);                       /* ends the program                   */
+    memset(p, 0, n);
+    r->block = xrealloc(r->block, (size_t)(r->n_block + 1) * sizeof *r->block);
+    return r->block[r->n_block++] = p;
+}
+
+float *rig_rows(struct rig *r, int64_t rows)
+{
+    return rig_block(r, rows * r->d * (int64_t)sizeof(float));
+}
+
+float *rig_random_rows(struct rig *r, int64_t rows, float scale)
+{
+    float *x = rig_rows(r, rows);
+    for (int64_t i = 0; i < rows * r->d; i++) x[i] = scale * trial_uniform(r->trial);
+    return x;
+}
+
+struct chi_segment rig_segment(int64_t first, int64_t rows, int64_t pos, uint64_t stream, void *state)
+{
+    return (struct chi_segment){ .first = first, .rows = rows, .pos = pos, .stream = stream, .fresh = pos == 0,
+                                 .state = state };
+}
+
+static bool call_ok(struct rig *r, chi_status s, const char *op)
+{
+    if (s != CHI_OK) trial_fail(r->trial, "%s with %s: %s", op, case_words(r->is), fail_text());
+    return s == CHI_OK;
+}
+
+bool rig_forward(struct rig *r, const struct chi_segment *g, int64_t n, bool keep, const float *x, float *y)
+{
+    return call_ok(r, solo_forward(r->solo, g, n, keep, x, y), "forward");
+}
+
+bool rig_step(struct rig *r, const struct chi_segment *g, int64_t n, const float *x, float *y)
+{
+    return call_ok(r, solo_step(r->solo, g, n, x, y), "step");
+}
+
+bool rig_backward(struct rig *r, const struct chi_segment *g, int64_t n, const float *x, const float *dy, float *dx)
+{
+    return call_ok(r, solo_backward(r->solo, g, n, x, dy, dx), "backward");
+}
+
+/* ---- comparisons -------------------------------------------------------------------------- */
+
+bool rig_same(struct rig *r, const char *what, const float *got, const float *want, int64_t rows, int64_t cols)
+{
+    for (int64_t i = 0; i < rows * cols; i++) {
+        if (!memcmp(&got[i], &want[i], sizeof *got) || (isnan(got[i]) && isnan(want[i]))) continue;
+        trial_fail(r->trial, "%s: row %lld, column %lld is %.9g, wanted are the bits of %.9g (%s)", what,
+                   (long long)(i / cols), (long long)(i % cols), (double)got[i], (double)want[i], case_words(r->is));
+        return false;
+    }
+    return true;
+}
+
+bool rig_same_bytes(struct rig *r, const char *what, const void *got, const void *want, int64_t bytes)
+{
+    const unsigned char *a = got, *b = want;
+    for (int64_t i = 0; i < bytes; i++) {
+        if (a[i] == b[i]) continue;
+        trial_fail(r->trial, "%s: byte %lld of %lld differs (%s)", what, (long long)i, (long long)bytes,
+                   case_words(r->is));
+        return false;
+    }
+    return true;
+}
+
+double rig_distance(const float *got, const float *want, int64_t n)
+{
+    double worst = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double e = fabs((double)got[i] - (double)want[i]);
+        if (!(e <= worst)) worst = e;
+        size = fmax(size, fabs((double)want[i]));
+        if (isnan(worst)) break;
+    }
+    return worst / (size + 1e-30);
+}

@@ -1,0 +1,6 @@
+/* training.c - checks of objectives and optimizers. */
+#include "validate.h"
+
+const struct check checks_training[] = {
+    { 0 }
+};
