@@ -443,6 +443,7 @@ void model_count(const struct model *m, struct model_counts *c)
             active += p->share * (double)p->n;
             read += p->share * (double)weight_bytes(p);
         }
+    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section, &c->declared[i]);
     c->active_params = llround(active);
     c->read_bytes_per_token = llround(read);
     c->train_bytes = planned_bytes(m);
