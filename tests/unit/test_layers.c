@@ -30,6 +30,13 @@ static const struct shape shapes[] = {
       "conv_size = 1\n", 7 },
     { "use = chunk_memory\nnum_heads = 1\nhead_dim = 5\nchunk = 1\npersistent_memory_slots = 2\n"
       "conv_size = 5\ntheta_max = 1\n", 9 },
+    { "use = mlstm\nnum_heads = 2\nhead_dim = 8\n", 12 },
+    { "use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 1e-3\n", 7 },
+    { "use = mlstm\nnum_heads = 1\nhead_dim = 17\ncell_eps = 0.1\n", 9 },
+    { "use = span_knot\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
+    { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
+    { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
+    { "use = deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nuse_gate = yes\n", 9 },
 };
 
 struct rig {
@@ -519,6 +526,15 @@ static bool ends_with(const char *s, const char *tail)
     return n >= m && strcmp(s + n - m, tail) == 0;
 }
 
+/* Matrices that a quantizer may take have names of this end, but for mlstm's    */
+static bool is_matrix(const char *name)
+{
+    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight" };
+    for (int64_t i = 0; i < COUNT(other); i++)
+        if (!strcmp(name, other[i])) return true;
+    return ends_with(name, "_proj.weight");
+}
+
 /* Projections decay, but for gates; nothing else does                           */
 Test(layers, what_decays)
 {
@@ -528,10 +544,11 @@ Test(layers, what_decays)
         struct rig r = rig_open(&shapes[i]);
         const struct model_tensor *t;
         for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) {
-            bool want = ends_with(t->name, "_proj.weight");
+            bool want = is_matrix(t->name);
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
-            cr_assert_eq(t->linear, ends_with(t->name, "_proj.weight"), "%s: %s", shapes[i].layer, t->name);
+            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
+            cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);
     }
