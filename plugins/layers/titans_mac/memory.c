@@ -120,20 +120,31 @@ void titans_coefs(struct head *a, int64_t at, int64_t n, int64_t t)
 
 /* ---- write ------------------------------------------------------------------------ */
 
-/* e_t = B M' a_t + W_0 S' a_t + sum over j < t of W_j (a_j . a_t) e_j - v_t, all factors
+/* e_t = B M' a_t + W_0 S' a_t - v_t + sum over j < t of W_j (a_j . a_t) e_j, all factors
  * those before row t: one row after the other                                   */
-static void exact_errors(struct head *a, const float *A, float *E, int64_t at, int64_t n)
+static void exact_errors(struct head *a, int64_t at, int64_t n, int64_t t)
 {
-    int64_t D = a->s->D, w = a->s->C + 1, last = a->s->L - 1;
-    const float *U = a->Z + last * a->s->C * D;
+    int64_t D = a->s->D, w = a->s->C + 1, last = a->s->L - 1, all = a->s->C * D;
+    const float *U = a->Z + last * all, *A = a->A + last * all;
+    float *E = a->E + last * all;
 
     titans_times(a, a->last, D, A + at * D, D, a->S + last * D * D, n, D);
     for (int64_t i = 0; i < n; i++) {
-        const float *W = a->c.W + i * w;
+        const float *W = a->c.W + i * w, *v = row_of(a, a->s->y[V], t + i);
         float *e = E + (at + i) * D;
-        for (int64_t d = 0; d < D; d++) e[d] = a->c.B[i] * U[i * D + d] + W[0] * a->last[i * D + d];
+        for (int64_t d = 0; d < D; d++) e[d] = a->c.B[i] * U[i * D + d] + W[0] * a->last[i * D + d] - v[d];
         for (int64_t j = 0; j < at + i; j++)
             a->k->axpy(e, W[j + 1] * a->k->dot(A + j * D, A + (at + i) * D, D), E + j * D, D);
+    }
+}
+
+static void plain_errors(struct head *a, int64_t at, int64_t n, int64_t t)
+{
+    int64_t D = a->s->D, last = (a->s->L - 1) * a->s->C * D;
+    for (int64_t i = 0; i < n; i++) {
+        const float *z = a->Z + last + i * D, *v = row_of(a, a->s->y[V], t + i);
+        float *e = a->E + last + (at + i) * D;
+        for (int64_t d = 0; d < D; d++) e[d] = z[d] - v[d];
     }
 }
 
@@ -141,16 +152,14 @@ void titans_write(struct head *a, int64_t at, int64_t n, int64_t t)
 {
     const struct titans *s = a->s;
     int64_t D = s->D, L = s->L, all = s->C * D;
-    float *last = a->E + (L - 1) * all + at * D;
 
     for (int64_t i = 0; i < n; i++) copy(a->A + (at + i) * D, row_of(a, s->y[K], t + i), D);
     for (int64_t l = 0; l < L; l++) {
         titans_times(a, a->Z + l * all, D, a->A + l * all + at * D, D, a->M + l * D * D, n, D);
         if (l + 1 < L) a->k->silu(a->A + (l + 1) * all + at * D, a->Z + l * all, n * D);
     }
-    if (s->semi_exact) exact_errors(a, a->A + (L - 1) * all, a->E + (L - 1) * all, at, n);
-    else copy(last, a->Z + (L - 1) * all, n * D);
-    for (int64_t i = 0; i < n; i++) a->k->axpy(last + i * D, -1, row_of(a, s->y[V], t + i), D);
+    if (s->semi_exact) exact_errors(a, at, n, t);
+    else plain_errors(a, at, n, t);
     for (int64_t l = L - 1; l > 0; l--) {
         float *T = a->T + (l - 1) * all;
         titans_back_times(a, T, a->E + l * all + at * D, D, a->M + l * D * D, n, D);
