@@ -83,6 +83,8 @@ enum {                                  /* what a verb needs to exist           
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
 void spec_close(struct spec *);
+/* The plugins that [plugins] path and load add, for verbs that want no more of a file     */
+chi_status spec_registry(struct registry **, struct config *, struct plugin_options *) CHI_MUST_CHECK;
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */
 const struct linear_rule *spec_linear(const struct spec *, const char *name);
 /* The core's own sections for config, man page and help; i from 0; NULL ends   */
