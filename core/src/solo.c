@@ -113,7 +113,7 @@ chi_status solo_forward(struct solo *s, const struct chi_segment *seg, int64_t n
 {
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, keep);
-    TRY(instance_arrays(&s->in, seg, n, r.rows, keep, &s->ws));
+    TRY(instance_arrays(&s->in, seg, n, r.rows, keep ? 0 : KEPT_NOT, &s->ws));
     return s->in.ops->forward(s->in.self, &r, x, y);
 }
 
@@ -121,7 +121,7 @@ chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, c
 {
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, false);
-    TRY(instance_arrays(&s->in, seg, n, r.rows, false, &s->ws));
+    TRY(instance_arrays(&s->in, seg, n, r.rows, KEPT_NOT, &s->ws));
     if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return s->in.ops->step(s->in.self, &r, x, y);
     return s->in.ops->forward(s->in.self, &r, x, y);
 }
