@@ -83,9 +83,9 @@ static int64_t plan_state(struct chi_plan *p, const char *name, int dtype, int64
 static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64_t n, int64_t every, uint32_t flags)
 {
     struct instance *in = p->in;
-    (void)name;
     in->array = xrealloc(in->array, (size_t)(in->n_array + 1) * sizeof *in->array);
-    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP };
+    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP, "" };
+    copy_name(in->array[in->n_array].name, sizeof in->array->name, name ? name : "?");
     return in->n_array++;
 }
 
@@ -152,7 +152,8 @@ chi_status instance_open(struct instance *in, const struct spec *s, const char *
     if (mode == MODEL_TRAIN && !in->ops->backward)
         return fail(CHI_ECONF, "%s: layer %s has no backward pass: it can run, but not train", in->host->instance,
                     part->component->name);
-    in->self = xcalloc(1, in->ops->self_size ? in->ops->self_size : 1);
+    in->self = mem_take(in->ops->self_size, "self");
+    if (!in->self) return CHI_ENOMEM;
     struct chi_shape shape = {
         .struct_size = sizeof shape, .d_in = s->model.hidden_size, .d_out = s->model.hidden_size,
         .max_rows = max_rows, .max_segs = max_segs, .rms_norm_eps = s->model.rms_norm_eps,
@@ -189,14 +190,14 @@ void instance_close(struct instance *in)
     free(in->at);
     free(in->param);
     free(in->array);
-    free(in->self);
+    mem_free(in->self);
     host_close(in->host);
     *in = (struct instance){ 0 };
 }
 
 /* ---- arrays of a call ----------------------------------------------------------------- */
 
-static int64_t times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
+int64_t array_times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
 {
     if (a->every == CHI_PER_CALL) return 1;
     if (a->every == CHI_PER_SEG) return n_seg;
@@ -225,7 +226,7 @@ chi_status instance_arrays(struct instance *in, const struct chi_segment *seg, i
             bool mine = own && a->keep;
             int64_t *at = mine ? &kept : &others;
             if (pass) in->at[i] = (mine ? in->kept : ws->base) + *at;
-            *at += round_up(max_i64(1, times(a, seg, n_seg, rows) * a->bytes), ALIGN);
+            *at += round_up(max_i64(1, array_times(a, seg, n_seg, rows) * a->bytes), ALIGN);
         }
         if (pass) break;
         TRY(grow(&in->kept, &in->kept_bytes, kept, in->name));

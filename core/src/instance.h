@@ -16,7 +16,7 @@ struct planned_param {
     struct chi_linear *linear;               /* the master of this linear, or NULL      */
     bool    absent;                          /* inference: no master                    */
 };
-struct planned_array { int64_t bytes, every; bool keep; };
+struct planned_array { int64_t bytes, every; bool keep; char name[32]; };
 
 struct instance {
     char name[64];                           /* "layers.3.mixer"; "" alone              */
@@ -53,10 +53,15 @@ struct workspace { unsigned char *base; int64_t bytes; };
  * instance's own, unless shared; all others in the workspace.                          */
 chi_status instance_arrays(struct instance *, const struct chi_segment *, int64_t n, int64_t rows,
                            bool own, struct workspace *) CHI_MUST_CHECK;
+/* How many times a call has an array's bytes                                           */
+int64_t array_times(const struct planned_array *, const struct chi_segment *, int64_t n, int64_t rows);
 void workspace_drop(struct workspace *);
 /* Bytes of the arrays for rows in n_seg segments: kept ones and others                 */
 void instance_array_bytes(const struct instance *, int64_t rows, int64_t n_seg,
                           double *kept, double *others);
+
+/* The instance inside a solo, for checks that run it their own way                     */
+struct instance *solo_instance(struct solo *);
 
 /* One tensor's start values, by its full name                                          */
 void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,

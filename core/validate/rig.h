@@ -21,6 +21,9 @@ bool layer_case(struct trial *, int64_t i, struct layer_case *);
 /* "hidden_size 7, num_heads 3, head_dim 5" for messages, valid until the next call       */
 const char *case_words(const struct layer_case *);
 
+/* The configuration of a model with this layer as its only mixer                         */
+chi_status case_spec(struct trial *, const struct layer_case *, struct spec **);
+
 struct rig {
     struct trial *trial;
     const struct layer_case *is;
