@@ -37,12 +37,15 @@
 #ifndef H_FLAGS                         /* of the array h                                  */
 # define H_FLAGS CHI_ARRAY_KEEP
 #endif
+#ifndef LINEAR_SCALE                    /* y = W (h scale) / scale, with scale a power of 2 */
+# define LINEAR_SCALE 1.0f
+#endif
 #ifndef DECAY                           /* a                                               */
 # define DECAY(p) chi_sigmoid(p)
 #endif
 
 struct leaky {
-    int64_t d, decay, state, h, dh, part, calls;
+    int64_t d, decay, state, h, u, dh, du, part, calls;
     const struct chi_linear *out;
 };
 
@@ -57,6 +60,8 @@ static chi_status leaky_open(const struct chi_host *host, void *self, const void
     s->decay = ops->param(plan, "decay", (int64_t[]){ d, 0 }, CHI_INIT_CONST, 1, 0, 0);
     s->state = ops->state(plan, "h", CHI_F32, d);
     s->h     = ops->array(plan, "h", CHI_F32, d, CHI_PER_ROW, H_FLAGS);
+    s->u     = ops->array(plan, "u", CHI_F32, d, CHI_PER_ROW, CHI_ARRAY_KEEP);
+    s->du    = ops->array(plan, "du", CHI_F32, d, CHI_PER_ROW, 0);
     s->dh    = ops->array(plan, "dh", CHI_F32, d, CHI_PER_ROW, 0);
     s->part  = ops->array(plan, "part", CHI_F32, d, CHI_PER_SEG, 0);
     s->out   = ops->linear(plan, "out", shape->d_out, d, 0);
@@ -71,6 +76,7 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *s)
     const struct chi_segment *g = &j->r->seg[i];
     int64_t d = j->s->d;
     const float *p = CHI_PARAM(j->r, j->s->decay, float), *x = j->dx;
+    float *u = CHI_ARRAY(j->r, j->s->u, float);
     float *h = CHI_ARRAY(j->r, j->s->h, float), *state = CHI_STATE(g, j->s->state, float);
     float *a = chi_take(s, (size_t)d * sizeof *a);
     for (int64_t c = 0; c < d; c++) a[c] = DECAY(p[c]);
@@ -80,6 +86,7 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *s)
             float v = a[c] * state[c] + x[t * d + c];
             ON_VALUE(v)
             h[t * d + c] = state[c] = v;
+            u[t * d + c] = v * LINEAR_SCALE;
         }
 }
 
@@ -87,7 +94,9 @@ static chi_status leaky_run(const struct leaky *s, struct chi_run *r, const floa
 {
     struct job j = { s, r, (float *)(uintptr_t)x };
     r->h->parallel(r->h, r->n_seg, forward_task, &j);
-    return r->h->linears(&s->out, 1, r, CHI_ARRAY(r, s->h, float), r->rows, &y);
+    chi_status e = r->h->linears(&s->out, 1, r, CHI_ARRAY(r, s->u, float), r->rows, &y);
+    for (int64_t i = 0; i < r->rows * s->d; i++) y[i] /= LINEAR_SCALE;
+    return e;
 }
 
 static chi_status leaky_forward(const void *self, struct chi_run *r, const float *x, float *y)
@@ -132,10 +141,12 @@ static chi_status leaky_backward(const void *self, struct chi_run *r, const floa
 {
     const struct leaky *s = self;
     struct job j = { s, r, dx };
-    float *dh = CHI_ARRAY(r, s->dh, float);
+    float *dh = CHI_ARRAY(r, s->dh, float), *du = CHI_ARRAY(r, s->du, float);
+    const float *out = du;
     (void)x;
-    for (int64_t i = 0; i < r->rows * s->d; i++) dh[i] = 0;
-    chi_status e = r->h->linears_back(&s->out, 1, r, CHI_ARRAY(r, s->h, float), r->rows, &dy, dh);
+    for (int64_t i = 0; i < r->rows * s->d; i++) dh[i] = 0, du[i] = dy[i] / LINEAR_SCALE;
+    chi_status e = r->h->linears_back(&s->out, 1, r, CHI_ARRAY(r, s->u, float), r->rows, &out, dh);
+    for (int64_t i = 0; i < r->rows * s->d; i++) dh[i] *= LINEAR_SCALE;
     r->h->parallel(r->h, r->n_seg, backward_task, &j);
 #ifndef NO_REDUCE
     if (r->grads) r->h->reduce(r->h, CHI_GRAD(r, s->decay, float), CHI_ARRAY(r, s->part, float), r->n_seg, s->d);
