@@ -14,6 +14,7 @@
 #include "config.h"
 #include "core.h"
 #include "crumb.h"
+#include "files.h"
 #include "hosting.h"
 #include "instance.h"
 
@@ -191,19 +192,20 @@ static bool open_other(struct trial *t, const char *options)
     if (s != CHI_OK) trial_fail(t, "its table refuses what lies in its range: %s", fail_text());
     struct chi_host *h = host_open(NULL, c->name);
     const char *op = "check";
+    host_register_service("chimera.files/1", &files_service);
     fail(CHI_EBUG, "%s", silence);
     if (s == CHI_OK && c->check) {
-        crumb_set("", c->name, "check");
+        const struct crumb here = { c->name, c->name, "check" }, *was = crumb_set(&here);
         s = c->check(h, conf);
-        crumb_done();
+        crumb_set(was);
     }
     if (s == CHI_OK && (c->kind == CHI_TOKENIZER || c->kind == CHI_TASK)) {
         const struct chi_tokenizer_ops *k = c->ops;             /* both begin alike       */
         const struct chi_task_ops *d = c->ops;
         self = xcalloc(1, (c->kind == CHI_TASK ? d->self_size : k->self_size) + 1u);
-        crumb_set("", c->name, op = "open");
+        const struct crumb here = { c->name, c->name, op = "open" }, *was = crumb_set(&here);
         s = c->kind == CHI_TASK ? d->open(h, self, conf) : k->open(h, self, conf);
-        crumb_done();
+        crumb_set(was);
     }
     if (s != CHI_OK) good_refusal(t, s, op, words(options));
     host_close(h);
