@@ -88,11 +88,20 @@ static chi_status check_only(void)
     return s;
 }
 
+/* A line a name: "layer", "file", or how many kinds have a check of that name            */
 static void print_list(void)
 {
-    const struct check *c;
-    for (int64_t i = 0; (c = check_at(i)); i++)
-        printf("%-24s %-10s %s\n", c->name, c->kind ? kind_name(c->kind) : "file", c->doc);
+    const struct check *c, *d;
+    for (int64_t i = 0; (c = check_at(i)); i++) {
+        int kinds = 0;
+        bool first = true;
+        for (int64_t k = 0; (d = check_at(k)); k++) {
+            if (strcmp(c->name, d->name) != 0) continue;
+            first = first && k >= i;
+            kinds++;
+        }
+        if (first) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+    }
 }
 
 static void add_jobs(struct validation *v, int kind, const char *name, const char *skip)

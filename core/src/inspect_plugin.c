@@ -174,12 +174,10 @@ chi_status plugins_open(struct registry **r, const char *conf, const struct cli_
     if (conf) TRY(run_config(conf, a->override, a->n_override, &config));
     else TRY(config_load(&config, NULL, a->override, a->n_override));
     chi_status s = spec_registry(r, config, &o, extra);
-    if (s == CHI_OK && config_errors(config)) {
-        const char *section;
-        for (int64_t i = 0; (section = config_section(config, "", i)); i++)
-            if (strcmp(section, "plugins") != 0) config_ignore(config, section);
-        s = config_finish(config);
-    }
+    const char *section;
+    for (int64_t i = 0; (section = config_section(config, "", i)); i++)
+        if (strcmp(section, "plugins") != 0) config_ignore(config, section);
+    if (s == CHI_OK) s = config_finish(config);
     if (s != CHI_OK) {
         registry_close(*r);
         *r = NULL;

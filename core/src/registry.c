@@ -365,7 +365,7 @@ chi_status registry_open(struct registry **out, const char *extra)
     char built[PATH_MAX + 16];
     const char *build = getenv("CHIMERA_BUILD_PLUGINS");
     if (!build && beside_program(built)) build = built;
-    if (s == CHI_OK) s = add_roots(r, build, "CHIMERA_BUILD_PLUGINS", true);
+    if (s == CHI_OK) s = add_roots(r, build, build == built ? "build tree" : "CHIMERA_BUILD_PLUGINS", true);
     const struct plugin_info *first;
     if (s == CHI_OK && preferred) s = registry_load(r, preferred, &first);
     if (s != CHI_OK) {

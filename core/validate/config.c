@@ -344,6 +344,6 @@ static void meters(struct trial *t)
 const struct check checks_config[] = {
     FOR_KIND(CHI_LAYER), { "config.meters", CHI_LAYER, 20, "meters are those that the component lists", meters },
     FOR_KIND(CHI_BACKEND), FOR_KIND(CHI_QUANTIZER), FOR_KIND(CHI_ENCODING), FOR_KIND(CHI_OBJECTIVE),
-    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK),
+    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK), FOR_KIND(CHI_LOOP),
     { 0 }
 };
