@@ -208,7 +208,7 @@ static chi_status look(struct validation *v, const struct bench_plan *plan)
 
 static chi_status run_children(struct validation *v)
 {
-    struct bench_plan plan = { .subject = v->subject, .at_once = jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
+    struct bench_plan plan = { .subject = v->subject, .at_once = perf ? 1 : jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
                                .seconds = seconds, .done = print_job, .ctx = v };
     TRY(look(v, &plan));
     if (v->count[TRIAL_FAILED] + v->count[TRIAL_CRASHED]) return CHI_OK;
