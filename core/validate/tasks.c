@@ -1,0 +1,6 @@
+/* tasks.c - checks of tasks. */
+#include "kinds.h"
+
+const struct check checks_tasks[] = {
+    { 0 }
+};

@@ -1,0 +1,6 @@
+/* tokenizers.c - checks of tokenizers. */
+#include "kinds.h"
+
+const struct check checks_tokenizers[] = {
+    { 0 }
+};
