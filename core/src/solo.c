@@ -134,3 +134,25 @@ chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t 
     if (!s->in.ops->backward) return fail(CHI_ENOTSUP, "%s has no backward pass", s->in.part->component->name);
     return s->in.ops->backward(s->in.self, &r, x, dy, dx);
 }
+
+chi_status solo_tree(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y,
+                     const int32_t *parent)
+{
+    struct chi_scratch scratch;
+    struct chi_run r = start(s, &scratch, seg, n, false);
+    if (!CHI_HAS(struct chi_layer_ops, s->in.ops, tree))
+        return fail(CHI_ENOTSUP, "%s has no tree()", s->in.part->component->name);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, false, &s->ws));
+    return s->in.ops->tree(s->in.self, &r, x, y, parent);
+}
+
+void solo_settle(struct solo *s)
+{
+    if (CHI_HAS(struct chi_layer_ops, s->in.ops, settle)) s->in.ops->settle(s->in.self, s->params, s->grads);
+}
+
+void solo_poison(struct solo *s, bool kept)
+{
+    if (s->ws.base) memset(s->ws.base, 0xff, (size_t)s->ws.bytes);
+    if (kept && s->in.kept) memset(s->in.kept, 0xff, (size_t)s->in.kept_bytes);
+}
