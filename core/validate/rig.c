@@ -8,7 +8,7 @@
 #include "core.h"
 #include "pool.h"
 
-enum { DRAWS = 200, PROBE_ROWS = 48, SMALL = 16384 };
+enum { DRAWS = 200, PROBE_ROWS = 48, SMALL = 6000 };
 
 /* ---- cases --------------------------------------------------------------------------- */
 
