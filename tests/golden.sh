@@ -6,7 +6,7 @@ set -eu
 
 folder=${CHIMERA_GOLDEN:-$srcdir/../shared/golden}
 vectors=$(dirname "$CHIMERA")/tests/vectors
-required='gated_deltanet attention swiglu linear_ternary'
+required='gated_deltanet mlstm span_knot titans_mac moe attention swiglu linear_ternary'
 
 if [ ! -d "$folder" ]; then
     echo "golden.sh: no reference vectors in $folder (set CHIMERA_GOLDEN to their folder): skipped"

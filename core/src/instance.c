@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
 #include "rng.h"
@@ -26,7 +27,7 @@ int64_t instance_param(struct instance *in, const char *name, const int64_t *sha
 {
     in->param = xrealloc(in->param, (size_t)(in->n_param + 1) * sizeof *in->param);
     struct planned_param *p = &in->param[in->n_param++];
-    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b,
+    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b, .share = 1,
                                  .decay = flags & CHI_PARAM_DECAY, .manual = flags & CHI_PARAM_MANUAL };
     copy_name(p->name, sizeof p->name, name);
     for (int i = 0; i < 3 && shape[i]; i++) p->shape[i] = shape[i], p->n *= shape[i];
@@ -112,6 +113,7 @@ struct chi_linear *instance_linear(struct instance *in, const struct spec *s, co
                    l->f32_only ? 0 : CHI_PARAM_DECAY);
     struct planned_param *p = &in->param[in->n_param - 1];
     p->linear = l;
+    p->share = in->share;
     if (!in->training && !l->f32_only) {
         p->absent = true;
         in->param_bytes = before;
@@ -134,9 +136,16 @@ static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name
     return l;
 }
 
+static void plan_choice(struct chi_plan *p, int64_t k, int64_t n)
+{
+    if (!p->error && (k < 0 || n < 1 || k > n))
+        p->error = fail(CHI_EPLUGIN, "%s: a choice of %lld out of %lld", p->in->name, (long long)k, (long long)n);
+    p->in->share = p->error ? 1 : (double)k / (double)n;
+}
+
 static const struct chi_plan_ops plan_ops = {
     .struct_size = sizeof plan_ops, .param = plan_param, .state = plan_state, .array = plan_array,
-    .scratch = plan_scratch, .linear = plan_linear,
+    .scratch = plan_scratch, .linear = plan_linear, .choice = plan_choice,
 };
 
 /* ---- life --------------------------------------------------------------------------- */
@@ -144,7 +153,7 @@ static const struct chi_plan_ops plan_ops = {
 chi_status instance_open(struct instance *in, const struct spec *s, const char *name, const struct part *part,
                          int mode, int64_t max_rows, int64_t max_segs)
 {
-    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER };
+    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER, .share = 1 };
     copy_name(in->name, sizeof in->name, name);
     if (!part) return CHI_OK;
     in->host = host_open(s, *name ? name : part->component->name);
@@ -159,8 +168,10 @@ chi_status instance_open(struct instance *in, const struct spec *s, const char *
         .training = in->training,
     };
     struct chi_plan plan = { in, s, CHI_OK };
-    TRY(in->ops->open(in->host, in->self, part->conf, &shape, &plan_ops, &plan));
-    return plan.error;
+    crumb_set(in->name, part->component->name, "open");
+    chi_status opened = in->ops->open(in->host, in->self, part->conf, &shape, &plan_ops, &plan);
+    crumb_done();
+    return opened != CHI_OK ? opened : plan.error;
 }
 
 chi_status instance_ready(struct instance *in)
@@ -172,14 +183,20 @@ chi_status instance_ready(struct instance *in)
         p->linear->g = in->grads ? (float *)(void *)(in->grads + p->offset) : NULL;
     }
     in->at = xcalloc((size_t)in->n_array + 1, sizeof *in->at);
-    if (in->ops && CHI_HAS(struct chi_layer_ops, in->ops, ready))
-        return in->ops->ready(in->host, in->self, in->part->conf);
-    return CHI_OK;
+    if (!in->ops || !CHI_HAS(struct chi_layer_ops, in->ops, ready)) return CHI_OK;
+    crumb_set(in->name, in->part->component->name, "ready");
+    chi_status s = in->ops->ready(in->host, in->self, in->part->conf);
+    crumb_done();
+    return s;
 }
 
 void instance_close(struct instance *in)
 {
-    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) in->ops->close(in->self);
+    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) {
+        crumb_set(in->name, in->part->component->name, "close");
+        in->ops->close(in->self);
+        crumb_done();
+    }
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) {
             linear_drop(in->param[i].linear);

@@ -432,6 +432,7 @@ static int64_t weight_bytes(const struct planned_param *p)
 
 void model_count(const struct model *m, struct model_counts *c)
 {
+    double active = 0, read = (double)m->state_bytes;
     *c = (struct model_counts){ .state_bytes = m->state_bytes };
     for (int64_t i = 0; i < m->n_all; i++)
         for (int64_t j = 0; j < m->all[i]->n_param; j++) {
@@ -439,8 +440,12 @@ void model_count(const struct model *m, struct model_counts *c)
             c->params += p->n;
             c->linear_params += p->linear ? p->n : 0;
             c->weight_bytes += weight_bytes(p);
+            active += p->share * (double)p->n;
+            read += p->share * (double)weight_bytes(p);
         }
-    c->read_bytes_per_token = c->weight_bytes + m->state_bytes;
+    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section, &c->declared[i]);
+    c->active_params = llround(active);
+    c->read_bytes_per_token = llround(read);
     c->train_bytes = planned_bytes(m);
     for (int64_t l = 0; l < m->layers; l++)
         for (int s = 0; s < 2; s++) {
