@@ -139,17 +139,21 @@ static double length(const float *v, int64_t n)
     return sqrt(sum);
 }
 
-/* Is the claim the slope along u?  Doubts are settled by a second ladder from another step, since what a
- * kink spoils in one the other does not repeat.  Differences over a jump are uncertain by much of what they
- * find, and judge nothing.  True if the claim holds, or cannot be judged.                          */
+/* Is the claim the slope along u?  One ladder of steps that is sure of it suffices.  A claim is wrong if the
+ * two coarser ones agree on another slope: what a kink or a jump spoils in one, the other does not repeat.
+ * True if the claim holds, or cannot be judged.                                                    */
 static bool judge(const struct probe *p, const struct target *t, struct verdict *v, const char *where, const double *u,
                   double claimed, double allowed)
 {
-    struct slope a = slope_along(p, t, u, 0.25);
+    static const double step[] = { 0.25, 0.02, 0.002 };
+    struct slope s[COUNT(step)];
     v->tried++;
-    if (a.error <= allowed && fabs(a.value - claimed) <= allowed) return true;
-    struct slope b = slope_along(p, t, u, 0.09), best = a.error < b.error ? a : b;
-    best.error = fmax(best.error, fabs(a.value - b.value) / 2);
+    for (int64_t i = 0; i < COUNT(step); i++) {
+        s[i] = slope_along(p, t, u, step[i]);
+        if (s[i].error <= allowed && fabs(s[i].value - claimed) <= allowed) return true;
+    }
+    struct slope best = s[0].error < s[1].error ? s[0] : s[1];
+    best.error = fmax(best.error, fabs(s[0].value - s[1].value) / 2);
     double e = fabs(best.value - claimed);
     bool sure = best.error <= fmax(allowed, 0.02 * e);          /* false for NaN                 */
     v->unsure += !sure;
