@@ -6,7 +6,9 @@
 #include "core.h"
 #include "inspect_plugin.h"
 #include "pool.h"
+#include "registry.h"
 #include "runner.h"
+#include "vectors_run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 static const char *only;
 static bool list, in_process;
 static int64_t seed = 1, jobs, seconds;
+static struct cli_texts vectors;
 
 static const struct cli_flag flags[] = {
     { "only", 0, CLI_TEXT, &only, "NAME", "run the check or the family of this name" },
@@ -23,6 +26,7 @@ static const struct cli_flag flags[] = {
     { "seed", 0, CLI_INT, &seed, "N", "draw other options, sizes and numbers" },
     { "jobs", 'j', CLI_INT, &jobs, "N", "checks at a time; default: one a core" },
     { "limit", 0, CLI_INT, &seconds, "SECONDS", "processor time of a check, instead of its own limit" },
+    { "vectors", 0, CLI_TEXTS, &vectors, "FILE...", "run reference vectors, with PLUGIN's components if it is given" },
     CLI_FLAGS_END
 };
 
@@ -144,7 +148,8 @@ static void print_job(const struct job *j, int64_t i, void *ctx)
     struct validation *v = ctx;
     bool skipped = j->outcome == TRIAL_SKIP;
     status_line(NULL);
-    printf("%s %lld - %s %s%s", j->outcome >= TRIAL_FAILED ? "not ok" : "ok", (long long)i + 1, j->name ? j->name : v->name,
+    printf("%s %lld - %s%s%s %s%s", j->outcome >= TRIAL_FAILED ? "not ok" : "ok", (long long)i + 1,
+           j->name ? kind_name(j->kind) : "", j->name ? "/" : "", j->name ? j->name : v->name,
            j->check ? j->check->name : "manifest", word[j->outcome]);
     if (skipped) printf("%.*s", (int)strcspn(j->text, "\n"), j->text);
     else if (j->ending) printf(" (%s)", j->ending);
@@ -235,6 +240,8 @@ static chi_status run(const struct cli_args *a)
 {
     child_run((uint64_t)seed);
     if (only) TRY(check_only());
+    if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
+    if (a->n_word > 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (list) {
         print_list();
         return CHI_OK;
@@ -258,15 +265,19 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_validate = {
     .name = "validate",
-    .usage = "PLUGIN.so|NAME",
+    .usage = "PLUGIN.so|NAME | [PLUGIN.so|NAME] --vectors FILE...",
     .summary = "prove a plugin: gradients, cuts, threads, memory, bad options",
     .doc = "Runs every check that fits the plugin's components, each in a process of its own with limits on time\n"
            "and memory, and prints TAP: a line for each check, and after a failed one what was found and wanted.\n"
-           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n",
+           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n"
+           "--vectors runs files of inputs and exact results (doc/vectors.md) instead: a line per tensor with its\n"
+           "error and tolerance.  The first file that misses ends it with exit code 4; a file whose component is\n"
+           "not there is skipped, and it is a failure (4) if all are.\n",
     .examples = "chimera validate ./my_layer.so\n"
                 "chimera validate gated_deltanet --only grad\n"
                 "chimera validate --list\n"
+                "chimera validate ./my_layer.so --vectors my_layer.safetensors\n"
                 "gdb --args chimera validate ./my_layer.so --only causal --in-process\n",
-    .flags = flags, .min_words = 0, .max_words = 1,
+    .flags = flags, .min_words = 0, .max_words = 10000,
     .run = run
 };

@@ -86,7 +86,7 @@ static void draw_case(struct trial *t, const struct taste *how, struct layer_cas
 
 /* ---- a layer that is open -------------------------------------------------------------- */
 
-static chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
+chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
 {
     struct config *config;
     bool file = t->plugin->path[0] == '/';
