@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
 #include "rng.h"
@@ -159,8 +160,10 @@ chi_status instance_open(struct instance *in, const struct spec *s, const char *
         .training = in->training,
     };
     struct chi_plan plan = { in, s, CHI_OK };
-    TRY(in->ops->open(in->host, in->self, part->conf, &shape, &plan_ops, &plan));
-    return plan.error;
+    crumb_set(in->name, part->component->name, "open");
+    chi_status opened = in->ops->open(in->host, in->self, part->conf, &shape, &plan_ops, &plan);
+    crumb_done();
+    return opened != CHI_OK ? opened : plan.error;
 }
 
 chi_status instance_ready(struct instance *in)
@@ -172,14 +175,20 @@ chi_status instance_ready(struct instance *in)
         p->linear->g = in->grads ? (float *)(void *)(in->grads + p->offset) : NULL;
     }
     in->at = xcalloc((size_t)in->n_array + 1, sizeof *in->at);
-    if (in->ops && CHI_HAS(struct chi_layer_ops, in->ops, ready))
-        return in->ops->ready(in->host, in->self, in->part->conf);
-    return CHI_OK;
+    if (!in->ops || !CHI_HAS(struct chi_layer_ops, in->ops, ready)) return CHI_OK;
+    crumb_set(in->name, in->part->component->name, "ready");
+    chi_status s = in->ops->ready(in->host, in->self, in->part->conf);
+    crumb_done();
+    return s;
 }
 
 void instance_close(struct instance *in)
 {
-    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) in->ops->close(in->self);
+    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) {
+        crumb_set(in->name, in->part->component->name, "close");
+        in->ops->close(in->self);
+        crumb_done();
+    }
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) {
             linear_drop(in->param[i].linear);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "instance.h"
 #include "model.h"
 #include "pool.h"
@@ -114,7 +115,10 @@ chi_status solo_forward(struct solo *s, const struct chi_segment *seg, int64_t n
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, keep);
     TRY(instance_arrays(&s->in, seg, n, r.rows, keep, &s->ws));
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    crumb_set(s->in.name, s->in.part->component->name, "forward");
+    chi_status st = s->in.ops->forward(s->in.self, &r, x, y);
+    crumb_done();
+    return st;
 }
 
 chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y)
@@ -122,8 +126,11 @@ chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, c
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, false);
     TRY(instance_arrays(&s->in, seg, n, r.rows, false, &s->ws));
-    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return s->in.ops->step(s->in.self, &r, x, y);
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    bool own = CHI_HAS(struct chi_layer_ops, s->in.ops, step);
+    crumb_set(s->in.name, s->in.part->component->name, own ? "step" : "forward");
+    chi_status st = (own ? s->in.ops->step : s->in.ops->forward)(s->in.self, &r, x, y);
+    crumb_done();
+    return st;
 }
 
 chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, const float *dy,
@@ -132,5 +139,8 @@ chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t 
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, true);
     if (!s->in.ops->backward) return fail(CHI_ENOTSUP, "%s has no backward pass", s->in.part->component->name);
-    return s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    crumb_set(s->in.name, s->in.part->component->name, "backward");
+    chi_status st = s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    crumb_done();
+    return st;
 }
