@@ -5,7 +5,7 @@
 set -eu
 
 folder=${CHIMERA_GOLDEN:-$srcdir/../shared/golden}
-required='gated_deltanet mlstm span_knot attention swiglu linear_ternary'
+required='gated_deltanet mlstm span_knot titans_mac moe attention swiglu linear_ternary model_dense model_loop'
 
 if [ ! -d "$folder" ]; then
     echo "golden.sh: no reference vectors in $folder (set CHIMERA_GOLDEN to their folder): skipped"

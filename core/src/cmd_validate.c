@@ -241,11 +241,12 @@ static chi_status run(const struct cli_args *a)
     child_run((uint64_t)seed);
     if (only) TRY(check_only());
     if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
+    if (a->n_word > 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (list) {
         print_list();
         return CHI_OK;
     }
-    if (a->n_word != 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
+    if (!a->n_word) return fail(CHI_ECONF, "validate: something is missing: chimera validate PLUGIN.so|NAME");
     if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
     struct validation v = { .subject = subject_of(a->word[0]), .begun = now_s() };
     v.name = plain_name(v.subject);
@@ -268,7 +269,7 @@ const struct verb verb_validate = {
     .summary = "prove a plugin: gradients, cuts, threads, memory, bad options",
     .doc = "Runs every check that fits the plugin's components, each in a process of its own with limits on time\n"
            "and memory, and prints TAP: a line for each check, and after a failed one what was found and wanted.\n"
-           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n\n"
+           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n"
            "--vectors runs files of inputs and exact results (doc/vectors.md) instead: a line per tensor with its\n"
            "error and tolerance.  The first file that misses ends it with exit code 4; a file whose component is\n"
            "not there is skipped, and it is a failure (4) if all are.\n",

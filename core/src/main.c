@@ -1,6 +1,7 @@
 /* main.c - the program: its verbs and what it says about itself.                */
 #include "cli.h"
 #include "core.h"
+#include "crumb.h"
 #include "pool.h"
 #include "spec.h"
 
@@ -31,5 +32,6 @@ static void man(FILE *f)
 int main(int argc, char **argv)
 {
     if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
+    crash_catch();
     return cli_main(argc, argv, verbs, version, man);
 }

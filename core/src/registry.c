@@ -41,8 +41,9 @@ static const struct { const char *name, *folder; } kinds[CHI_KINDS] = {
     [CHI_OPTIMIZER] = { "optimizer", "train" },
     [CHI_TOKENIZER] = { "tokenizer", "tokenizers" },
     [CHI_TASK]      = { "task",      "tasks" },
+    [CHI_LOOP]      = { "loop",      "loops" },
 };
-static const char *const folders[] = { "layers", "formats", "kernels", "train", "tasks", "tokenizers" };
+static const char *const folders[] = { "layers", "loops", "formats", "kernels", "train", "tasks", "tokenizers" };
 
 const char *kind_name(int kind)
 {

@@ -22,7 +22,7 @@ struct plugin_info {                    /* one file (or linked-in plugin)       
 /* Folders are searched in this order: extra (from [plugins] path), every folder of
  * $CHIMERA_PLUGIN_PATH, the build tree ($CHIMERA_BUILD_PLUGINS, set by the wrapper
  * of an uninstalled program), $(libdir)/chimera.  In each, kinds have sub-folders:
- * layers, formats, kernels, train, tasks, tokenizers; files of the first two kinds of
+ * layers, loops, formats, kernels, train, tasks, tokenizers; files of the first two kinds of
  * folders may also lie there directly.  Linked-in plugins come before all.  The first
  * file of a name wins, even if it is refused.  extra is a colon list of absolute
  * folders, or NULL.                                                            */

@@ -64,13 +64,15 @@ static void one_job(struct trial *t, const char *subject, int64_t index, int kin
 {
     struct registry *r;
     const struct check *c = index < 0 ? NULL : check_at(index);
-    crumb_set("", subject, "loading");
+    struct crumb crumb = { "", subject, "loading" };
+    crumb_set(&crumb);
     if (!trial_must(t, registry_open(&r, NULL), "plugins") || plugin_find(r, subject, &t->plugin) != CHI_OK) {
         if (t->outcome == TRIAL_OK) trial_fail(t, "%s", fail_text());
+        crumb_set(NULL);
         return;
     }
     t->registry = r;
-    crumb_done();
+    crumb_set(NULL);
     if (!c) {
         look(t);
         return;
