@@ -9,7 +9,7 @@
 enum { CASE_TEXT = 1024 };
 
 /* A width and options that the layer accepts.  Case 0 has small sizes, later ones are drawn:
- * other sizes (primes, 1), other switches and enums.                                    */
+ * other sizes (primes, 1), other switches and enums, ternary linears.                   */
 struct layer_case {
     int64_t d;                      /* hidden_size                                       */
     char    options[CASE_TEXT];     /* "num_heads = 3\nhead_dim = 5\n"                   */
