@@ -194,7 +194,7 @@ Test(model, recomputation_changes_no_bit)
     }
 }
 
-Test(model, a_plugin_of_a_path_trains_like_the_others)
+Test(model, a_learned_start_trains_alike_with_any_threads)
 {
     use_memory();
     uint64_t one = gradient_hash("", 1);
