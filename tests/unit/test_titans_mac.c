@@ -69,9 +69,9 @@ static struct rig rig_open(const struct shape *c)
         (int)c->d, (int)c->H, (int)c->D, (int)c->L, (int)c->C, (int)c->P, (int)c->W, c->theta_max,
         c->max_norm > 0 ? c->max_norm : 1000, c->semi ? "yes" : "no", c->window ? "window" : "gated",
         (int)max_i64(c->window, 1));
-    pool_threads(1);
     must(config_load_text(&config, "test", text, NULL, 0));
     must(spec_open(&r.spec, config, SPEC_MODEL));
+    pool_threads(1);                        /* tiny calls                        */
     must(solo_open(&r.solo, r.spec, &r.spec->mixer[0], true, ROWS, 1));
     free(text);
     seed = 1;
