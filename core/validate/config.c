@@ -190,22 +190,23 @@ static bool open_other(struct trial *t, const char *options)
     if (s == CHI_OK && !config_parse(config, "it", c->options ? c->options : none, conf, NULL)) s = config_finish(config);
     if (s != CHI_OK) trial_fail(t, "its table refuses what lies in its range: %s", fail_text());
     struct chi_host *h = host_open(NULL, c->name);
-    const char *op = "check";
+    struct crumb crumb = { "", c->name, "check" };
     fail(CHI_EBUG, "%s", silence);
     if (s == CHI_OK && c->check) {
-        crumb_set("", c->name, "check");
+        crumb_set(&crumb);
         s = c->check(h, conf);
-        crumb_done();
+        crumb_set(NULL);
     }
     if (s == CHI_OK && (c->kind == CHI_TOKENIZER || c->kind == CHI_TASK)) {
         const struct chi_tokenizer_ops *k = c->ops;             /* both begin alike       */
         const struct chi_task_ops *d = c->ops;
         self = xcalloc(1, (c->kind == CHI_TASK ? d->self_size : k->self_size) + 1u);
-        crumb_set("", c->name, op = "open");
+        crumb.op = "open";
+        crumb_set(&crumb);
         s = c->kind == CHI_TASK ? d->open(h, self, conf) : k->open(h, self, conf);
-        crumb_done();
+        crumb_set(NULL);
     }
-    if (s != CHI_OK) good_refusal(t, s, op, words(options));
+    if (s != CHI_OK) good_refusal(t, s, crumb.op, words(options));
     host_close(h);
     config_free(config);
     free(self);
