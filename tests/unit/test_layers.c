@@ -573,8 +573,8 @@ Test(layers, what_decays)
             bool want = is_matrix(t->name);
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
-            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
-            bool linear = ends_with(t->name, "_proj.weight") || !strcmp(t->name, "gate.weight");
+            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight")
+                          || !strcmp(t->name, "gate.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);
