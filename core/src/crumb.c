@@ -10,6 +10,7 @@ static _Thread_local const struct crumb *now;
 static volatile int64_t step;
 static char advice[512];
 static volatile int log_fd = -1;
+static char *mirror;
 
 static const struct { int number; const char *name; } crashes[] = {
     { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" },
@@ -20,8 +21,15 @@ const struct crumb *crumb_set(const struct crumb *c)
 {
     const struct crumb *was = now;
     now = c;
+    if (mirror && c) snprintf(mirror, CRUMB_PAGE, "in %s of %s", c->op, c->component);
+    else if (mirror && was) snprintf(mirror, CRUMB_PAGE, "after %s of %s", was->op, was->component);
     __asm__ volatile("" ::: "memory");          /* before the call that follows       */
     return was;
+}
+
+void crumb_mirror(char page[CRUMB_PAGE])
+{
+    mirror = page;
 }
 
 const struct crumb *crumb_now(void)

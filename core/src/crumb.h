@@ -15,10 +15,15 @@
 
 #include <stdint.h>
 
+enum { CRUMB_PAGE = 192 };
+
 struct crumb { const char *instance, *component, *op; };
 
 const struct crumb *crumb_set(const struct crumb *);    /* returns the one before */
 const struct crumb *crumb_now(void);
+/* From now on it also stands there as words, "in forward of ema" and, once that has returned,
+ * "after forward of ema": memory shared with a process that outlives this one.  NULL: no more. */
+void crumb_mirror(char page[CRUMB_PAGE]);
 
 /* Catches signals of crashes, unless somebody (a sanitizer) does already         */
 void crash_catch(void);

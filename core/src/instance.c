@@ -27,7 +27,7 @@ int64_t instance_param(struct instance *in, const char *name, const int64_t *sha
 {
     in->param = xrealloc(in->param, (size_t)(in->n_param + 1) * sizeof *in->param);
     struct planned_param *p = &in->param[in->n_param++];
-    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b,
+    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b, .share = 1,
                                  .decay = flags & CHI_PARAM_DECAY, .manual = flags & CHI_PARAM_MANUAL };
     copy_name(p->name, sizeof p->name, name);
     for (int i = 0; i < 3 && shape[i]; i++) p->shape[i] = shape[i], p->n *= shape[i];
@@ -114,6 +114,7 @@ struct chi_linear *instance_linear(struct instance *in, const struct spec *s, co
     if (flags & CHI_LINEAR_EYE) in->param[in->n_param - 1].init = CHI_INIT_EYE;
     struct planned_param *p = &in->param[in->n_param - 1];
     p->linear = l;
+    p->share = in->share;
     if (!in->training && !l->f32_only) {
         p->absent = true;
         in->param_bytes = before;
@@ -136,9 +137,16 @@ static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name
     return l;
 }
 
+static void plan_choice(struct chi_plan *p, int64_t k, int64_t n)
+{
+    if (!p->error && (k < 0 || n < 1 || k > n))
+        p->error = fail(CHI_EPLUGIN, "%s: a choice of %lld out of %lld", p->in->name, (long long)k, (long long)n);
+    p->in->share = p->error ? 1 : (double)k / (double)n;
+}
+
 static const struct chi_plan_ops plan_ops = {
     .struct_size = sizeof plan_ops, .param = plan_param, .state = plan_state, .array = plan_array,
-    .scratch = plan_scratch, .linear = plan_linear,
+    .scratch = plan_scratch, .linear = plan_linear, .choice = plan_choice,
 };
 
 /* ---- life --------------------------------------------------------------------------- */
@@ -159,7 +167,7 @@ static chi_status open_part(struct instance *in, const struct spec *s, const str
 chi_status instance_open(struct instance *in, const struct spec *s, const char *name, const struct part *part,
                          int mode, int64_t max_rows, int64_t max_segs)
 {
-    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER };
+    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER, .share = 1 };
     copy_name(in->name, sizeof in->name, name);
     if (!part) return CHI_OK;
     in->host = host_open(s, *name ? name : part->component->name);
@@ -195,7 +203,12 @@ chi_status instance_ready(struct instance *in)
 
 void instance_close(struct instance *in)
 {
-    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) in->ops->close(in->self);
+    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) {
+        struct crumb crumb = { in->host->instance, in->part->component->name, "close" };
+        const struct crumb *was = crumb_set(&crumb);
+        in->ops->close(in->self);
+        crumb_set(was);
+    }
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) {
             linear_drop(in->param[i].linear);

@@ -15,6 +15,7 @@ struct planned_param {
     bool    decay, manual;
     struct chi_linear *linear;               /* the master of this linear, or NULL      */
     bool    absent;                          /* inference: no master                    */
+    double  share;                           /* of the rows that meet it: experts < 1   */
 };
 struct planned_array { int64_t bytes, every; bool keep; };
 /* Memory that arrays share while their contents need not live on.                      */
@@ -31,6 +32,7 @@ struct instance {
     struct planned_param *param; int64_t n_param;
     struct planned_array *array; int64_t n_array;
     int64_t param_bytes, state_bytes, scratch_bytes;
+    double  share;                           /* of the linears planned next             */
     int64_t widest, heaviest;                /* of its linears: d_in, weights           */
     unsigned char *params, *grads;           /* where its block begins                  */
     void  **at;                              /* arrays of the present call              */

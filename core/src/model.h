@@ -89,12 +89,14 @@ bool model_meter(const struct model *, int64_t i, const char **name, double *val
 /* ---- counting ------------------------------------------------------------- */
 struct model_counts {
     int64_t params, linear_params;      /* numbers of weights                    */
+    int64_t active_params;              /* of which a token meets on average     */
     int64_t weight_bytes;               /* in their encodings, embed included    */
     int64_t state_bytes;                /* per stream                            */
     int64_t read_bytes_per_token;       /* weights and state read by a decode step: those of
                                            a looped layer at each of its turns      */
     int64_t train_bytes;                /* weights, gradients, moments, arrays   */
     int64_t saved_bytes_per_row;        /* arrays that backward reads            */
+    struct declared_counts declared[DECLARED_MAX];      /* of the spec's sections */
 };
 void model_count(const struct model *, struct model_counts *);
 /* The same for a spec, without taking memory: plans only; per-layer lines to out

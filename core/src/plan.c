@@ -122,8 +122,17 @@ static int64_t instance_weight_bytes(const struct instance *in)
     return sum;
 }
 
+/* By a token, on average                                                                        */
+static double instance_read_bytes(const struct instance *in)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < in->n_param; i++) sum += in->param[i].share * (double)weight_bytes(&in->param[i]);
+    return sum;
+}
+
 void model_count(const struct model *m, struct model_counts *c)
 {
+    double active = 0, read = (double)m->state_bytes;
     *c = (struct model_counts){ .state_bytes = m->state_bytes };
     for (int64_t i = 0; i < m->n_all; i++)
         for (int64_t j = 0; j < m->all[i]->n_param; j++) {
@@ -131,8 +140,11 @@ void model_count(const struct model *m, struct model_counts *c)
             c->params += p->n;
             c->linear_params += p->linear ? p->n : 0;
             c->weight_bytes += weight_bytes(p);
+            active += p->share * (double)p->n;
         }
-    c->read_bytes_per_token = c->weight_bytes + m->state_bytes;
+    for (int64_t i = 0; i < m->n_all; i++) read += instance_read_bytes(m->all[i]);
+    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section, &c->declared[i]);
+    c->active_params = llround(active);
     c->train_bytes = plan_bytes(m);
     for (int64_t l = 0; l < m->layers; l++) {
         const struct instance *in[] = { &m->block[l].mixer, &m->block[l].ffn, &m->block[l].norms };
@@ -141,11 +153,12 @@ void model_count(const struct model *m, struct model_counts *c)
             double kept, others;
             instance_array_bytes(in[s], 1024, 1, &kept, &others);
             c->saved_bytes_per_row += runs * ((int64_t)kept / 1024);
-            if (looped(m, l)) c->read_bytes_per_token += (m->loop.turns - 1) * instance_weight_bytes(in[s]);
+            if (looped(m, l)) read += (double)(m->loop.turns - 1) * instance_read_bytes(in[s]);
         }
         c->saved_bytes_per_row += runs * m->d * 4;          /* between mixer and channel mixer */
     }
     c->saved_bytes_per_row += copies_of_x(m) * m->d * 4;
+    c->read_bytes_per_token = llround(read);
 }
 
 static void describe_instance(const struct instance *in, int64_t turns, FILE *out)

@@ -164,6 +164,63 @@ static void delta_rule_back(const float *S, float *dS, const float *q, const flo
     }
 }
 
+/* ---- decayed sum of outer products, one head ------------------------------------- */
+
+static void hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v,
+                      int64_t ldv, const float *a, const float *b, int64_t lds, float *o,
+                      int64_t rows, int64_t dk, int64_t dv)
+{
+    for (int64_t t = 0; t < rows; t++) {
+        const float *qt = q + t * ldk, *kt = k + t * ldk;
+        float at = a[t * lds], bt = b[t * lds];
+        for (int64_t i = 0; i < dv; i++) {
+            float *s = S + i * dk, u = bt * v[t * ldv + i];
+            for (int64_t j = 0; j < dk; j++) s[j] = at * s[j] + u * kt[j];
+            o[t * ldv + i] = dot(s, qt, dk);
+        }
+    }
+}
+
+/* No state but the first is needed: dq = S' do is made on the way forward, and
+ *     dS += do q';  du = dS k;  dv = b du;  db = <v, du>;  dk = dS' (b v);  dS <- a dS
+ * on the way back.  E = <dS, S> after row t gives dlog a = <dS, a S_{t-1}> = E - b db, and
+ * the row before has E = dlog a + <do, o> there, where <do, o> = <q, dq>.            */
+static void hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
+                           const float *v, int64_t ldv, const float *a, const float *b, int64_t lds,
+                           const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a,
+                           float *db, int64_t rows, int64_t dk, int64_t dv, float *work)
+{
+    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
+    for (int64_t t = 0; t < rows; t++) {
+        const float *kt = k + t * ldk;
+        float *gq = dq + t * ldk;
+        memset(gq, 0, (size_t)dk * sizeof *gq);
+        for (int64_t i = 0; i < dv; i++) {
+            float *s = work + i * dk, u = b[t * lds] * v[t * ldv + i];
+            for (int64_t j = 0; j < dk; j++) s[j] = a[t * lds] * s[j] + u * kt[j];
+            for (int64_t j = 0; j < dk; j++) gq[j] += dout[t * ldv + i] * s[j];
+        }
+    }
+    float E = dot(dS, work, dk * dv);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        const float *qt = q + t * ldk, *kt = k + t * ldk, *vt = v + t * ldv, *go = dout + t * ldv;
+        float *gk = dk_ + t * ldk, at = a[t * lds], bt = b[t * lds], gb = 0;
+        memset(gk, 0, (size_t)dk * sizeof *gk);
+        for (int64_t i = 0; i < dv; i++) {
+            float *ds = dS + i * dk;
+            for (int64_t j = 0; j < dk; j++) ds[j] += go[i] * qt[j];
+            float du = dot(ds, kt, dk), u = bt * vt[i];
+            for (int64_t j = 0; j < dk; j++) gk[j] += u * ds[j];
+            for (int64_t j = 0; j < dk; j++) ds[j] *= at;
+            gb += vt[i] * du;
+            dv_[t * ldv + i] = bt * du;
+        }
+        E += dot(qt, dq + t * ldk, dk) - bt * gb;
+        db[t * lds] = gb;
+        dlog_a[t * lds] = E;
+    }
+}
+
 /* ---- activations to int8 ----------------------------------------------------- */
 
 static void quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n)
@@ -192,6 +249,7 @@ const struct chi_kernels reference_kernels = {
     .dot = dot, .axpy = axpy, .rmsnorm = rmsnorm, .silu = silu, .silu_mul = silu_mul,
     .silu_back = silu_back, .softmax = softmax, .gemm = gemm, .delta_rule = delta_rule,
     .delta_rule_back = delta_rule_back, .quantize_i8 = quantize_i8,
+    .hebb_rule = hebb_rule, .hebb_rule_back = hebb_rule_back,
 };
 
 #define TAKE(member)                                                                       \
@@ -213,4 +271,6 @@ void kernels_merge(struct chi_kernels *out, const struct chi_kernels *const *tab
     TAKE(delta_rule);
     TAKE(delta_rule_back);
     TAKE(quantize_i8);
+    TAKE(hebb_rule);
+    TAKE(hebb_rule_back);
 }

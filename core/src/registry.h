@@ -28,6 +28,9 @@ struct plugin_info {                    /* one file (or linked-in plugin)       
  * folders, or NULL.                                                            */
 chi_status registry_open(struct registry **, const char *extra) CHI_MUST_CHECK;
 void registry_close(struct registry *);
+/* From now on every registry begins with this file, absolute path, before all others
+ * and before linked-in plugins of the same name; NULL: no more                  */
+void registry_prefer(const char *path);
 
 /* Loads one file by path, e.g. for `inspect`                                   */
 chi_status registry_load(struct registry *, const char *path,

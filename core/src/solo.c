@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "instance.h"
 #include "model.h"
 #include "pool.h"
@@ -109,12 +110,22 @@ static struct chi_run start(struct solo *s, struct chi_scratch *scratch, const s
                              .rows = n ? seg[n - 1].first + seg[n - 1].rows : 0, .keep = keep };
 }
 
+static chi_status call(struct solo *s, const char *op, chi_status (*f)(const void *, struct chi_run *, const float *, float *),
+                       struct chi_run *r, const float *x, float *y)
+{
+    struct crumb crumb = { s->in.host->instance, s->in.part->component->name, op };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = f(s->in.self, r, x, y);
+    crumb_set(was);
+    return st;
+}
+
 chi_status solo_forward(struct solo *s, const struct chi_segment *seg, int64_t n, bool keep, const float *x, float *y)
 {
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, keep);
     TRY(instance_arrays(&s->in, seg, n, r.rows, keep ? 0 : KEPT_NOT, &s->ws));
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    return call(s, "forward", s->in.ops->forward, &r, x, y);
 }
 
 chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y)
@@ -122,8 +133,8 @@ chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, c
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, false);
     TRY(instance_arrays(&s->in, seg, n, r.rows, KEPT_NOT, &s->ws));
-    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return s->in.ops->step(s->in.self, &r, x, y);
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return call(s, "step", s->in.ops->step, &r, x, y);
+    return call(s, "forward", s->in.ops->forward, &r, x, y);
 }
 
 chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, const float *dy,
@@ -132,5 +143,9 @@ chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t 
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, true);
     if (!s->in.ops->backward) return fail(CHI_ENOTSUP, "%s has no backward pass", s->in.part->component->name);
-    return s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    struct crumb crumb = { s->in.host->instance, s->in.part->component->name, "backward" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    crumb_set(was);
+    return st;
 }

@@ -157,6 +157,8 @@ const struct core_section core_sections[] = {
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },
     { "generate", "sampling", generate_table },
+    { "declared", "what is said of the model elsewhere; inspect prints it beside what it counts; [declared.NAME] for "
+      "the layers of [layer.NAME]", declared_table },
     { "run", "folder, seed and limits", run_table },
     { "backend", "which instruction sets compute", backend_table },
     { "plugins", "where components come from", plugin_table },
@@ -240,6 +242,18 @@ static void spare_add(struct spec *s, struct part p)
     s->spare[s->n_spare++] = p;
 }
 
+const char *spec_near_alias(const struct config *c, const char *word)
+{
+    const char *section, *names[65];
+    int n = 0;
+    for (int64_t i = 0; n < COUNT(names) - 1 && (section = config_section(c, "layer.", i)); i++)
+        names[n++] = section + strlen("layer.");
+    names[n] = NULL;
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i], word)) return names[i];
+    return closest(word, names);
+}
+
 /* One part for each layer: pattern word i mod n names section [layer.WORD].  Layers of one
  * alias share the parsed options (parts are copies; the first owns them).              */
 static struct part *pattern_open(struct spec *s, const char *key, const char *pattern)
@@ -261,8 +275,9 @@ static struct part *pattern_open(struct spec *s, const char *key, const char *pa
         if (again) {
             /* opened already */
         } else if (!config_has(s->config, section)) {
-            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT", word[i],
-                         section);
+            const char *near = spec_near_alias(s->config, word[i]);
+            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT%s%s%s", word[i],
+                         section, near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
         } else if (!name) {
             config_error(s->config, section, NULL, "use is missing: which component is this? "
                          "(use = gated_deltanet, ...)");
@@ -574,6 +589,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
         config_parse(config, "train", train_table, &s->train, NULL);
         config_parse(config, "data", data_table, &s->data, NULL);
         config_parse(config, "generate", generate_table, &s->generate, NULL);
+        declared_open(s);
         backends_open(s);
         if (needs & SPEC_MODEL) {
             rules_open(s);

@@ -9,6 +9,7 @@
 #include <chimera/plugin.h>
 #include <chimera/train.h>
 #include "config.h"
+#include "declared.h"
 #include "registry.h"
 
 struct model_options {                  /* [model]                               */
@@ -86,6 +87,7 @@ struct spec {
     struct generate_options generate;
     struct backend_options  backends;
     struct plugin_options   plugins;
+    struct declared declared[DECLARED_MAX]; int64_t n_declared;
     struct part  *mixer, *ffn;          /* [num_hidden_layers]                   */
     struct part  *spare; int64_t n_spare;       /* [layer.X] that no pattern names */
     struct linear_rule *rule;           /* most specific last                    */
@@ -102,6 +104,8 @@ enum {                                  /* what a verb needs to exist           
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
 void spec_close(struct spec *);
+/* The NAME of a section [layer.NAME] that is closest to this word, or NULL             */
+const char *spec_near_alias(const struct config *, const char *word);
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */
 const struct linear_rule *spec_linear(const struct spec *, const char *name);
 /* The core's own sections for config, man page and help; i from 0; NULL ends   */

@@ -18,6 +18,12 @@ const struct check *check_at(int64_t i)
     return NULL;
 }
 
+bool check_is(const struct check *c, const char *name)
+{
+    size_t n = name ? strlen(name) : 0;
+    return !name || (!strncmp(c->name, name, n) && (!c->name[n] || c->name[n] == '.'));
+}
+
 /* ---- outcomes ------------------------------------------------------------------------ */
 
 enum { LINES = 8 };
@@ -26,7 +32,7 @@ static void say(struct trial *t, enum outcome outcome, const char *fmt, va_list 
 {
     char line[2048];
     if (outcome > t->outcome) t->outcome = outcome;
-    if (t->lines++ >= LINES) return;
+    if (outcome > TRIAL_OK && t->lines++ >= LINES) return;
     vsnprintf(line, sizeof line, fmt, a);
     char *all = xprintf("%s%s\n", t->text ? t->text : "", line);
     free(t->text);
@@ -54,6 +60,14 @@ void trial_skip(struct trial *t, const char *fmt, ...)
     va_list a;
     va_start(a, fmt);
     say(t, TRIAL_SKIP, fmt, a);
+    va_end(a);
+}
+
+void trial_note(struct trial *t, const char *fmt, ...)
+{
+    va_list a;
+    va_start(a, fmt);
+    say(t, TRIAL_OK, fmt, a);
     va_end(a);
 }
 

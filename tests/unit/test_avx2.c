@@ -346,6 +346,110 @@ Test(avx2, delta_rule_gradient)
         }
 }
 
+/* ---- hebb rule: q and k of one stride, v and o of another ------------------------------------- */
+
+struct hebb {
+    int64_t dk, dv, ldk, ldv;
+    float *q, *k, *v, *dout, *S, *dS, a[2 * D_ROWS], b[2 * D_ROWS];
+};
+
+static float *some(int64_t n)
+{
+    float *x = xcalloc((size_t)n, 4);
+    fill(x, n);
+    return x;
+}
+
+static struct hebb hebb(int64_t dk, int64_t dv)
+{
+    struct hebb h = { .dk = dk, .dv = dv, .ldk = dk + 3, .ldv = dv + 1 };
+    h.q = some(D_ROWS * h.ldk), h.k = some(D_ROWS * h.ldk), h.v = some(D_ROWS * h.ldv);
+    h.dout = some(D_ROWS * h.ldv), h.S = some(dk * dv), h.dS = some(dk * dv);
+    for (int i = 0; i < 2 * D_ROWS; i++) h.a[i] = 0.55f + 0.45f * random_float(), h.b[i] = random_float();
+    return h;
+}
+
+static void hebb_free(struct hebb *h)
+{
+    free(h->q), free(h->k), free(h->v), free(h->dout), free(h->S), free(h->dS);
+}
+
+Test(avx2, hebb_rule_is_exact)
+{
+    const struct chi_kernels *f = fast();
+    for (int64_t dk = 1; dk <= 70; dk += dk < 36 ? 1 : 7)
+        for (int64_t dv = 1; dv <= 20; dv += 3) {
+            struct hebb h = hebb(dk, dv);
+            int64_t last = (D_ROWS - 1) * h.ldv + dv, ns = dk * dv;
+            float *S = guarded(4 * ns, dk % 2), *o = guarded(4 * last, true), *o2 = some(last);
+            memcpy(S, h.S, (size_t)ns * 4);
+            f->hebb_rule(S, h.q, h.k, h.ldk, h.v, h.ldv, h.a, h.b, 2, o, D_ROWS, dk, dv);
+            reference_kernels.hebb_rule(h.S, h.q, h.k, h.ldk, h.v, h.ldv, h.a, h.b, 2, o2, D_ROWS, dk, dv);
+            cr_expect(same(S, h.S, 4 * ns), "S, dk %ld, dv %ld", dk, dv);
+            for (int64_t t = 0; t < D_ROWS; t++)
+                cr_expect(same(o + t * h.ldv, o2 + t * h.ldv, 4 * dv), "o, dk %ld, dv %ld", dk, dv);
+            unguard(S, 4 * ns, dk % 2), unguard(o, 4 * last, true);
+            free(o2), hebb_free(&h);
+        }
+}
+
+/* sum of dout o and dS S after the rows, in double                                              */
+static double hebb_loss(const struct hebb *h)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < h->dv; i++) {
+        double *s = xcalloc((size_t)h->dk, sizeof *s);
+        for (int64_t j = 0; j < h->dk; j++) s[j] = (double)h->S[i * h->dk + j];
+        for (int64_t t = 0; t < D_ROWS; t++)
+            for (int64_t j = 0; j < h->dk; j++) {
+                s[j] = (double)h->a[2 * t] * s[j] + (double)h->b[2 * t] * (double)h->v[t * h->ldv + i] * (double)h->k[t * h->ldk + j];
+                sum += (double)h->dout[t * h->ldv + i] * s[j] * (double)h->q[t * h->ldk + j];
+            }
+        for (int64_t j = 0; j < h->dk; j++) sum += (double)h->dS[i * h->dk + j] * s[j];
+        free(s);
+    }
+    return sum;
+}
+
+/* The loss is linear in each single value, so one difference is the derivative                  */
+static void differs(const char *what, const struct hebb *h, float *x, float got, float factor)
+{
+    float before = *x, up = before + 0.5f, down = before - 0.5f;
+    *x = up;
+    double high = hebb_loss(h);
+    *x = down;
+    double low = hebb_loss(h), want = (high - low) / ((double)up - (double)down) * (double)factor;
+    *x = before;
+    cr_expect(fabs((double)got - want) < 1e-4 * (1 + fabs(want)), "%s: %g, not %g", what, (double)got, want);
+}
+
+Test(avx2, hebb_rule_gradient)
+{
+    for (int64_t dk = 1; dk <= 40; dk += 13)
+        for (int64_t dv = 1; dv <= 19; dv += 6)
+            for (int i = 0; i < 2; i++) {
+                const struct chi_kernels *k = i ? &reference_kernels : fast();
+                struct hebb h = hebb(dk, dv);
+                float *dq = some(D_ROWS * h.ldk), *gk = some(D_ROWS * h.ldk), *gv = some(D_ROWS * h.ldv);
+                float da[2 * D_ROWS], db[2 * D_ROWS], *dS = some(dk * dv), *work = guarded(4 * dk * dv, true);
+                memcpy(dS, h.dS, (size_t)(dk * dv) * 4);
+                k->hebb_rule_back(h.S, dS, h.q, h.k, h.ldk, h.v, h.ldv, h.a, h.b, 2, h.dout, dq, gk, gv, da, db,
+                                  D_ROWS, dk, dv, work);
+                for (int64_t t = 0; t < D_ROWS; t++) {
+                    for (int64_t j = t * h.ldk; j < t * h.ldk + dk; j += 5) {
+                        differs("dq", &h, &h.q[j], dq[j], 1);
+                        differs("dk", &h, &h.k[j], gk[j], 1);
+                    }
+                    for (int64_t j = t * h.ldv; j < t * h.ldv + dv; j += 3) differs("dv", &h, &h.v[j], gv[j], 1);
+                    differs("da", &h, &h.a[2 * t], da[2 * t], h.a[2 * t]);
+                    differs("db", &h, &h.b[2 * t], db[2 * t], 1);
+                }
+                for (int64_t j = 0; j < dk * dv; j += 7) differs("dS", &h, &h.S[j], dS[j], 1);
+                unguard(work, 4 * dk * dv, true);
+                free(dq), free(gk), free(gv), free(dS), hebb_free(&h);
+            }
+}
+
 /* ---- gemm -------------------------------------------------------------------------------------- */
 
 /* C = op(A) op(B) with every array before a forbidden page, against double                        */

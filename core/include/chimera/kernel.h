@@ -83,6 +83,24 @@ struct chi_kernels {
      * is the sum of the block's q.  EXACT                                     */
     void  (*quantize_i8)(int8_t *q, float *step, int16_t *sum, const float *x,
                          int64_t n);
+
+    /* The memory without the delta term, of one head of one segment: what linear
+     * attention, mLSTM and Mamba-2 write.
+     *     S = a_t S + (b_t v_t) k_t';  o_t = S q_t
+     * S[dv,dk] in place; q,k[rows,dk] have row stride ldk, v,o[rows,dv] ldv, decay
+     * a and strength b [rows] lds.  S q uses the canonical lanes.  EXACT       */
+    void  (*hebb_rule)(float *S, const float *q, const float *k, int64_t ldk,
+                       const float *v, int64_t ldv, const float *a, const float *b,
+                       int64_t lds, float *o, int64_t rows, int64_t dk, int64_t dv);
+    /* Its gradient.  S is the state before these rows (only read); dS goes from
+     * after them to before them; dq,dk_ (stride ldk), dv_ (ldv), dlog_a and db
+     * (lds) are written with '='.  work has room for dv * dk floats.  BOUND,
+     * dlog_a with all terms of <dS, S> counted                                 */
+    void  (*hebb_rule_back)(const float *S, float *dS, const float *q, const float *k,
+                       int64_t ldk, const float *v, int64_t ldv, const float *a,
+                       const float *b, int64_t lds, const float *dout, float *dq,
+                       float *dk_, float *dv_, float *dlog_a, float *db,
+                       int64_t rows, int64_t dk, int64_t dv, float *work);
 };
 
 /* The rows that go into a linear: float rows and, when the weights are integers,

@@ -83,6 +83,10 @@ struct chi_plan_ops {
     /* A weight matrix NAME.weight [d_out, d_in] of the [linear] section's class */
     const struct chi_linear *(*linear)(struct chi_plan *, const char *name,
                      int64_t d_out, int64_t d_in, uint32_t flags);
+    /* The linears planned after this call are alternatives, of which a row takes
+     * k out of n (experts); (1, 1), the beginning, ends that.  Nothing but the
+     * counts of `chimera inspect` depends on it.                               */
+    void    (*choice)(struct chi_plan *, int64_t k, int64_t n);
 };
 
 struct chi_segment {

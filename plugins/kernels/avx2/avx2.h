@@ -54,6 +54,13 @@ void  avx2_delta_rule_back(const float *S, float *dS, const float *q, const floa
                            int64_t lds, const float *dout, float *dq, float *dk_, float *dv_,
                            float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
                            float *work);
+void  avx2_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v, int64_t ldv,
+                     const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk,
+                     int64_t dv);
+void  avx2_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
+                          const float *v, int64_t ldv, const float *a, const float *b, int64_t lds,
+                          const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a, float *db,
+                          int64_t rows, int64_t dk, int64_t dv, float *work);
 void  avx2_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n);
 
 extern const struct chi_linear_kernel avx2_linear_f32, avx2_linear_bf16, avx2_linear_int8,

@@ -1,4 +1,5 @@
-/* delta.c - the gated delta rule of one head (arXiv 2412.06464) and its gradient.
+/* delta.c - the memories of one head and their gradients: the gated delta rule (arXiv
+ * 2412.06464) and, at the end, the same without the delta term.
  *
  *     u_i = b (v_i - a <S_i, k>);   S_i = a S_i + u_i k;   o_i = <S_i, q>
  *
@@ -245,5 +246,114 @@ void avx2_delta_rule_back(const float *S, float *dS, const float *q, const float
         avx2_axpy(s.gq, s.ku, s.k, dk);
         db[t * lds] = s.gb;
         dlog_a[t * lds] = fold(s.ga, _mm256_setzero_ps());
+    }
+}
+
+/* ---- without the delta term: u_i = b v_i --------------------------------------------------- */
+
+static void hebb_step8(float *S, const float *q, const float *k, const float *v, float a, float b,
+                       float *o, int64_t count, int64_t dk)
+{
+    __m256 r[8];
+    float u[8];
+    _mm256_storeu_ps(u, _mm256_mul_ps(_mm256_set1_ps(b), load(v, count)));
+    UNROLL
+    for (int64_t i = 0; i < 8; i++)
+        r[i] = i < count ? write_row(S + i * dk, a, u[i], k, q, dk) : _mm256_setzero_ps();
+    store(o, count, fold8(r));
+}
+
+void avx2_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v, int64_t ldv,
+                    const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk,
+                    int64_t dv)
+{
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < dv; i += 8)
+            hebb_step8(S + i * dk, q + t * ldk, k + t * ldk, v + t * ldv + i, a[t * lds], b[t * lds],
+                       o + t * ldv + i, dv - i < 8 ? dv - i : 8, dk);
+}
+
+/* n columns of rows (1 or 4) rows: s = a s + u k;  gq += go s                               */
+INLINE void hebb_columns(float *s, const float *k, float *gq, const float u[4], const float *go, float a,
+                         int64_t dk, int64_t n, int rows)
+{
+    __m256 vk = load(k, n), g = load(gq, n), va = _mm256_set1_ps(a);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk, _mm256_mul_ps(va, load(s + i * dk, n)));
+        store(s + i * dk, n, x);
+        g = _mm256_fmadd_ps(_mm256_set1_ps(go[i]), x, g);
+    }
+    store(gq, n, g);
+}
+
+INLINE void hebb_forward_rows(float *s, const float *k, const float *v, float *gq, const float *go,
+                              float a, float b, int64_t dk, int rows)
+{
+    float u[4];
+    for (int i = 0; i < rows; i++) u[i] = b * v[i];
+    int64_t j = 0;
+    for (; j + 8 <= dk; j += 8) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, 8, rows);
+    if (j < dk) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, dk - j, rows);
+}
+
+/* n columns: dS += do q';  du += dS k;  dk += u dS;  dS = a dS                                 */
+INLINE void hebb_back_columns(const struct step *t, float *ds, const float *u, const float *go,
+                              int64_t j, int64_t dk, int64_t n, int rows, __m256 du[8])
+{
+    __m256 vk = load(t->k + j, n), vq = load(t->q + j, n), gk = load(t->gk + j, n);
+    __m256 va = _mm256_set1_ps(t->a);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256 d = _mm256_fmadd_ps(_mm256_set1_ps(go[i]), vq, load(ds + i * dk + j, n));
+        du[i] = _mm256_fmadd_ps(d, vk, du[i]);
+        gk = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), d, gk);
+        store(ds + i * dk + j, n, _mm256_mul_ps(d, va));
+    }
+    store(t->gk + j, n, gk);
+}
+
+INLINE void hebb_back_rows(struct step *t, float *ds, int64_t i, int64_t dk, int rows)
+{
+    __m256 du[8];
+    float grad_u[8], u[4];
+    UNROLL
+    for (int r = 0; r < 8; r++) du[r] = _mm256_setzero_ps();
+    for (int r = 0; r < rows; r++) u[r] = t->b * t->v[i + r];
+    int64_t j = 0;
+    for (; j + 8 <= dk; j += 8) hebb_back_columns(t, ds, u, t->go + i, j, dk, 8, rows, du);
+    if (j < dk) hebb_back_columns(t, ds, u, t->go + i, j, dk, dk - j, rows, du);
+    _mm256_storeu_ps(grad_u, fold8(du));
+    for (int r = 0; r < rows; r++) {
+        t->gb += t->v[i + r] * grad_u[r];
+        t->gv[i + r] = t->b * grad_u[r];
+    }
+}
+
+void avx2_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
+                         const float *v, int64_t ldv, const float *a, const float *b, int64_t lds,
+                         const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a, float *db,
+                         int64_t rows, int64_t dk, int64_t dv, float *work)
+{
+    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
+    for (int64_t t = 0; t < rows; t++) {
+        const float *kt = k + t * ldk, *vt = v + t * ldv, *go = dout + t * ldv;
+        float *gq = dq + t * ldk, at = a[t * lds], bt = b[t * lds];
+        int64_t i = 0;
+        memset(gq, 0, (size_t)dk * sizeof *gq);
+        for (; i + 4 <= dv; i += 4) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 4);
+        for (; i < dv; i++) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 1);
+    }
+    float E = avx2_dot(dS, work, dk * dv);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        struct step s = { q + t * ldk, k + t * ldk, v + t * ldv, dout + t * ldv, dq + t * ldk, dk_ + t * ldk,
+                          dv_ + t * ldv, a[t * lds], b[t * lds], 0, 0, _mm256_setzero_ps() };
+        int64_t i = 0;
+        memset(s.gk, 0, (size_t)dk * sizeof *s.gk);
+        for (; i + 4 <= dv; i += 4) hebb_back_rows(&s, dS + i * dk, i, dk, 4);
+        for (; i < dv; i++) hebb_back_rows(&s, dS + i * dk, i, dk, 1);
+        E += avx2_dot(s.q, s.gq, dk) - s.b * s.gb;
+        db[t * lds] = s.gb;
+        dlog_a[t * lds] = E;
     }
 }

@@ -1,10 +1,17 @@
-/* backward.c - the gradients of gated_deltanet.  A task is some heads of one segment;
- * it walks the chunks backward, each from the state that forward kept.          */
-#include "gated_deltanet.h"
+/* delta_back.h - the gradients of delta.h.  A task is some heads of one segment;
+ * it walks the chunks backward, each from the state that forward kept.  The plugin
+ * defines delta_open().                                                          */
+#ifndef DELTA_BACK_H
+#define DELTA_BACK_H
+
+#include "delta.h"
+
+static chi_status delta_open(const struct chi_host *, void *self, const void *conf,
+                             const struct chi_shape *, const struct chi_plan_ops *, struct chi_plan *);
 
 static void add_backward(struct bench *b, struct chi_scratch *scratch)
 {
-    const struct gdn *s = b->s;
+    const struct delta *s = b->s;
     int64_t D = s->dim, rows = CHUNK * D;
 
     for (int i = 0; i < 3; i++) {
@@ -22,24 +29,29 @@ static void add_backward(struct bench *b, struct chi_scratch *scratch)
     b->gain   = take(scratch, D);
 }
 
-/* h = n * silu(g), n = xh * w, xh = o r:
+/* h = n * silu(g), n = xh * w, xh = o r (no gate: h = n):
  *     dg = dh n silu'(g);  dn = dh silu(g);  dw += dn xh;
  *     do = r (a - xh mean(a xh)),  a = dn w                                    */
 static void gate_back(struct bench *b)
 {
-    const struct gdn *s = b->s;
+    const struct delta *s = b->s;
     const struct chi_kernels *k = b->r->h->k;
     const float *w = CHI_PARAM(b->r, s->o_norm, float);
     int64_t D = s->dim;
 
     for (int64_t t = 0; t < b->n; t++) {
-        const float *g = head_row(b, s->pre[G], b->row + t), *dh = head_row(b, s->dh, b->row + t);
-        float *dg = head_row(b, s->dpre[G], b->row + t), *dout = b->dout + t * D, *xh = b->xh;
+        const float *dh = head_row(b, s->dh, b->row + t);
+        float *dout = b->dout + t * D, *xh = b->xh;
         float r = k->rmsnorm(xh, head_row(b, s->o, b->row + t), NULL, D, s->eps);
 
-        for (int64_t c = 0; c < D; c++) dg[c] = dh[c] * (xh[c] * w[c]);
-        k->silu_back(dg, g, dg, D);
-        k->silu_mul(dout, g, dh, D);
+        if (s->has.gate) {
+            const float *g = head_row(b, s->pre[G], b->row + t);
+            float *dg = head_row(b, s->dpre[G], b->row + t);
+            for (int64_t c = 0; c < D; c++) dg[c] = dh[c] * (xh[c] * w[c]);
+            k->silu_back(dg, g, dg, D);
+            k->silu_mul(dout, g, dh, D);
+        } else
+            copy(dout, dh, D);
         for (int64_t c = 0; c < D; c++) b->dnorm[c] += dout[c] * xh[c];
         for (int64_t c = 0; c < D; c++) dout[c] *= w[c];
         float m = k->dot(dout, xh, D) / (float)D;
@@ -47,24 +59,48 @@ static void gate_back(struct bench *b)
     }
 }
 
-/* log a = -e^A_log softplus(m), m = a + dt_bias;  beta = max sigmoid(p)        */
-static void gates_back(struct bench *b)
+/* beta' = (1 - e^-x) / lambda, x = beta lambda, lambda = |k|^2:
+ *     dbeta = dbeta' e^-x;  dlambda = dbeta' beta^2 slope(x);  dk += 2 k dlambda */
+static void efla_back(struct bench *b)
 {
-    const struct gdn *s = b->s;
+    int64_t D = b->s->dim;
+    for (int64_t t = 0; t < b->n; t++) {
+        float x = b->raw[t] * b->lambda[t];
+        float dlambda = b->dbeta[t] * (b->raw[t] * b->raw[t] * efla_slope(x));
+        b->r->h->k->axpy(b->dy[K] + t * D, 2 * dlambda, b->y[K] + t * D, D);
+        b->dbeta[t] *= chi_exp(-x);
+    }
+}
+
+/* log a = -e^A_log softplus(m), m = a + dt_bias                                */
+static void decay_back(struct bench *b)
+{
+    const struct delta *s = b->s;
     int64_t H = s->heads, at = (b->g->first + b->row) * H + b->head;
     const float *a = CHI_ARRAY(b->r, s->pre[A], float) + at;
     float *da = CHI_ARRAY(b->r, s->dpre[A], float) + at;
-    float *db = CHI_ARRAY(b->r, s->dpre[B], float) + at;
     float rate = chi_exp(CHI_PARAM(b->r, s->A_log, float)[b->head]);
     float bias = CHI_PARAM(b->r, s->dt_bias, float)[b->head];
 
     for (int64_t t = b->n - 1; t >= 0; t--) {
         float dm = b->dlog_a[t] * -rate * chi_sigmoid(a[t * H] + bias);
         da[t * H] = dm;
-        db[t * H] = b->dbeta[t] * b->beta[t] * (1 - b->beta[t] / s->beta_max);
         b->ddt_bias += dm;
         b->dA_log   += b->dlog_a[t] * b->log_a[t];
     }
+}
+
+/* beta = max sigmoid(p)                                                        */
+static void gates_back(struct bench *b)
+{
+    const struct delta *s = b->s;
+    int64_t H = s->heads;
+    float *db = CHI_ARRAY(b->r, s->dpre[B], float) + (b->g->first + b->row) * H + b->head;
+
+    if (s->has.decay) decay_back(b);
+    if (s->has.efla) efla_back(b);
+    for (int64_t t = 0; t < b->n; t++)
+        db[t * H] = b->dbeta[t] * b->raw[t] * (1 - b->raw[t] / s->beta_max);
 }
 
 /* y = x f, f = times / sqrt(|x|^2 + eps):  dx = f (dy - y <y, dy> / times^2)   */
@@ -127,26 +163,25 @@ static void tail_back(struct bench *b)
 
 static void chunk_back(struct bench *b, int64_t chunk)
 {
-    const struct gdn *s = b->s;
+    const struct delta *s = b->s;
     int64_t D = s->dim;
 
-    gdn_prepare_chunk(b);
+    delta_prepare_chunk(b);
     gate_back(b);
     b->r->h->k->delta_rule_back(kept_state(b, chunk), b->dS, b->y[Q], b->y[K], b->y[V], D,
                                 b->alpha, b->beta, 1, b->dout, b->dy[Q], b->dy[K], b->dy[V],
                                 b->dlog_a, b->dbeta, b->n, D, D, b->work);
     gates_back(b);
     normalise_back(b, b->dy[Q], b->y[Q], b->qr, s->scale);
-    normalise_back(b, b->dy[K], b->y[K], b->kr, 1);
+    if (!s->has.efla) normalise_back(b, b->dy[K], b->y[K], b->kr, 1);
     for (int i = 0; i < 3; i++) convolve_back(b, i);
 }
 
 /* The head's share of the parameter gradients, for reduce()                    */
 static void put_partials(const struct bench *b)
 {
-    const struct gdn *s = b->s;
+    const struct delta *s = b->s;
     int64_t D = s->dim, W = s->taps, at = b->seg * s->heads + b->head;
-    float *gate = CHI_ARRAY(b->r, s->part_gate, float) + b->seg * 2 * s->heads + b->head;
 
     for (int i = 0; i < 3; i++) {
         float *part = CHI_ARRAY(b->r, s->part_conv[i], float) + at * D * W;
@@ -154,17 +189,19 @@ static void put_partials(const struct bench *b)
             for (int64_t j = 0; j < W; j++) part[c * W + j] = b->dw[i][j * D + c];
     }
     copy(CHI_ARRAY(b->r, s->part_norm, float) + at * D, b->dnorm, D);
+    if (!s->has.decay) return;
+    float *gate = CHI_ARRAY(b->r, s->part_gate, float) + b->seg * 2 * s->heads + b->head;
     gate[0] = b->dA_log;
     gate[s->heads] = b->ddt_bias;
 }
 
 static void backward_head(struct bench *b, int64_t head, int64_t chunk)
 {
-    const struct gdn *s = b->s;
+    const struct delta *s = b->s;
     int64_t D = s->dim, last = chi_chunks(b->g, CHUNK) - 1;
     float *dS = b->g->dstate ? CHI_DSTATE(b->g, s->S, float) + head * D * D : NULL;
 
-    gdn_begin_head(b, head);
+    delta_begin_head(b, head);
     for (int i = 0; i < 3; i++) {
         zero(b->dc[i], (CHUNK + s->taps) * D);
         zero(b->dw[i], s->taps * D);
@@ -190,7 +227,7 @@ static void backward_task(void *arg, int64_t i, struct chi_scratch *scratch)
 {
     const struct job *j = arg;
     int64_t seg = i / j->groups, head = i % j->groups * j->group, end = head + j->group;
-    struct bench b = gdn_bench(j->s, j->r, seg, scratch);
+    struct bench b = delta_bench(j->s, j->r, seg, scratch);
     int64_t chunk = chi_first_chunk(j->r, seg, CHUNK);
 
     add_backward(&b, scratch);
@@ -201,30 +238,30 @@ static void backward_task(void *arg, int64_t i, struct chi_scratch *scratch)
 static void remake_h(void *arg, int64_t i, struct chi_scratch *scratch)
 {
     const struct job *j = arg;
-    const struct gdn *s = j->s;
+    const struct delta *s = j->s;
     struct bench b = { .s = s, .r = j->r, .g = &(struct chi_segment){ .first = 0 } };
     float *t = take(scratch, s->dim);
     int64_t end = (i + 1) * CHUNK < j->r->rows ? (i + 1) * CHUNK : j->r->rows;
 
     for (int64_t row = i * CHUNK; row < end; row++) {
         for (b.head = 0; b.head < s->heads; b.head++)
-            gdn_gate_output(&b, head_row(&b, s->h, row), head_row(&b, s->o, row),
-                        head_row(&b, s->pre[G], row), t);
+            delta_gate_output(&b, row, head_row(&b, s->o, row), t);
         zero(CHI_ARRAY(j->r, s->dh, float) + row * s->inner, s->inner);
     }
 }
 
-static void reduce_partials(const struct gdn *s, struct chi_run *r)
+static void reduce_partials(const struct delta *s, struct chi_run *r)
 {
     const struct chi_host *h = r->h;
-    const float *gate = CHI_ARRAY(r, s->part_gate, float);
-    float *dA_log = CHI_GRAD(r, s->A_log, float), *ddt = CHI_GRAD(r, s->dt_bias, float);
 
     for (int i = 0; i < 3; i++)
         h->reduce(h, CHI_GRAD(r, s->conv[i], float), CHI_ARRAY(r, s->part_conv[i], float),
                   r->n_seg, s->inner * s->taps);
     h->reduce(h, CHI_GRAD(r, s->o_norm, float), CHI_ARRAY(r, s->part_norm, float),
               r->n_seg * s->heads, s->dim);
+    if (!s->has.decay) return;
+    const float *gate = CHI_ARRAY(r, s->part_gate, float);
+    float *dA_log = CHI_GRAD(r, s->A_log, float), *ddt = CHI_GRAD(r, s->dt_bias, float);
     for (int64_t i = 0; i < r->n_seg; i++, gate += 2 * s->heads)
         for (int64_t c = 0; c < s->heads; c++) {
             dA_log[c] += gate[c];
@@ -232,20 +269,30 @@ static void reduce_partials(const struct gdn *s, struct chi_run *r)
         }
 }
 
-chi_status gdn_backward(const void *self, struct chi_run *r, const float *x, const float *dy, float *dx)
+static chi_status delta_backward(const void *self, struct chi_run *r, const float *x, const float *dy, float *dx)
 {
-    const struct gdn *s = self;
-    const float *dpre[N_IN];
+    const struct delta *s = self;
+    const float *dpre[N_ROLES];
     if (r->rows == 0) return CHI_OK;
 
-    struct job j = gdn_job(s, r);
+    struct job j = delta_job(s, r);
     r->h->parallel(r->h, (r->rows + CHUNK - 1) / CHUNK, remake_h, &j);
     chi_status e = r->h->linears_back(&s->out, 1, r, CHI_ARRAY(r, s->h, float), r->rows, &dy,
                                       CHI_ARRAY(r, s->dh, float));
     if (e != CHI_OK) return e;
     r->h->parallel(r->h, r->n_seg * j.groups, backward_task, &j);
-    for (int i = 0; i < N_IN; i++) dpre[i] = CHI_ARRAY(r, s->dpre[i], float);
-    e = r->h->linears_back(s->in, N_IN, r, x, r->rows, dpre, dx);
+    for (int i = 0; i < s->n_in; i++) dpre[i] = CHI_ARRAY(r, s->dpre[s->role[i]], float);
+    e = r->h->linears_back(s->in, s->n_in, r, x, r->rows, dpre, dx);
     if (e == CHI_OK && r->grads) reduce_partials(s, r);
     return e;
 }
+
+static const struct chi_layer_ops delta_ops = {
+    .struct_size = sizeof delta_ops,
+    .self_size = sizeof(struct delta),
+    .open = delta_open,
+    .forward = delta_forward,
+    .backward = delta_backward,
+};
+
+#endif

@@ -1,0 +1,36 @@
+/* mlstm.h - what the cell and the two blocks around it share.                   */
+#ifndef MLSTM_H
+#define MLSTM_H
+
+#include <chimera/math.h>
+#include "../shared/hebb.h"
+
+enum { Q, K, V };
+enum { OGATE = 3, IGATE, FGATE, N_IN };         /* linears of block v2            */
+
+struct mlstm {
+    struct hebb memory;                         /* S: C [D,D] and, as its last row, n */
+    int64_t heads, dim, inner;
+    float   cap, norm_eps, cell_eps, scale;
+    int64_t m;                                  /* state [H]                      */
+    int64_t igate_bias, fgate_bias, norm;       /* parameters                     */
+    int64_t stabiliser, ipre, fpre, h;          /* arrays: m and gates of each row, kept; */
+    int64_t dipre, dfpre, dh;                   /* input of the last linear       */
+    int64_t part_gate, part_norm;               /* gradients by (segment, head)   */
+    /* Where q, k, v of a row lie: values from offset[] of rows of stride values  */
+    int64_t qkv[3], dqkv[3], offset[3], stride;
+    /* block v2                                                                   */
+    const struct chi_linear *in[N_IN], *out;
+    int64_t pre[N_IN], dpre[N_IN];
+};
+
+/* Rows of the layer's own scratch                                                */
+static inline float *own_row(const struct hebb_chunk *c, int64_t i)
+{
+    return c->own + 16 + i * ((const struct mlstm *)c->layer)->dim;
+}
+
+enum { OWN_NORMAL, OWN_ONES, OWN_DNORM, OWN_T, OWN_ROWS };
+enum { DIBIAS, DFBIAS, DM };                    /* sums in own[]                  */
+
+#endif
