@@ -6,6 +6,7 @@
 #include "core.h"
 #include "inspect_plugin.h"
 #include "pool.h"
+#include "registry.h"
 #include "runner.h"
 #include "vectors_run.h"
 
@@ -147,7 +148,8 @@ static void print_job(const struct job *j, int64_t i, void *ctx)
     struct validation *v = ctx;
     bool skipped = j->outcome == TRIAL_SKIP;
     status_line(NULL);
-    printf("%s %lld - %s %s%s", j->outcome >= TRIAL_FAILED ? "not ok" : "ok", (long long)i + 1, j->name ? j->name : v->name,
+    printf("%s %lld - %s%s%s %s%s", j->outcome >= TRIAL_FAILED ? "not ok" : "ok", (long long)i + 1,
+           j->name ? kind_name(j->kind) : "", j->name ? "/" : "", j->name ? j->name : v->name,
            j->check ? j->check->name : "manifest", word[j->outcome]);
     if (skipped) printf("%.*s", (int)strcspn(j->text, "\n"), j->text);
     else if (j->ending) printf(" (%s)", j->ending);

@@ -84,9 +84,9 @@ static int64_t plan_state(struct chi_plan *p, const char *name, int dtype, int64
 static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64_t n, int64_t every, uint32_t flags)
 {
     struct instance *in = p->in;
-    (void)name;
     in->array = xrealloc(in->array, (size_t)(in->n_array + 1) * sizeof *in->array);
-    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP };
+    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP, "" };
+    copy_name(in->array[in->n_array].name, sizeof in->array->name, name ? name : "?");
     return in->n_array++;
 }
 
@@ -158,7 +158,8 @@ static chi_status open_part(struct instance *in, const struct spec *s, const str
     struct crumb crumb = { in->host->instance, in->part->component->name, "open" };
     const struct crumb *was = crumb_set(&crumb);
     uint32_t size = in->loop ? in->loop->self_size : in->ops->self_size;
-    in->self = xcalloc(1, size ? size : 1);
+    in->self = mem_take(size, "self");
+    if (!in->self) return CHI_ENOMEM;
     chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &plan_ops, &plan);
     crumb_set(was);
     return st == CHI_OK ? plan.error : st;
@@ -219,14 +220,14 @@ void instance_close(struct instance *in)
     free(in->at);
     free(in->param);
     free(in->array);
-    free(in->self);
+    mem_free(in->self);
     host_close(in->host);
     *in = (struct instance){ 0 };
 }
 
 /* ---- arrays of a call ----------------------------------------------------------------- */
 
-static int64_t times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
+int64_t array_times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
 {
     if (a->every == CHI_PER_CALL) return 1;
     if (a->every == CHI_PER_SEG) return n_seg;
@@ -266,7 +267,7 @@ chi_status instance_arrays(struct instance *in, const struct chi_segment *seg, i
             bool mine = own && a->keep;
             int64_t *at = mine ? &kept : &others;
             if (pass) in->at[i] = (mine ? own->base : ws->base) + *at;
-            *at += round_up(max_i64(1, times(a, seg, n_seg, rows) * a->bytes), ALIGN);
+            *at += round_up(max_i64(1, array_times(a, seg, n_seg, rows) * a->bytes), ALIGN);
         }
         if (pass) break;
         if (own) TRY(grow(own, kept, in->name));

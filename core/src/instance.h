@@ -17,7 +17,7 @@ struct planned_param {
     bool    absent;                          /* inference: no master                    */
     double  share;                           /* of the rows that meet it: experts < 1   */
 };
-struct planned_array { int64_t bytes, every; bool keep; };
+struct planned_array { int64_t bytes, every; bool keep; char name[32]; };
 /* Memory that arrays share while their contents need not live on.                      */
 struct workspace { unsigned char *base; int64_t bytes; };
 
@@ -57,10 +57,15 @@ enum { KEPT_NOT = -1 };
  * reads later, or, if it is KEPT_NOT, with all others in the workspace.                */
 chi_status instance_arrays(struct instance *, const struct chi_segment *, int64_t n, int64_t rows,
                            int64_t turn, struct workspace *) CHI_MUST_CHECK;
+/* How many times a call has an array's bytes                                           */
+int64_t array_times(const struct planned_array *, const struct chi_segment *, int64_t n, int64_t rows);
 void workspace_drop(struct workspace *);
 /* Bytes of the arrays for rows in n_seg segments: kept ones and others                 */
 void instance_array_bytes(const struct instance *, int64_t rows, int64_t n_seg,
                           double *kept, double *others);
+
+/* The instance inside a solo, for checks that run it their own way                     */
+struct instance *solo_instance(struct solo *);
 
 /* One tensor's start values, by its full name                                          */
 void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,

@@ -26,9 +26,9 @@ static chi_status solo_memory(struct solo *s, int64_t rows)
             s->scratch_bytes = max_i64(s->scratch_bytes, linear_scratch(in->param[i].linear, rows));
     TRY(pool_scratch(s->scratch_bytes));
     TRY(linear_room(rows, max_i64(in->widest, 1), in->heaviest, in->training));
-    s->params = mem_take((size_t)in->param_bytes + 64, in->name);
-    s->grads = mem_take((size_t)in->param_bytes + 64, in->name);
-    s->scratch = mem_take((size_t)s->scratch_bytes, in->name);
+    s->params = mem_take((size_t)in->param_bytes, "params");
+    s->grads = mem_take((size_t)in->param_bytes, "grads");
+    s->scratch = mem_take((size_t)s->scratch_bytes, "scratch");
     if (!s->params || !s->grads || !s->scratch) return CHI_ENOMEM;
     in->params = s->params;
     in->grads = in->training ? s->grads : NULL;
@@ -94,6 +94,11 @@ chi_status solo_bind(struct solo *s)
     for (int64_t i = 0; i < s->in.n_param; i++)
         if (s->in.param[i].linear) TRY(linear_bind(s->in.param[i].linear, s->tensor[i].w, 1));
     return CHI_OK;
+}
+
+struct instance *solo_instance(struct solo *s)
+{
+    return &s->in;
 }
 
 int64_t solo_state_bytes(const struct solo *s)

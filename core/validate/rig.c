@@ -80,7 +80,7 @@ static void draw_case(struct trial *t, bool first, struct layer_case *c)
 
 /* ---- a layer that is open -------------------------------------------------------------- */
 
-static chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
+chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
 {
     struct config *config;
     bool file = t->plugin->path[0] == '/';
