@@ -17,6 +17,7 @@ cp "$mock" "$tmp/plugins/layers/faulty.so"
 chmod 755 "$tmp/plugins" "$tmp/plugins/layers"
 chmod 644 "$tmp/plugins/layers/faulty.so"
 awk 'BEGIN { for (k = 0; k < 90; k++) printf "line %d says %d\n", k, k * 7 % 17 }' >"$tmp/text"
+printf "line 91 says 7\n" >"$tmp/held"
 cat >"$tmp/f.ini" <<INI
 [model]
 hidden_size = 16
@@ -37,7 +38,7 @@ task = text
 tokenizer = byte
 [task]
 train = text
-heldout = text
+heldout = held
 [train]
 batch_size = 2
 seq_len = 16
@@ -58,7 +59,7 @@ crashes() {
     run "$want" "$CHIMERA" train "$tmp/f.ini" run.dir="$tmp/$name" "$@"
     says err "crashed in $words"
     says err "train .*$name --resume"
-    if grep -q "crashed in $words" "$tmp/$name/log.txt"; then ok; else no "$name: log.txt does not say it"; fi
+    if grep -Eq "crashed in $words" "$tmp/$name/log.txt"; then ok; else no "$name: log.txt does not say it"; fi
 }
 crashes back 139 'layers\.2\.mixer \(faulty\) backward, step 5: SIGSEGV' layer.F.at=5 layer.F.where=backward
 # what it says to do works: without the fault the run ends like one that never had it

@@ -65,7 +65,7 @@ for f in config.ini initial.safetensors final.safetensors batches.safetensors tr
 done
 # trace.jsonl says what metrics.jsonl says
 if [ "$(wc -l <"$tmp/trace/trace.jsonl")" -eq 6 ]; then ok; else no "trace.jsonl has not 6 lines"; fi
-number() { sed -n "s/.*\"$2\":\\([^,}]*\\).*/\\1/p" "$1" | awk '{ printf "%.8g\n", $1 }' | head -n 6; }
+number() { sed -n "s/.*\"$2\":\\([^,}]*\\).*/\\1/p" "$1" | awk '{ printf "%.6g\n", $1 }' | head -n 6; }
 for key in step loss lr grad_norm clip; do
     if [ "$(number "$tmp/trace/trace.jsonl" $key)" = "$(number "$tmp/whole/metrics.jsonl" $key)" ]; then ok; else no "trace: other $key"; fi
 done
@@ -86,7 +86,7 @@ bad 2 'rollback' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" --trace "
 if [ -e "$tmp/trace2" ] || [ -e "$tmp/other" ]; then no "a refused trace leaves something behind"; else ok; fi
 
 # ---- turns in use
-bpb() { run 0 "$CHIMERA" eval "$tmp/whole" "$@"; grep -o '[0-9]\.[0-9]* bits per byte' "$tmp/out" | head -n 1; }
+bpb() { run 0 "$CHIMERA" eval "$tmp/whole" "$@"; sed -n 's/^bits per byte *//p' "$tmp/out"; }
 two=$(bpb)
 if [ -n "$two" ]; then ok; else no "eval says no bits per byte: $(cat "$tmp/out")"; fi
 if [ "$(bpb loop.loops=2)" = "$two" ]; then ok; else no "loops = 2 is not the default of 2"; fi

@@ -32,10 +32,12 @@ static chi_status faulty_open(const struct chi_host *h, void *self, const void *
     return CHI_OK;
 }
 
+static int *volatile nowhere;
+
 static void crash(int32_t what)
 {
     if (what == ABORT) abort();
-    if (what == SEGV) *(volatile int *)8 = 1;
+    if (what == SEGV) *nowhere = 1;
 }
 
 static void crash_task(void *arg, int64_t i, struct chi_scratch *scratch)
