@@ -37,6 +37,11 @@ static const struct shape shapes[] = {
     { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
     { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nuse_gate = yes\n", 9 },
+    { "use = linear_attention\nnum_heads = 3\nhead_dim = 5\n", 7 },
+    { "use = linear_attention\nnum_heads = 1\nhead_dim = 17\n", 12 },
+    { "use = causal_conv\n", 12 },
+    { "use = causal_conv\nchannels = 70\nconv_size = 37\n", 7 },
+    { "use = causal_conv\nchannels = 5\nconv_size = 1\n", 9 },
 };
 
 struct rig {
