@@ -39,9 +39,10 @@ static const struct shape shapes[] = {
     { "use = deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nuse_gate = yes\n", 9 },
     { "use = linear_attention\nnum_heads = 3\nhead_dim = 5\n", 7 },
     { "use = linear_attention\nnum_heads = 1\nhead_dim = 17\n", 12 },
-    { "use = causal_conv\n", 12 },
-    { "use = causal_conv\nchannels = 70\nconv_size = 37\n", 7 },
-    { "use = causal_conv\nchannels = 5\nconv_size = 1\n", 9 },
+    { "use = mamba2\nnum_heads = 3\nhead_dim = 5\nstate_dim = 7\nconv_size = 2\n", 7 },
+    { "use = mamba2\nnum_heads = 2\nhead_dim = 4\nstate_dim = 9\n", 12 },
+    { "use = causal_conv\nchannels = 70\nconv_size = 3\n", 7 },
+    { "use = causal_conv\nchannels = 5\nconv_size = 37\n", 9 },
 };
 
 struct rig {
@@ -544,7 +545,7 @@ static bool is_matrix(const char *name)
 Test(layers, what_decays)
 {
     static const char *const gate[] = { "a_proj.weight", "b_proj.weight", "alpha_proj.weight", "eta_proj.weight",
-                                        "theta_proj.weight" };
+                                        "theta_proj.weight", "dt_proj.weight" };
     for (int64_t i = 0; i < COUNT(shapes); i++) {
         struct rig r = rig_open(&shapes[i]);
         const struct model_tensor *t;
