@@ -33,6 +33,7 @@ static const struct shape shapes[] = {
     { "use = mlstm\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 1e-3\n", 7 },
     { "use = mlstm\nnum_heads = 1\nhead_dim = 17\ncell_eps = 0.1\n", 9 },
+    { "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 6\nconv_size = 3\n", 7 },
     { "use = span_knot\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
     { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
     { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
@@ -535,7 +536,8 @@ static bool ends_with(const char *s, const char *tail)
 /* Matrices that a quantizer may take have names of this end, but for mlstm's    */
 static bool is_matrix(const char *name)
 {
-    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight" };
+    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight",
+                                         "proj_up.weight", "proj_down.weight" };
     for (int64_t i = 0; i < COUNT(other); i++)
         if (!strcmp(name, other[i])) return true;
     return ends_with(name, "_proj.weight");
@@ -550,10 +552,10 @@ Test(layers, what_decays)
         struct rig r = rig_open(&shapes[i]);
         const struct model_tensor *t;
         for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) {
-            bool want = is_matrix(t->name);
+            bool matrix = is_matrix(t->name) && !t->shape[2], want = matrix;
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
-            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
+            bool linear = matrix || ends_with(t->name, "gate_preact.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);
