@@ -195,52 +195,111 @@ static double capped(double x, double cap, int without)
     return without == NO_CAP ? x : cap * tanh(x / cap);
 }
 
-static double mlstm_formula(const struct rig *r, int without)
-{
-    enum { H = 3, D = 5, n = H * D };
-    double *q = project(r, "q.weight", n), *k = project(r, "k.weight", n), *v = project(r, "v.weight", n);
-    double *g = project(r, "ogate_preact.weight", n), *h = doubles(ROWS * n);
-    double *i = project(r, "igate_preact.weight", H), *f = project(r, "fgate_preact.weight", H);
-    double C[H][D][D] = { { { 0 } } }, z[H][D] = { { 0 } }, s = without == NO_SCALE ? 1 : 1 / sqrt((double)D);
+enum { XH = 3, XD = 4, XI = XH * XD, XW = 3 };
 
+/* One step of one head: y[XD], normed                                               */
+static void mlstm_step(const struct rig *r, double *C, double *z, const double *q, const double *k, const double *v,
+                       double in, double keep, int64_t head, int without, double *y)
+{
+    double s = without == NO_SCALE ? 1 : 1 / sqrt((double)XD), sum = 0, mean = 0;
+    for (int64_t c = 0; c < XD; c++) {
+        z[c] = keep * z[c] + in * k[c];
+        sum += s * z[c] * q[c];
+    }
+    double den = without == NO_FLOOR ? fabs(sum) : fmax(fabs(sum), 1);
+    if (without == NO_SUM) den = 1;
+    for (int64_t a = 0; a < XD; a++) {
+        y[a] = 0;
+        for (int64_t b = 0; b < XD; b++) {
+            C[a * XD + b] = keep * C[a * XD + b] + in * v[a] * k[b];
+            y[a] += s * C[a * XD + b] * q[b] / den;
+        }
+    }
+    for (int64_t c = 0; c < XD; c++) mean += y[c] / XD;
+    for (int64_t c = 0; c < XD && without != NO_MEAN; c++) y[c] -= mean;
+    double size = sqrt(mean_square(y, XD) + 0.25);
+    for (int64_t c = 0; c < XD && without != NO_NORM; c++)
+        y[c] *= (double)weight(r, "multihead_norm.weight")[head * XD + c] / size;
+}
+
+static double *mlstm_cell(const struct rig *r, const double *q, const double *k, const double *v, const double *i,
+                          const double *f, int without)
+{
+    double *C = doubles(XI * XD), *z = doubles(XI), *h = doubles(ROWS * XI);
     for (int64_t t = 0; t < ROWS; t++)
-        for (int64_t e = 0; e < H; e++) {
-            double *y = h + t * n + e * D, *kt = k + t * n + e * D, sum = 0, mean = 0;
-            double in = exp(capped(i[t * H + e] + (double)weight(r, "igate_preact.bias")[e], 2, without));
-            double keep = logistic(capped(f[t * H + e] + (double)weight(r, "fgate_preact.bias")[e], 2, without));
+        for (int64_t e = 0; e < XH; e++) {
+            int64_t at = t * XI + e * XD;
+            double in = exp(capped(i[t * XH + e] + (double)weight(r, "igate_preact.bias")[e], 2, without));
+            double keep = logistic(capped(f[t * XH + e] + (double)weight(r, "fgate_preact.bias")[e], 2, without));
             if (without == NO_INPUT_GATE) in = 1;
             if (without == NO_FORGET_GATE) keep = 1;
-            for (int64_t c = 0; c < D; c++) {
-                z[e][c] = keep * z[e][c] + in * kt[c];
-                sum += s * z[e][c] * q[t * n + e * D + c];
-            }
-            double den = without == NO_FLOOR ? fabs(sum) : fmax(fabs(sum), 1);
-            if (without == NO_SUM) den = 1;
-            for (int64_t a = 0; a < D; a++)
-                for (int64_t b = 0; b < D; b++) {
-                    C[e][a][b] = keep * C[e][a][b] + in * v[t * n + e * D + a] * kt[b];
-                    y[a] += s * C[e][a][b] * q[t * n + e * D + b] / den;
-                }
-            for (int64_t c = 0; c < D; c++) mean += y[c] / D;
-            for (int64_t c = 0; c < D && without != NO_MEAN; c++) y[c] -= mean;
-            double size = sqrt(mean_square(y, D) + 0.25);
-            for (int64_t c = 0; c < D; c++) {
-                if (without != NO_NORM) y[c] *= (double)weight(r, "multihead_norm.weight")[e * D + c] / size;
-                if (without != NO_GATE) y[c] *= logistic(g[t * n + e * D + c]);
-            }
+            mlstm_step(r, C + e * XD * XD, z + e * XD, q + at, k + at, v + at, in, keep, e, without, h + at);
         }
-    double d = distance(r, h, "out_proj.weight", n);
+    free(C); free(z);
+    return h;
+}
+
+static double mlstm_formula(const struct rig *r, int without)
+{
+    double *q = project(r, "q.weight", XI), *k = project(r, "k.weight", XI), *v = project(r, "v.weight", XI);
+    double *i = project(r, "igate_preact.weight", XH), *f = project(r, "fgate_preact.weight", XH);
+    double *g = project(r, "ogate_preact.weight", XI), *h = mlstm_cell(r, q, k, v, i, f, without);
+    for (int64_t c = 0; c < ROWS * XI && without != NO_GATE; c++) h[c] *= logistic(g[c]);
+    double d = distance(r, h, "out_proj.weight", XI);
     free(q); free(k); free(v); free(g); free(h); free(i); free(f);
     return d;
 }
+
+/* Into column at of rows of 3 XI: the block-diagonal map of x, whose rows have ld values   */
+static void headwise(const struct rig *r, const char *name, const double *x, int64_t ld, double *y, int64_t at)
+{
+    const float *w = weight(r, name);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t o = 0; o < XI; o++)
+            for (int64_t i = 0; i < 2; i++)
+                y[t * 3 * XI + at + o] += (double)w[o * 2 + i] * x[t * ld + o / 2 * 2 + i];
+}
+
+static double mlstm_v1_formula(const struct rig *r, int without)
+{
+    double *up = project(r, "proj_up.weight", 2 * XI), *qkv = doubles(ROWS * 3 * XI), *part[3];
+    double *u = convolve(weight(r, "conv1d.weight"), without == NO_BIAS ? NULL : weight(r, "conv1d.bias"), up, 2 * XI,
+                         XI, XW, without == NO_CONV);
+    for (int64_t i = 0; i < ROWS * XI && without != NO_SILU; i++) u[i] = silu(u[i]);
+    headwise(r, "q_proj.weight", u, XI, qkv, 0);
+    headwise(r, "k_proj.weight", u, XI, qkv, XI);
+    headwise(r, "v_proj.weight", up, 2 * XI, qkv, 2 * XI);
+    for (int p = 0; p < 3; p++) {
+        part[p] = doubles(ROWS * XI);
+        for (int64_t t = 0; t < ROWS; t++)
+            memcpy(part[p] + t * XI, qkv + (t * 3 + p) * XI, XI * sizeof(double));
+    }
+    double *i = map(weight(r, "igate_preact.weight"), qkv, 3 * XI, XH);
+    double *f = map(weight(r, "fgate_preact.weight"), qkv, 3 * XI, XH);
+    double *h = mlstm_cell(r, part[0], part[1], part[2], i, f, without);
+    for (int64_t t = 0; t < ROWS; t++)
+        for (int64_t c = 0; c < XI; c++) {
+            double *y = h + t * XI + c;
+            if (without != NO_SKIP) *y += (double)weight(r, "learnable_skip")[c] * u[t * XI + c];
+            if (without != NO_GATE) *y *= silu(up[t * 2 * XI + XI + c]);
+        }
+    double d = distance(r, h, "proj_down.weight", XI);
+    free(up); free(qkv); free(u); free(i); free(f); free(h);
+    for (int p = 0; p < 3; p++) free(part[p]);
+    return d;
+}
+
+#define CELL "num_heads = 3\nhead_dim = 4\ngate_soft_cap = 2\nnorm_eps = 0.25\ncell_eps = 0\n"
 
 /* A large norm_eps, since the norm hides what scales a whole head                    */
 Test(mixers, mlstm_is_its_formula_and_none_without_a_part)
 {
     static const int parts[] = { WHOLE, NO_INPUT_GATE, NO_FORGET_GATE, NO_SUM, NO_FLOOR, NO_CAP, NO_NORM, NO_MEAN,
                                  NO_GATE, NO_SCALE, -1 };
-    judge("use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 0.25\ncell_eps = 0\n", 7,
-          mlstm_formula, parts);
+    static const int v1[] = { WHOLE, NO_INPUT_GATE, NO_FORGET_GATE, NO_SUM, NO_CAP, NO_NORM, NO_MEAN, NO_GATE, NO_SCALE,
+                              NO_CONV, NO_BIAS, NO_SILU, NO_SKIP, -1 };
+    judge("use = mlstm\n" CELL, 7, mlstm_formula, parts);
+    judge("use = mlstm\nblock = v1\nconv_size = 3\nqkv_proj_blocksize = 2\n" CELL, 7, mlstm_v1_formula, v1);
 }
 
 /* (C, n, m) and (C e^c, n e^c, m - c) are the same memory                             */
@@ -263,6 +322,14 @@ Test(mixers, mlstm_may_move_m)
     run_rows(&r, ROWS / 2, ROWS);
     cr_assert(memcmp(first, r.y, sizeof first) != 0, "m has no effect");
     rig_close(&r);
+}
+
+Test(mixers, mlstm_refuses_blocks_that_do_not_fit)
+{
+    struct rig r;
+    cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 5\n", 12), CHI_ESHAPE);
+    cr_assert(strstr(fail_text(), "qkv_proj_blocksize"), "%s", fail_text());
+    spec_close(r.spec);
 }
 
 /* Gates far outside of what exp can hold                                               */
