@@ -5,8 +5,7 @@
 set -eu
 
 folder=${CHIMERA_GOLDEN:-$srcdir/../shared/golden}
-vectors=$(dirname "$CHIMERA")/tests/vectors
-required='gated_deltanet mlstm span_knot attention swiglu linear_ternary'
+required='gated_deltanet mlstm span_knot titans_mac moe attention swiglu linear_ternary model_dense model_loop'
 
 if [ ! -d "$folder" ]; then
     echo "golden.sh: no reference vectors in $folder (set CHIMERA_GOLDEN to their folder): skipped"
@@ -28,17 +27,17 @@ for file in "$folder"/*.safetensors; do
     [ -e "$file" ] || { echo "golden.sh: $folder holds no .safetensors file: skipped"; exit 77; }
     name=$(basename "$file")
     code=0
-    "$vectors" "$file" >"$log" 2>&1 || code=$?
+    "$CHIMERA" validate --vectors "$file" >"$log" 2>&1 || code=$?
     if [ $code = 0 ]; then
         passed=$((passed + 1))
         echo "ok      $name: $(grep -c tolerance "$log") checks"
-    elif [ $code = 77 ] && ! is_required "$name"; then
+    elif grep -q '^skipped ' "$log" && ! is_required "$name"; then
         skipped=$((skipped + 1))
-        echo "skipped $name: $(tail -n 1 "$log")"
+        echo "$(grep '^skipped ' "$log" | sed "s|$folder/||")"
     else
         failed=$((failed + 1))
         echo "FAILED  $name (exit code $code)"
-        grep -E 'MISSED|^vectors:' "$log" || tail -n 5 "$log"
+        grep -E 'MISSED|^chimera:' "$log" || tail -n 5 "$log"
     fi
 done
 
@@ -48,13 +47,13 @@ mock=$(dirname "$CHIMERA")/tests/mock/layers/.libs
 for file in "$folder"/titans_mac_depth1_*.safetensors; do
     [ -e "$file" ] || continue
     LC_ALL=C sed 's/use = titans_mac/use=chunk_memory/' "$file" >"$log.mock"
-    if CHIMERA_PLUGIN_PATH=$mock "$vectors" "$log.mock" >"$log" 2>&1; then
+    if "$CHIMERA" validate "$mock/chunk_memory.so" --vectors "$log.mock" >"$log" 2>&1; then
         passed=$((passed + 1))
         echo "ok      $(basename "$file") by chunk_memory: $(grep -c tolerance "$log") checks"
     else
         failed=$((failed + 1))
         echo "FAILED  $(basename "$file") by chunk_memory"
-        grep -E 'MISSED|^vectors:' "$log" || tail -n 5 "$log"
+        grep -E 'MISSED|^chimera:' "$log" || tail -n 5 "$log"
     fi
 done
 

@@ -20,7 +20,7 @@ enum { FORMAT = 1, MANIFEST_MAX = 16 << 20 };
 static const char *const kinds[CHI_KINDS] = {
     [CHI_LAYER] = "layer", [CHI_BACKEND] = "backend", [CHI_QUANTIZER] = "quantizer",
     [CHI_ENCODING] = "encoding", [CHI_OBJECTIVE] = "objective", [CHI_OPTIMIZER] = "optimizer",
-    [CHI_TOKENIZER] = "tokenizer", [CHI_TASK] = "task"
+    [CHI_TOKENIZER] = "tokenizer", [CHI_TASK] = "task", [CHI_LOOP] = "loop"
 };
 
 /* The i-th part of a spec, or NULL after the last                                 */
@@ -30,7 +30,7 @@ static const struct part *part_at(const struct spec *s, int64_t i)
     if (i < layers) return &s->mixer[i];
     if ((i -= layers) < layers) return &s->ffn[i];
     if ((i -= layers) < s->n_rule) return &s->rule[i].quantizer;
-    const struct part *rest[] = { &s->optimizer, &s->objective, &s->task, &s->tokenizer };
+    const struct part *rest[] = { &s->loop.part, &s->optimizer, &s->objective, &s->task, &s->tokenizer };
     return (i -= s->n_rule) < COUNT(rest) ? rest[i] : NULL;
 }
 

@@ -23,6 +23,12 @@ static void print_counts(const struct spec *s, const struct model_counts *c)
     text = xprintf("%s (%lld), %s of them in linear maps", a, (long long)c->params, b);
     line("parameters", text);
     free(text);
+    if (c->active_params != c->params) {
+        human_count(a, c->active_params);
+        text = xprintf("%s (%lld) on average", a, (long long)c->active_params);
+        line("of which a token meets", text);
+        free(text);
+    }
     human_bytes(a, c->weight_bytes);
     line("weights in memory", a);
     human_bytes(a, c->state_bytes);
@@ -70,6 +76,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     chi_status st = model_describe(spec, stdout, &c);
     if (st == CHI_OK) {
         print_counts(spec, &c);
+        declared_print(spec, &c, stdout);
         print_backends(spec);
     }
     spec_close(spec);
@@ -97,7 +104,7 @@ const struct verb verb_inspect = {
     .usage = "CONF|RUN|PLUGIN [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration or a run folder: every layer with its component, parameters, bytes and state,\n"
-           "counted from the plan that running it would use; nothing is declared. For a plugin, by path or by\n"
+           "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"
            "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults.\n",
     .examples = "chimera inspect conf/quickstart.ini\n"
                 "chimera inspect runs/quickstart\n"

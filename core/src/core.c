@@ -129,6 +129,7 @@ enum { HEAD = 64, MAPPED = 1 << 20, HUGE_PAGE = 2 << 20 };
 struct head { size_t bytes; bool mapped; };
 
 static int64_t used, limit;
+static const struct mem_source *source;
 
 static int64_t read_number(const char *path, const char *key)
 {
@@ -182,6 +183,11 @@ chi_status mem_check(int64_t bytes, const char *what)
                 limit ? " or raise run.memory_limit_mb" : "");
 }
 
+void mem_source(const struct mem_source *s)
+{
+    source = s;
+}
+
 static size_t mapped_length(size_t total)
 {
     return (total + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
@@ -211,7 +217,8 @@ void *mem_take(size_t bytes, const char *what)
     }
     size_t total = (bytes + HEAD + 63) & ~(size_t)63;
     bool mapped = total >= MAPPED;
-    unsigned char *p = NULL;
+    unsigned char *p = source ? source->take(bytes, what) : NULL;
+    if (p) return p;
 
     if ((limit || mapped) && mem_check((int64_t)total, what) != CHI_OK) return NULL;
     if (mapped) p = map_pages(total);
@@ -228,7 +235,7 @@ void *mem_take(size_t bytes, const char *what)
 
 void mem_free(void *block)
 {
-    if (!block) return;
+    if (!block || (source && source->drop(block))) return;
     unsigned char *p = (unsigned char *)block - HEAD;
     struct head h = *(struct head *)(void *)p;
     __atomic_sub_fetch(&used, (int64_t)h.bytes, __ATOMIC_RELAXED);

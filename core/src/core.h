@@ -36,6 +36,13 @@ void *mem_take(size_t bytes, const char *what) CHI_MUST_CHECK;
 void  mem_free(void *);                 /* NULL is fine                          */
 int64_t mem_used(void);
 chi_status mem_check(int64_t bytes, const char *what); /* would mem_take succeed? */
+/* Another place that large blocks come from, while a plugin is proved (core/validate/guard.h).
+ * take answers NULL, and drop false, for blocks that it leaves to mem_take().   */
+struct mem_source {
+    void *(*take)(size_t bytes, const char *what);
+    bool  (*drop)(void *);
+};
+void mem_source(const struct mem_source *);             /* for good              */
 int64_t rss_bytes(void);
 
 /* Small ones.  They end the program with exit code 5 when memory is out.       */

@@ -252,3 +252,21 @@ bool elf_find(const unsigned char *bytes, int64_t n, const char *name,
     snprintf(why, 160, "exports no symbol %s - end the file with CHI_PLUGIN(...)", name);
     return false;
 }
+
+bool elf_imports(const unsigned char *bytes, int64_t n, void (*each)(void *ctx, const char *name),
+                 void *ctx, char why[160])
+{
+    struct file f = { .bytes = bytes, .n = (uint64_t)n, .why = why };
+    uint64_t first = 0, count = 0;
+    if (!check_head(&f) || !read_dynamic(&f) || !count_symbols(&f, &first, &count)) return false;
+
+    for (uint64_t i = 1; i < count; i++) {          /* the hash table leaves them out    */
+        ElfW(Sym) s;
+        char text[64];
+        if (!get(&f, f.symbols + i * sizeof s, &s, sizeof s)) return damaged(&f, "symbol table");
+        if (s.st_shndx != SHN_UNDEF || s.st_info >> 4 != STB_GLOBAL) continue;
+        if (!symbol_name(&f, &s, text)) return false;
+        each(ctx, text);
+    }
+    return true;
+}

@@ -20,5 +20,9 @@ struct elf_symbol {
  * file's name.                                                                  */
 bool elf_find(const unsigned char *bytes, int64_t n, const char *name,
               struct elf_symbol *, char why[160]);
+/* Calls each(ctx, name) for every symbol that the file wants from others; weak ones, which may be
+ * absent, are left out.                                                         */
+bool elf_imports(const unsigned char *bytes, int64_t n, void (*each)(void *ctx, const char *name),
+                 void *ctx, char why[160]);
 
 #endif

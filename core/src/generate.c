@@ -65,6 +65,8 @@ static char *describe(const struct spec *spec)
             add_part(f, i, "mixer", &spec->mixer[i]);
             add_part(f, i, "ffn", &spec->ffn[i]);
         }
+        if (spec->loop.part.component)
+            fprintf(f, "loop = %s, revision %u\n", spec->loop.part.component->name, spec->loop.part.component->revision);
         fprintf(f, "tokenizer = %s, revision %u\n%s", spec->tokenizer.component->name,
                 spec->tokenizer.component->revision, shapes ? shapes : "");
         fclose(f);

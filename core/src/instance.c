@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
 #include "rng.h"
@@ -26,7 +27,7 @@ int64_t instance_param(struct instance *in, const char *name, const int64_t *sha
 {
     in->param = xrealloc(in->param, (size_t)(in->n_param + 1) * sizeof *in->param);
     struct planned_param *p = &in->param[in->n_param++];
-    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b,
+    *p = (struct planned_param){ .n = 1, .offset = in->param_bytes, .init = init, .a = a, .b = b, .share = 1,
                                  .decay = flags & CHI_PARAM_DECAY, .manual = flags & CHI_PARAM_MANUAL };
     copy_name(p->name, sizeof p->name, name);
     for (int i = 0; i < 3 && shape[i]; i++) p->shape[i] = shape[i], p->n *= shape[i];
@@ -83,9 +84,9 @@ static int64_t plan_state(struct chi_plan *p, const char *name, int dtype, int64
 static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64_t n, int64_t every, uint32_t flags)
 {
     struct instance *in = p->in;
-    (void)name;
     in->array = xrealloc(in->array, (size_t)(in->n_array + 1) * sizeof *in->array);
-    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP };
+    in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP, "" };
+    copy_name(in->array[in->n_array].name, sizeof in->array->name, name ? name : "?");
     return in->n_array++;
 }
 
@@ -110,8 +111,10 @@ struct chi_linear *instance_linear(struct instance *in, const struct spec *s, co
     int64_t before = in->param_bytes;
     instance_param(in, full, (int64_t[]){ d_out, d_in, 0 }, CHI_INIT_NORMAL, 0, 0,
                    l->f32_only ? 0 : CHI_PARAM_DECAY);
+    if (flags & CHI_LINEAR_EYE) in->param[in->n_param - 1].init = CHI_INIT_EYE;
     struct planned_param *p = &in->param[in->n_param - 1];
     p->linear = l;
+    p->share = in->share;
     if (!in->training && !l->f32_only) {
         p->absent = true;
         in->param_bytes = before;
@@ -134,33 +137,52 @@ static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name
     return l;
 }
 
+static void plan_choice(struct chi_plan *p, int64_t k, int64_t n)
+{
+    if (!p->error && (k < 0 || n < 1 || k > n))
+        p->error = fail(CHI_EPLUGIN, "%s: a choice of %lld out of %lld", p->in->name, (long long)k, (long long)n);
+    p->in->share = p->error ? 1 : (double)k / (double)n;
+}
+
 static const struct chi_plan_ops plan_ops = {
     .struct_size = sizeof plan_ops, .param = plan_param, .state = plan_state, .array = plan_array,
-    .scratch = plan_scratch, .linear = plan_linear,
+    .scratch = plan_scratch, .linear = plan_linear, .choice = plan_choice,
 };
 
 /* ---- life --------------------------------------------------------------------------- */
 
+static chi_status open_part(struct instance *in, const struct spec *s, const struct chi_shape *shape)
+{
+    struct chi_plan plan = { in, s, CHI_OK };
+    const void *conf = in->part->conf;
+    struct crumb crumb = { in->host->instance, in->part->component->name, "open" };
+    const struct crumb *was = crumb_set(&crumb);
+    uint32_t size = in->loop ? in->loop->self_size : in->ops->self_size;
+    in->self = mem_take(size, "self");
+    if (!in->self) return CHI_ENOMEM;
+    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &plan_ops, &plan);
+    crumb_set(was);
+    return st == CHI_OK ? plan.error : st;
+}
+
 chi_status instance_open(struct instance *in, const struct spec *s, const char *name, const struct part *part,
                          int mode, int64_t max_rows, int64_t max_segs)
 {
-    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER };
+    *in = (struct instance){ .part = part, .training = mode != MODEL_INFER, .share = 1 };
     copy_name(in->name, sizeof in->name, name);
     if (!part) return CHI_OK;
     in->host = host_open(s, *name ? name : part->component->name);
-    in->ops = part->component->ops;
-    if (mode == MODEL_TRAIN && !in->ops->backward)
+    if (part->component->kind == CHI_LOOP) in->loop = part->component->ops;
+    else in->ops = part->component->ops;
+    if (mode == MODEL_TRAIN && in->ops && !in->ops->backward)
         return fail(CHI_ECONF, "%s: layer %s has no backward pass: it can run, but not train", in->host->instance,
                     part->component->name);
-    in->self = xcalloc(1, in->ops->self_size ? in->ops->self_size : 1);
     struct chi_shape shape = {
         .struct_size = sizeof shape, .d_in = s->model.hidden_size, .d_out = s->model.hidden_size,
         .max_rows = max_rows, .max_segs = max_segs, .rms_norm_eps = s->model.rms_norm_eps,
         .training = in->training,
     };
-    struct chi_plan plan = { in, s, CHI_OK };
-    TRY(in->ops->open(in->host, in->self, part->conf, &shape, &plan_ops, &plan));
-    return plan.error;
+    return open_part(in, s, &shape);
 }
 
 chi_status instance_ready(struct instance *in)
@@ -172,31 +194,40 @@ chi_status instance_ready(struct instance *in)
         p->linear->g = in->grads ? (float *)(void *)(in->grads + p->offset) : NULL;
     }
     in->at = xcalloc((size_t)in->n_array + 1, sizeof *in->at);
-    if (in->ops && CHI_HAS(struct chi_layer_ops, in->ops, ready))
-        return in->ops->ready(in->host, in->self, in->part->conf);
-    return CHI_OK;
+    if (!in->ops || !CHI_HAS(struct chi_layer_ops, in->ops, ready)) return CHI_OK;
+    struct crumb crumb = { in->host->instance, in->part->component->name, "ready" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = in->ops->ready(in->host, in->self, in->part->conf);
+    crumb_set(was);
+    return st;
 }
 
 void instance_close(struct instance *in)
 {
-    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) in->ops->close(in->self);
+    if (in->ops && in->self && CHI_HAS(struct chi_layer_ops, in->ops, close)) {
+        struct crumb crumb = { in->host->instance, in->part->component->name, "close" };
+        const struct crumb *was = crumb_set(&crumb);
+        in->ops->close(in->self);
+        crumb_set(was);
+    }
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) {
             linear_drop(in->param[i].linear);
             free(in->param[i].linear);
         }
-    mem_free(in->kept);
+    for (int64_t i = 0; i < in->n_kept; i++) workspace_drop(&in->kept[i]);
+    free(in->kept);
     free(in->at);
     free(in->param);
     free(in->array);
-    free(in->self);
+    mem_free(in->self);
     host_close(in->host);
     *in = (struct instance){ 0 };
 }
 
 /* ---- arrays of a call ----------------------------------------------------------------- */
 
-static int64_t times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
+int64_t array_times(const struct planned_array *a, const struct chi_segment *seg, int64_t n_seg, int64_t rows)
 {
     if (a->every == CHI_PER_CALL) return 1;
     if (a->every == CHI_PER_SEG) return n_seg;
@@ -205,18 +236,29 @@ static int64_t times(const struct planned_array *a, const struct chi_segment *se
     return chi_first_chunk(&r, n_seg, a->every);
 }
 
-static chi_status grow(unsigned char **base, int64_t *have, int64_t want, const char *what)
+static chi_status grow(struct workspace *ws, int64_t want, const char *what)
 {
-    if (want <= *have) return CHI_OK;
-    mem_free(*base);
-    *base = mem_take((size_t)want, what);
-    *have = *base ? want : 0;
-    return *base ? CHI_OK : CHI_ENOMEM;
+    if (want <= ws->bytes) return CHI_OK;
+    workspace_drop(ws);
+    ws->base = mem_take((size_t)want, what);
+    ws->bytes = ws->base ? want : 0;
+    return ws->base ? CHI_OK : CHI_ENOMEM;
+}
+
+/* The memory of a turn's KEEP arrays                                                      */
+static struct workspace *kept_of(struct instance *in, int64_t turn)
+{
+    if (turn >= in->n_kept) {
+        in->kept = xrealloc(in->kept, (size_t)(turn + 1) * sizeof *in->kept);
+        while (in->n_kept <= turn) in->kept[in->n_kept++] = (struct workspace){ 0 };
+    }
+    return &in->kept[turn];
 }
 
 chi_status instance_arrays(struct instance *in, const struct chi_segment *seg, int64_t n_seg, int64_t rows,
-                           bool own, struct workspace *ws)
+                           int64_t turn, struct workspace *ws)
 {
+    struct workspace *own = turn == KEPT_NOT ? NULL : kept_of(in, turn);
     int64_t kept = 0, others = 0;
     for (int pass = 0; pass < 2; pass++) {
         kept = others = 0;
@@ -224,12 +266,12 @@ chi_status instance_arrays(struct instance *in, const struct chi_segment *seg, i
             const struct planned_array *a = &in->array[i];
             bool mine = own && a->keep;
             int64_t *at = mine ? &kept : &others;
-            if (pass) in->at[i] = (mine ? in->kept : ws->base) + *at;
-            *at += round_up(max_i64(1, times(a, seg, n_seg, rows) * a->bytes), ALIGN);
+            if (pass) in->at[i] = (mine ? own->base : ws->base) + *at;
+            *at += round_up(max_i64(1, array_times(a, seg, n_seg, rows) * a->bytes), ALIGN);
         }
         if (pass) break;
-        TRY(grow(&in->kept, &in->kept_bytes, kept, in->name));
-        TRY(grow(&ws->base, &ws->bytes, others, "arrays of layers"));
+        if (own) TRY(grow(own, kept, in->name));
+        TRY(grow(ws, others, "arrays of layers"));
     }
     return CHI_OK;
 }
@@ -262,6 +304,7 @@ static double draw(const struct init *c, int64_t i)
     uint32_t w[4];
     if (p->init == CHI_INIT_ZERO) return 0;
     if (p->init == CHI_INIT_CONST) return p->a;
+    if (p->init == CHI_INIT_EYE) return i / max_i64(1, p->shape[1]) == i % max_i64(1, p->shape[1]);
     if (p->init == CHI_INIT_LINEAR) return p->n > 1 ? p->a + (p->b - p->a) * (double)i / (double)(p->n - 1) : p->a;
     if (p->init == CHI_INIT_NORMAL)
         return (p->a != 0 ? p->a : c->range) * rng_normal(c->seed, RNG_INIT, c->who, (uint64_t)i);

@@ -1,4 +1,4 @@
-/* instance.h - one layer of a network: its component, its plan, its memory.           */
+/* instance.h - one layer of a network, or its loop: component, plan, memory.          */
 #ifndef INSTANCE_H
 #define INSTANCE_H
 
@@ -15,23 +15,28 @@ struct planned_param {
     bool    decay, manual;
     struct chi_linear *linear;               /* the master of this linear, or NULL      */
     bool    absent;                          /* inference: no master                    */
+    double  share;                           /* of the rows that meet it: experts < 1   */
 };
-struct planned_array { int64_t bytes, every; bool keep; };
+struct planned_array { int64_t bytes, every; bool keep; char name[32]; };
+/* Memory that arrays share while their contents need not live on.                      */
+struct workspace { unsigned char *base; int64_t bytes; };
 
 struct instance {
     char name[64];                           /* "layers.3.mixer"; "" alone              */
     const struct part *part;
-    const struct chi_layer_ops *ops;         /* NULL: no component (embed, norms)       */
+    const struct chi_layer_ops *ops;         /* NULL: no layer (embed, norms, the loop) */
+    const struct chi_loop_ops  *loop;        /* or that of a loop                       */
     struct chi_host *host;
     void   *self;
     bool    training;
     struct planned_param *param; int64_t n_param;
     struct planned_array *array; int64_t n_array;
     int64_t param_bytes, state_bytes, scratch_bytes;
+    double  share;                           /* of the linears planned next             */
     int64_t widest, heaviest;                /* of its linears: d_in, weights           */
     unsigned char *params, *grads;           /* where its block begins                  */
     void  **at;                              /* arrays of the present call              */
-    unsigned char *kept; int64_t kept_bytes; /* memory of KEEP arrays                   */
+    struct workspace *kept; int64_t n_kept;  /* memory of KEEP arrays: one a turn       */
 };
 
 /* Plans a layer (part != NULL) or an empty instance to which the core adds its own
@@ -47,16 +52,20 @@ struct chi_linear *instance_linear(struct instance *, const struct spec *, const
 chi_status instance_ready(struct instance *) CHI_MUST_CHECK;
 void instance_close(struct instance *);
 
-/* Memory that arrays share while their contents need not live on.                      */
-struct workspace { unsigned char *base; int64_t bytes; };
-/* Sets in->at for these segments: KEEP arrays of a training call in memory of the
- * instance's own, unless shared; all others in the workspace.                          */
+enum { KEPT_NOT = -1 };
+/* Sets in->at for these segments: KEEP arrays in the memory of this turn, which backward
+ * reads later, or, if it is KEPT_NOT, with all others in the workspace.                */
 chi_status instance_arrays(struct instance *, const struct chi_segment *, int64_t n, int64_t rows,
-                           bool own, struct workspace *) CHI_MUST_CHECK;
+                           int64_t turn, struct workspace *) CHI_MUST_CHECK;
+/* How many times a call has an array's bytes                                           */
+int64_t array_times(const struct planned_array *, const struct chi_segment *, int64_t n, int64_t rows);
 void workspace_drop(struct workspace *);
 /* Bytes of the arrays for rows in n_seg segments: kept ones and others                 */
 void instance_array_bytes(const struct instance *, int64_t rows, int64_t n_seg,
                           double *kept, double *others);
+
+/* The instance inside a solo, for checks that run it their own way                     */
+struct instance *solo_instance(struct solo *);
 
 /* One tensor's start values, by its full name                                          */
 void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,

@@ -111,8 +111,7 @@ static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
     struct bind *b = arg;
     struct chi_linear *l = b->l;
     int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out);
-    bool floats = l->group == 1;
-    int8_t *q = floats ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
+    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
     float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
     if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
         atomic_store(&b->bad, 1);
@@ -140,7 +139,7 @@ static void dequantize(const struct chi_linear *l, double lambda, int64_t o0, in
                        struct chi_scratch *s)
 {
     int64_t groups = ceil_div(l->d_in, l->group);
-    int8_t *q = l->group == 1 ? NULL : chi_take(s, (size_t)l->d_in);
+    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)l->d_in);
     float *scale = chi_take(s, (size_t)groups * sizeof *scale);
     for (int64_t o = o0; o < o1; o++, out += l->d_in) {
         l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, o, o + 1);

@@ -1,12 +1,13 @@
 /* main.c - the program: its verbs and what it says about itself.                */
 #include "cli.h"
 #include "core.h"
+#include "crumb.h"
 #include "pool.h"
 #include "spec.h"
 
 const struct verb *const verbs[] = {
     &verb_train, &verb_generate, &verb_eval, &verb_bench, &verb_config, &verb_inspect, &verb_plugins,
-    &verb_validate, NULL
+    &verb_validate, &verb_new, NULL
 };
 
 #ifdef __clang__
@@ -31,5 +32,6 @@ static void man(FILE *f)
 int main(int argc, char **argv)
 {
     if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
+    crash_catch();
     return cli_main(argc, argv, verbs, version, man);
 }

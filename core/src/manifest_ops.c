@@ -8,6 +8,7 @@
 
 #include <chimera/data.h>
 #include <chimera/format.h>
+#include <chimera/loop.h>
 #include <chimera/train.h>
 #include <string.h>
 
@@ -130,12 +131,25 @@ static chi_status task(const char *file, const struct chi_component *c)
     return check(file, c, need, COUNT(need));
 }
 
+static chi_status loop(const char *file, const struct chi_component *c)
+{
+    const struct chi_loop_ops *o = c->ops;
+    TRY(sized(file, c, LEAST(chi_loop_ops, leave_back), sizeof *o));
+    const struct need need[] = {
+        FILLED(open), FILLED(enter), FILLED(inject), FILLED(leave), FILLED(enter_back), FILLED(inject_back),
+        FILLED(leave_back)
+    };
+    TRY(check(file, c, need, COUNT(need)));
+    bool depth = CHI_HAS(struct chi_loop_ops, o, depth), deepest = CHI_HAS(struct chi_loop_ops, o, deepest);
+    return depth == deepest ? CHI_OK : refuse(file, c, depth ? "deepest (with depth)" : "depth (with deepest)");
+}
+
 chi_status manifest_ops(const char *file, const struct chi_component *c)
 {
     static chi_status (*const by_kind[CHI_KINDS])(const char *, const struct chi_component *) = {
         [CHI_LAYER] = layer, [CHI_BACKEND] = backend, [CHI_QUANTIZER] = quantizer,
         [CHI_ENCODING] = encoding, [CHI_OBJECTIVE] = objective, [CHI_OPTIMIZER] = optimizer,
-        [CHI_TOKENIZER] = tokenizer, [CHI_TASK] = task,
+        [CHI_TOKENIZER] = tokenizer, [CHI_TASK] = task, [CHI_LOOP] = loop,
     };
     if (!c->ops)
         return fail(CHI_EPLUGIN, "%s: %s %s has no ops - set .ops to its table of functions", file,

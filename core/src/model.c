@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "gradient.h"
 #include "hosting.h"
 #include "network.h"
@@ -32,23 +33,38 @@ static chi_status open_block(struct model *m, int64_t l)
     return CHI_OK;
 }
 
+/* Behind the looped layers' states of turn 0 those of the other turns, and how many tokens each
+ * turn did without                                                                           */
+static void room_of_turns(struct model *m, int64_t l)
+{
+    struct turning *t = &m->loop;
+    if (!t->length || l != t->prelude + t->length - 1) return;
+    t->state_bytes = m->state_bytes - m->block[t->prelude].mixer_state;
+    m->state_bytes += (t->turns - 1) * t->state_bytes;
+    t->skipped = m->state_bytes;
+    m->state_bytes += round_up(t->turns * (int64_t)sizeof(int64_t), 64);
+}
+
 static chi_status open_all(struct model *m)
 {
     int64_t n = 0;
+    TRY(turns_open(m));
     TRY(instance_open(&m->top, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     m->embed = instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0);
     if (!m->embed) return CHI_ECONF;
     m->top.param[0].decay = false;
     TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
-    m->all = xcalloc((size_t)(3 * m->layers + 2), sizeof *m->all);
+    m->all = xcalloc((size_t)(3 * m->layers + 3), sizeof *m->all);
     m->all[n++] = &m->top;
     for (int64_t l = 0; l < m->layers; l++) {
         TRY(open_block(m, l));
+        room_of_turns(m, l);
         m->all[n++] = &m->block[l].norms;
         m->all[n++] = &m->block[l].mixer;
         m->all[n++] = &m->block[l].ffn;
     }
+    if (m->loop.length) m->all[n++] = &m->loop.in;
     m->all[n++] = &m->bottom;
     m->n_all = n;
     return CHI_OK;
@@ -99,103 +115,6 @@ const struct model_tensor *model_tensor(const struct model *m, int64_t i)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-struct need { int64_t scratch, widest, heaviest; };
-
-static struct need needs(const struct model *m)
-{
-    struct need n = { 4096, m->d, 0 };
-    for (int64_t i = 0; i < m->n_all; i++) {
-        const struct instance *in = m->all[i];
-        n.scratch = max_i64(n.scratch, in->scratch_bytes);
-        n.widest = max_i64(n.widest, in->widest);
-        n.heaviest = max_i64(n.heaviest, in->heaviest);
-        for (int64_t j = 0; j < in->n_param; j++)
-            if (in->param[j].linear)
-                n.scratch = max_i64(n.scratch, linear_scratch(in->param[j].linear, max_i64(m->max_rows, HEAD_ROWS)));
-    }
-    return n;
-}
-
-static int64_t linears_bytes(const struct model *m)
-{
-    int64_t sum = 0;
-    for (int64_t i = 0; i < m->n_all; i++)
-        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
-            const struct chi_linear *l = m->all[i]->param[j].linear;
-            if (l) sum += linear_bytes(l) + linear_packed_bytes(l);
-        }
-    return sum;
-}
-
-/* The plan is counted in double: sizes that nobody has must not wrap into small ones.       */
-enum { SEGMENT = 64 };                       /* rows of a segment, on average              */
-
-static int64_t planned_segs(const struct model *m)
-{
-    return min_i64(m->max_segs, m->max_rows / SEGMENT + 1);
-}
-
-/* Arrays of a training step, or of an inference call                                        */
-static double arrays_bytes(const struct model *m)
-{
-    double most[2] = { 0, 0 }, all = 0;
-    bool keep = m->mode != MODEL_INFER && m->spec->train.recompute == RECOMPUTE_NONE;
-    for (int64_t l = 0; l < m->layers; l++) {
-        const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
-        for (int s = 0; s < 2; s++) {
-            double kept, others;
-            instance_array_bytes(in[s], m->max_rows, planned_segs(m), &kept, &others);
-            most[s] = fmax(most[s], others + (keep ? 0 : kept));
-            all += keep ? kept : 0;
-        }
-    }
-    return all + most[0] + most[1];
-}
-
-/* Training: states that one layer's segments pass through                                   */
-static double states_bytes(const struct model *m)
-{
-    int64_t most = 0;
-    for (int64_t l = 0; m->mode != MODEL_INFER && l < m->layers; l++) {
-        const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
-        for (int s = 0; s < 2; s++)
-            if (!(in[s]->part->component->caps & CHI_LAYER_NO_TRAIL)) most = max_i64(most, in[s]->state_bytes);
-    }
-    return (double)most * (double)planned_segs(m);
-}
-
-static double rows_bytes(const struct model *m)
-{
-    double row = 4.0 * (double)m->max_rows * (double)m->d;
-    if (m->mode == MODEL_INFER) return 4 * row;
-    bool one = m->spec->train.recompute == RECOMPUTE_BLOCK;
-    double copies = (double)(m->layers + 1 + (one ? 1 : m->layers) + 4);
-    return (copies + 1.0 / (double)norm_block(m->d)) * row + 4.0 * HEAD_ROWS * (double)m->vocab;
-}
-
-/* Copies of all parameters: themselves, gradients, moments, sums of micro-batches           */
-static double parameter_copies(const struct model *m)
-{
-    const struct train_options *o = &m->spec->train;
-    if (m->mode == MODEL_INFER) return 1;
-    int64_t copies = 2, micro = o->micro_batch ? min_i64(o->micro_batch, o->batch_size) : o->batch_size;
-    if (m->spec->optimizer.component) {
-        copies += ((const struct chi_optimizer_ops *)m->spec->optimizer.component->ops)->moments;
-        copies += tree_levels(ceil_div(o->batch_size, max_i64(micro, 1)));
-    }
-    return (double)copies;
-}
-
-/* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
-static int64_t planned_bytes(const struct model *m)
-{
-    struct need n = needs(m);
-    double room = linear_room_bytes(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode != MODEL_INFER);
-    double sum = 4 * parameter_copies(m) * (double)m->n_floats + (double)linears_bytes(m) + arrays_bytes(m)
-               + states_bytes(m) + rows_bytes(m) + room + (double)n.scratch * (pool_size() + 1);
-    return sum < 0x1p62 ? (int64_t)sum : (int64_t)1 << 62;
-}
-
 static float *rows_take(const struct model *m, int64_t copies, const char *what)
 {
     return mem_take((size_t)(copies * m->max_rows * m->d) * sizeof(float), what);
@@ -204,14 +123,15 @@ static float *rows_take(const struct model *m, int64_t copies, const char *what)
 static chi_status take_rows(struct model *m)
 {
     bool train = m->mode == MODEL_TRAIN;
-    bool one = !train || m->spec->train.recompute == RECOMPUTE_BLOCK;
-    m->x = rows_take(m, train ? m->layers + 1 : 1, "the residual stream");
-    m->mid = rows_take(m, one ? 1 : m->layers, "the residual stream");
+    m->x = rows_take(m, train ? copies_of_x(m) : 1, "the residual stream");
+    m->mid = rows_take(m, copies_of_mid(m), "the residual stream");
     m->h = rows_take(m, 1, "normalised rows");
     m->y = rows_take(m, 1, "outputs of a layer");
     m->seg = mem_take((size_t)m->max_segs * sizeof *m->seg, "segments");
+    m->stream = mem_take((size_t)m->max_segs * sizeof *m->stream, "segments");
     m->call_scratch = mem_take((size_t)m->scratch_bytes, "scratch");
-    if (!m->x || !m->mid || !m->h || !m->y || !m->seg || !m->call_scratch) return CHI_ENOMEM;
+    if (!m->x || !m->mid || !m->h || !m->y || !m->seg || !m->stream || !m->call_scratch) return CHI_ENOMEM;
+    TRY(turns_take(m));
     if (!train) return CHI_OK;
     m->dx = rows_take(m, 1, "gradients of rows");
     m->dh = rows_take(m, 1, "gradients of rows");
@@ -221,9 +141,9 @@ static chi_status take_rows(struct model *m)
 
 static chi_status take_memory(struct model *m)
 {
-    struct need n = needs(m);
+    struct need n = plan_needs(m);
     int64_t held = (int64_t)linear_room_held() + pool_scratch_held();    /* taken over by this model */
-    TRY(mem_check(planned_bytes(m) - held, m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
+    TRY(mem_check(plan_bytes(m) - held, m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
     m->scratch_bytes = n.scratch;
     TRY(pool_scratch(n.scratch));
     TRY(linear_room(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode == MODEL_TRAIN));
@@ -275,7 +195,9 @@ void model_close(struct model *m)
     }
     instance_close(&m->top);
     instance_close(&m->bottom);
-    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->seg, m->call_scratch };
+    turns_close(m);
+    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->seg, m->stream,
+                      m->call_scratch };
     for (int64_t i = 0; i < COUNT(block); i++) mem_free(block[i]);
     workspace_drop(&m->ws[0]);
     workspace_drop(&m->ws[1]);
@@ -413,7 +335,11 @@ void model_settle(struct model *m)
 {
     for (int64_t i = 0; i < m->n_all; i++) {
         struct instance *in = m->all[i];
-        if (in->ops && CHI_HAS(struct chi_layer_ops, in->ops, settle)) in->ops->settle(in->self, in->params, in->grads);
+        if (!in->ops || !CHI_HAS(struct chi_layer_ops, in->ops, settle)) continue;
+        struct crumb crumb = { in->name, in->part->component->name, "settle" };
+        const struct crumb *was = crumb_set(&crumb);
+        in->ops->settle(in->self, in->params, in->grads);
+        crumb_set(was);
     }
 }
 
@@ -421,65 +347,4 @@ bool model_meter(const struct model *m, int64_t i, const char **name, double *va
 {
     (void)m;
     return host_meter(i, name, value);
-}
-
-/* ---- counting -------------------------------------------------------------------------------- */
-
-static int64_t weight_bytes(const struct planned_param *p)
-{
-    return p->linear && !p->linear->f32_only ? p->linear->n_bytes : 4 * p->n;
-}
-
-void model_count(const struct model *m, struct model_counts *c)
-{
-    *c = (struct model_counts){ .state_bytes = m->state_bytes };
-    for (int64_t i = 0; i < m->n_all; i++)
-        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
-            const struct planned_param *p = &m->all[i]->param[j];
-            c->params += p->n;
-            c->linear_params += p->linear ? p->n : 0;
-            c->weight_bytes += weight_bytes(p);
-        }
-    c->read_bytes_per_token = c->weight_bytes + m->state_bytes;
-    c->train_bytes = planned_bytes(m);
-    for (int64_t l = 0; l < m->layers; l++)
-        for (int s = 0; s < 2; s++) {
-            double kept, others;
-            instance_array_bytes(s ? &m->block[l].ffn : &m->block[l].mixer, 1024, 1, &kept, &others);
-            c->saved_bytes_per_row += (int64_t)kept / 1024;
-        }
-    c->saved_bytes_per_row += (2 * m->layers + 1) * m->d * 4;
-}
-
-static void describe_instance(const struct instance *in, const char *use, FILE *out)
-{
-    int64_t n = 0, bytes = 0;
-    char count[32], size[32], state[32];
-    for (int64_t i = 0; i < in->n_param; i++) n += in->param[i].n, bytes += weight_bytes(&in->param[i]);
-    human_count(count, n);
-    human_bytes(size, bytes);
-    human_bytes(state, in->state_bytes);
-    fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", in->name, use, count, size, in->state_bytes ? state : "-");
-}
-
-chi_status model_describe(const struct spec *spec, FILE *out, struct model_counts *c)
-{
-    struct model *m;
-    int64_t micro = spec->train.micro_batch ? spec->train.micro_batch : spec->train.batch_size;
-    int64_t rows = max_i64(1, micro * spec->train.seq_len);
-    TRY(model_open(&m, spec, MODEL_PLAN, rows, rows));
-    model_count(m, c);
-    if (out) {
-        char count[32], size[32];
-        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "instance", "component", "parameters", "weights", "state");
-        human_count(count, m->embed->d_out * m->d);
-        human_bytes(size, linear_bytes(m->embed));
-        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "embed (and head)", m->embed->rule->quantizer.component->name, count, size, "-");
-        for (int64_t l = 0; l < m->layers; l++) {
-            describe_instance(&m->block[l].mixer, spec->mixer[l].component->name, out);
-            describe_instance(&m->block[l].ffn, spec->ffn[l].component->name, out);
-        }
-    }
-    model_close(m);
-    return CHI_OK;
 }

@@ -51,6 +51,7 @@ struct model_segment {                  /* a stretch of one stream              
     uint64_t stream;
     bool     fresh;                     /* nothing absorbed yet; state all zero  */
     unsigned char *state;               /* model_state_bytes(), 64-byte aligned  */
+    struct chi_depth depth;             /* training of a looped model; 0: the usual */
 };
 int64_t model_state_bytes(const struct model *);
 int64_t model_max_rows(const struct model *);
@@ -71,6 +72,8 @@ chi_status model_logits(struct model *, const float *hidden, int64_t rows,
 chi_status model_train(struct model *, const struct model_segment *, int64_t n,
                        const int32_t *target, double scale, double *loss) CHI_MUST_CHECK;
 void model_zero_grads(struct model *);
+/* How deep the loop goes with a sequence of the batch of a step; 0: there is no loop    */
+struct chi_depth model_depth(const struct model *, uint64_t sequence, int64_t step);
 /* All parameters, and all gradients, as one run of floats each (padding is 0)  */
 float  *model_params(struct model *);
 float  *model_grads(struct model *);
@@ -86,11 +89,14 @@ bool model_meter(const struct model *, int64_t i, const char **name, double *val
 /* ---- counting ------------------------------------------------------------- */
 struct model_counts {
     int64_t params, linear_params;      /* numbers of weights                    */
+    int64_t active_params;              /* of which a token meets on average     */
     int64_t weight_bytes;               /* in their encodings, embed included    */
     int64_t state_bytes;                /* per stream                            */
-    int64_t read_bytes_per_token;       /* weights and state read by a decode step */
+    int64_t read_bytes_per_token;       /* weights and state read by a decode step: those of
+                                           a looped layer at each of its turns      */
     int64_t train_bytes;                /* weights, gradients, moments, arrays   */
     int64_t saved_bytes_per_row;        /* arrays that backward reads            */
+    struct declared_counts declared[DECLARED_MAX];      /* of the spec's sections */
 };
 void model_count(const struct model *, struct model_counts *);
 /* The same for a spec, without taking memory: plans only; per-layer lines to out

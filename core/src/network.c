@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
 
@@ -125,11 +126,13 @@ static void scatter_task(void *arg, int64_t i, struct chi_scratch *s)
 static chi_status take_segments(struct model *m, const struct model_segment *seg, int64_t n, int64_t *rows)
 {
     *rows = 0;
+    m->found[0] = 0;
     if (n > m->max_segs)
         return fail(CHI_EBUG, "%lld segments in one call, planned for %lld", (long long)n, (long long)m->max_segs);
     for (int64_t s = 0; s < n; s++) {
         m->seg[s] = (struct chi_segment){ .first = *rows, .rows = seg[s].rows, .pos = seg[s].pos,
                                           .stream = seg[s].stream, .fresh = seg[s].fresh };
+        m->stream[s] = seg[s].state;
         *rows += seg[s].rows;
         if (seg[s].rows < 1 || *rows > m->max_rows)
             return fail(CHI_EBUG, "%lld rows in one call, planned for %lld", (long long)*rows, (long long)m->max_rows);
@@ -141,10 +144,10 @@ static chi_status take_segments(struct model *m, const struct model_segment *seg
 }
 
 /* Training: fresh states of one layer for every segment, unless it does without                   */
-static chi_status fresh_states(struct model *m, const struct instance *in, int64_t n)
+static chi_status fresh_states(struct model *m, const struct instance *in, const struct call *c)
 {
     bool none = in->part->component->caps & CHI_LAYER_NO_TRAIL;
-    int64_t bytes = in->state_bytes, need = none ? 0 : n * bytes;
+    int64_t bytes = in->state_bytes, need = none ? 0 : c->n * bytes;
     if (need > m->states.bytes) {
         workspace_drop(&m->states);
         m->states.base = mem_take((size_t)need, "states of a layer");
@@ -152,47 +155,87 @@ static chi_status fresh_states(struct model *m, const struct instance *in, int64
         m->states.bytes = need;
     } else if (need)
         memset(m->states.base, 0, (size_t)need);
-    for (int64_t s = 0; s < n; s++) m->seg[s].state = none ? NULL : m->states.base + s * bytes;
+    for (int64_t s = 0; s < c->n; s++) c->seg[s].state = none ? NULL : m->states.base + s * bytes;
     return CHI_OK;
 }
 
-static struct chi_run start(struct model *m, const struct instance *in, struct chi_scratch *scratch,
-                            int64_t n, int64_t rows, bool keep)
+/* The states of layer l, which lie at this offset of a turn's                                     */
+static chi_status find_states(struct model *m, int64_t l, const struct instance *in, int64_t offset,
+                              const struct call *c)
 {
-    *scratch = (struct chi_scratch){ m->call_scratch, 0, (size_t)m->scratch_bytes };
-    return (struct chi_run){ .h = in->host, .params = in->params, .grads = keep ? in->grads : NULL, .array = in->at,
-                             .scratch = scratch, .seg = m->seg, .n_seg = n, .rows = rows, .keep = keep };
+    if (c->keep) return fresh_states(m, in, c);
+    if (looped(m, l)) offset += c->turn * m->loop.state_bytes;
+    for (int64_t s = 0; s < c->n; s++) c->seg[s].state = c->stream[s] + offset;
+    return CHI_OK;
 }
 
-static chi_status layer_forward(struct model *m, struct instance *in, int slot, int64_t n, int64_t rows,
-                                bool keep, const float *x, float *y)
+struct chi_run run_of(struct model *m, const struct instance *in, struct chi_scratch *scratch, const struct call *c)
 {
-    bool own = keep && m->spec->train.recompute == RECOMPUTE_NONE;
+    *scratch = (struct chi_scratch){ m->call_scratch, 0, (size_t)m->scratch_bytes };
+    return (struct chi_run){ .h = in->host, .params = in->params, .grads = c->keep ? in->grads : NULL, .array = in->at,
+                             .scratch = scratch, .seg = c->seg, .n_seg = c->n, .rows = c->rows, .keep = c->keep };
+}
+
+/* Memory for its arrays, which backward finds again                                                */
+static chi_status find_arrays(struct model *m, int64_t l, struct instance *in, int64_t slot, const struct call *c)
+{
+    int64_t turn = !c->own ? KEPT_NOT : looped(m, l) ? c->turn : 0;
+    return instance_arrays(in, c->seg, c->n, c->rows, turn, &m->ws[slot]);
+}
+
+static chi_status layer_forward(struct model *m, int64_t l, struct instance *in, int slot, const struct call *c,
+                                const float *x, float *y)
+{
     struct chi_scratch scratch;
-    TRY(instance_arrays(in, m->seg, n, rows, own, &m->ws[slot]));
-    struct chi_run r = start(m, in, &scratch, n, rows, keep);
-    bool step = !keep && n == rows && CHI_HAS(struct chi_layer_ops, in->ops, step);
-    return (step ? in->ops->step : in->ops->forward)(in->self, &r, x, y);
+    TRY(find_arrays(m, l, in, slot, c));
+    struct chi_run r = run_of(m, in, &scratch, c);
+    bool step = !c->keep && c->n == c->rows && CHI_HAS(struct chi_layer_ops, in->ops, step);
+    struct crumb crumb = { in->name, in->part->component->name, step ? "step" : "forward" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = (step ? in->ops->step : in->ops->forward)(in->self, &r, x, y);
+    crumb_set(was);
+    TRY(st);
+    return check_finite(m, in, crumb.op, "y", y, c->rows);
+}
+
+/* dx is zeroed first                                                                                */
+static chi_status layer_backward(struct model *m, int64_t l, struct instance *in, int slot, const struct call *c,
+                                 const float *x, const float *dy, float *dx)
+{
+    struct chi_scratch scratch;
+    memset(dx, 0, (size_t)(c->rows * m->d) * sizeof *dx);
+    TRY(find_arrays(m, l, in, slot, c));
+    struct chi_run r = run_of(m, in, &scratch, c);
+    struct crumb crumb = { in->name, in->part->component->name, "backward" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = in->ops->backward(in->self, &r, x, dy, dx);
+    crumb_set(was);
+    TRY(st);
+    return check_finite(m, in, crumb.op, "dx", dx, c->rows);
 }
 
 /* ---- forward ------------------------------------------------------------------------------------ */
 
-/* mid = x + mixer(norm x); out = mid + ffn(norm mid); out may be x.  states: of the streams, or NULL
- * in training.                                                                                     */
-static chi_status block_forward(struct model *m, int64_t l, const struct model_segment *seg, int64_t n, int64_t rows,
-                                bool keep, const float *x, float *mid, float *out)
+chi_status block_forward(struct model *m, int64_t l, const struct call *c, const float *x, float *mid, float *out)
 {
     struct block *b = &m->block[l];
-    if (keep) TRY(fresh_states(m, &b->mixer, n));
-    for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->mixer_state;
-    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
-    TRY(layer_forward(m, &b->mixer, 0, n, rows, keep, m->h, m->y));
-    add_rows(m, mid, x, m->y, rows);
-    if (keep) TRY(fresh_states(m, &b->ffn, n));
-    for (int64_t s = 0; !keep && s < n; s++) m->seg[s].state = seg[s].state + b->ffn_state;
-    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
-    TRY(layer_forward(m, &b->ffn, 1, n, rows, keep, m->h, m->y));
-    add_rows(m, out, mid, m->y, rows);
+    TRY(find_states(m, l, &b->mixer, b->mixer_state, c));
+    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), c->rows);
+    TRY(layer_forward(m, l, &b->mixer, 0, c, m->h, m->y));
+    add_rows(m, mid, x, m->y, c->rows);
+    TRY(find_states(m, l, &b->ffn, b->ffn_state, c));
+    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), c->rows);
+    TRY(layer_forward(m, l, &b->ffn, 1, c, m->h, m->y));
+    add_rows(m, out, mid, m->y, c->rows);
+    return CHI_OK;
+}
+
+chi_status blocks_forward(struct model *m, int64_t from, int64_t to, const struct call *c)
+{
+    for (int64_t l = from; l < to; l++) {
+        float *x = c->keep ? block_x(m, l, c->turn) : m->x, *out = c->keep ? x + m->max_rows * m->d : x;
+        TRY(block_forward(m, l, c, x, c->keep ? block_mid(m, l, c->turn) : m->mid, out));
+    }
     return CHI_OK;
 }
 
@@ -217,12 +260,15 @@ static chi_status refresh(struct model *m)
 
 chi_status model_forward(struct model *m, const struct model_segment *seg, int64_t n, float *hidden)
 {
-    int64_t rows;
-    TRY(take_segments(m, seg, n, &rows));
+    const struct turning *t = &m->loop;
+    struct call c = { .seg = m->seg, .stream = m->stream, .n = n };
+    TRY(take_segments(m, seg, n, &c.rows));
     TRY(refresh(m));
     embed_rows(m, seg, n, false, m->x);
-    for (int64_t l = 0; l < m->layers; l++) TRY(block_forward(m, l, seg, n, rows, false, m->x, m->mid, m->x));
-    norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), rows);
+    TRY(blocks_forward(m, 0, t->prelude, &c));
+    if (t->length) TRY(turns_forward(m, &c));
+    TRY(blocks_forward(m, t->prelude + t->length, m->layers, &c));
+    norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), c.rows);
     return CHI_OK;
 }
 
@@ -252,9 +298,10 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
     const struct part *objective = &m->spec->objective;
     const struct chi_objective_ops *ops = objective->component->ops;
     const struct chi_linear *head[] = { m->embed };
-    const float *gain = GAIN(&m->bottom, m->bottom.param[0].offset), *x = block_x(m, m->layers);
+    const float *gain = GAIN(&m->bottom, m->bottom.param[0].offset), *x = block_x(m, m->layers, 0);
     struct chi_scratch scratch;
-    struct chi_run r = start(m, &m->top, &scratch, 0, 0, true);
+    struct chi_run r = run_of(m, &m->top, &scratch, &(struct call){ .keep = true });
+    struct crumb crumb = { m->loss_host->instance, objective->component->name, "loss" };
     r.h = m->head_host;
 
     norm_rows(m, m->h, x, gain, rows);
@@ -263,7 +310,11 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
         int64_t some = min_i64(HEAD_ROWS, rows - at);
         const float *back[] = { m->logits };
         TRY(linears(head, 1, &r, m->h + at * m->d, some, &m->logits));
-        TRY(ops->loss(m->loss_host, objective->conf, m->logits, target + at, some, m->vocab, scale, m->logits, loss));
+        const struct crumb *was = crumb_set(&crumb);
+        chi_status st = ops->loss(m->loss_host, objective->conf, m->logits, target + at, some, m->vocab, scale,
+                                  m->logits, loss);
+        crumb_set(was);
+        TRY(st);
         TRY(linears_back(head, 1, &r, m->h + at * m->d, some, back, m->dh + at * m->d));
     }
     memset(m->dx, 0, (size_t)(rows * m->d) * sizeof *m->dx);
@@ -271,47 +322,49 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
 }
 
 /* dx: gradient of the block's output -> of its input                                                   */
-static chi_status block_backward(struct model *m, int64_t l, int64_t n, int64_t rows)
+static chi_status block_backward(struct model *m, int64_t l, const struct call *c)
 {
     struct block *b = &m->block[l];
-    size_t bytes = (size_t)(rows * m->d) * sizeof *m->dh;
-    const float *x = block_x(m, l);
-    float *mid = block_mid(m, l);
-    struct chi_scratch scratch;
-    bool own = m->spec->train.recompute == RECOMPUTE_NONE;
-    if (!own) TRY(block_forward(m, l, NULL, n, rows, true, x, mid, m->y));
+    const float *x = block_x(m, l, c->turn);
+    float *mid = block_mid(m, l, c->turn);
+    if (!c->own) TRY(block_forward(m, l, c, x, mid, m->y));
 
-    TRY(fresh_states(m, &b->ffn, n));
-    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), rows);
-    memset(m->dh, 0, bytes);
-    TRY(instance_arrays(&b->ffn, m->seg, n, rows, own, &m->ws[1]));
-    struct chi_run r = start(m, &b->ffn, &scratch, n, rows, true);
-    TRY(b->ffn.ops->backward(b->ffn.self, &r, m->h, m->dx, m->dh));
-    TRY(norm_back(m, m->dx, mid, GAIN(&b->norms, b->norm2), GGAIN(&b->norms, b->norm2), m->dh, rows));
+    TRY(find_states(m, l, &b->ffn, 0, c));
+    norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), c->rows);
+    TRY(layer_backward(m, l, &b->ffn, 1, c, m->h, m->dx, m->dh));
+    TRY(norm_back(m, m->dx, mid, GAIN(&b->norms, b->norm2), GGAIN(&b->norms, b->norm2), m->dh, c->rows));
 
-    TRY(fresh_states(m, &b->mixer, n));
-    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), rows);
-    memset(m->dh, 0, bytes);
-    TRY(instance_arrays(&b->mixer, m->seg, n, rows, own, &m->ws[0]));
-    r = start(m, &b->mixer, &scratch, n, rows, true);
-    TRY(b->mixer.ops->backward(b->mixer.self, &r, m->h, m->dx, m->dh));
-    return norm_back(m, m->dx, x, GAIN(&b->norms, b->norm1), GGAIN(&b->norms, b->norm1), m->dh, rows);
+    TRY(find_states(m, l, &b->mixer, 0, c));
+    norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), c->rows);
+    TRY(layer_backward(m, l, &b->mixer, 0, c, m->h, m->dx, m->dh));
+    return norm_back(m, m->dx, x, GAIN(&b->norms, b->norm1), GGAIN(&b->norms, b->norm1), m->dh, c->rows);
+}
+
+chi_status blocks_backward(struct model *m, int64_t from, int64_t to, const struct call *c)
+{
+    for (int64_t l = to - 1; l >= from; l--) TRY(block_backward(m, l, c));
+    return CHI_OK;
 }
 
 chi_status model_train(struct model *m, const struct model_segment *seg, int64_t n, const int32_t *target,
                        double scale, double *loss)
 {
-    int64_t rows;
+    const struct turning *t = &m->loop;
+    int64_t behind = t->prelude + t->length;
+    struct call c = { .seg = m->seg, .n = n, .keep = true, .own = m->spec->train.recompute == RECOMPUTE_NONE };
     if (m->mode != MODEL_TRAIN) return fail(CHI_EBUG, "the model was opened for inference");
     if (!m->spec->objective.component) return fail(CHI_EBUG, "model_train wants a spec with an objective");
-    TRY(take_segments(m, seg, n, &rows));
+    TRY(take_segments(m, seg, n, &c.rows));
     for (int64_t s = 0; s < n; s++) m->seg[s].fresh = true;
-    m->rows_trained = rows;
+    m->rows_trained = c.rows;
     embed_rows(m, seg, n, true, m->x);
-    for (int64_t l = 0; l < m->layers; l++)
-        TRY(block_forward(m, l, NULL, n, rows, true, block_x(m, l), block_mid(m, l), block_x(m, l + 1)));
-    TRY(head_train(m, rows, target, scale, loss));
-    for (int64_t l = m->layers - 1; l >= 0; l--) TRY(block_backward(m, l, n, rows));
+    TRY(blocks_forward(m, 0, t->prelude, &c));
+    if (t->length) TRY(turns_train(m, seg, &c));
+    TRY(blocks_forward(m, behind, m->layers, &c));
+    TRY(head_train(m, c.rows, target, scale, loss));
+    TRY(blocks_backward(m, behind, m->layers, &c));
+    if (t->length) TRY(turns_backward(m, seg, &c));
+    TRY(blocks_backward(m, 0, t->prelude, &c));
     struct scatter a = { m, seg, n, m->dx };
     pool_run(ceil_div(m->d, COLUMNS), scatter_task, &a);
     return CHI_OK;
@@ -326,13 +379,36 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
-/* The first block whose output is not finite in the last training call, else the first tensor.   */
+/* A layer writes to gradients of its own only, so what is not finite there came from this call.     */
+chi_status check_finite(struct model *m, const struct instance *in, const char *op, const char *what, const float *x,
+                        int64_t rows)
+{
+    const char *name = in->part->component->name;
+    if (!m->spec->run.paranoid) return CHI_OK;
+    bool bad = !all_finite(x, rows * m->d);
+    if (bad) snprintf(m->found, sizeof m->found, "%s of %s (%s) %s", what, in->name, name, op);
+    for (int64_t i = 0; !bad && *what == 'd' && i < in->n_param; i++) {
+        const struct planned_param *p = &in->param[i];
+        if (p->absent || all_finite((const float *)(const void *)(in->grads + p->offset), p->n)) continue;
+        snprintf(m->found, sizeof m->found, "the gradient of %s of %s (%s) %s", p->name, in->name, name, op);
+        bad = true;
+    }
+    return bad ? fail(CHI_ENUMERIC, "not finite: %s", m->found) : CHI_OK;
+}
+
+/* With run.paranoid the first that a layer made; else the first block whose output is not finite in
+ * the last training call; else the first tensor.                                                     */
 const char *model_find_nonfinite(const struct model *m, bool gradients)
 {
     static char text[160];
-    for (int64_t l = 0; m->mode == MODEL_TRAIN && l <= m->layers; l++) {
-        if (all_finite(block_x(m, l), m->rows_trained * m->d)) continue;
-        if (l) snprintf(text, sizeof text, "the output of layers.%lld", (long long)(l - 1));
+    if (*m->found) return m->found;
+    int64_t n = m->rows_trained * m->d;
+    for (int64_t l = 0; m->mode == MODEL_TRAIN && l < m->layers; l++) {
+        const float *x = block_x(m, l, 0);           /* all rows are there in slot 0        */
+        bool in = all_finite(x, n);
+        if (in && all_finite(x + m->max_rows * m->d, n)) continue;
+        if (in) snprintf(text, sizeof text, "the output of layers.%lld", (long long)l);
+        else if (l) snprintf(text, sizeof text, "what the loop gives to layers.%lld", (long long)l);
         else snprintf(text, sizeof text, "the embedding of a token");
         return text;
     }

@@ -121,7 +121,7 @@ static chi_status load_failed(const char *path)
 
 static chi_status load_checked(const char *path, const char *base, const struct chi_plugin **out)
 {
-    TRY(rehearse(path, base));
+    if (!dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base));    /* once a process */
     const struct chi_plugin *p = load(path);
     if (!p) return load_failed(path);
     TRY(manifest_check(path, base, p));

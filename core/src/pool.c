@@ -4,6 +4,7 @@
  * same bits.  Pieces are handed out one at a time from a shared counter.         */
 #include "pool.h"
 #include "core.h"
+#include "crumb.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -123,8 +124,10 @@ void pool_run(int64_t n, chi_task *task, void *arg)
     }
 #ifdef _OPENMP
     int64_t next = 0;
+    const struct crumb *crumb = crumb_now();
 #pragma omp parallel num_threads(team)
     {
+        crumb_set(crumb);                   /* a worker crashes in this call, or idle */
         inside = true;
         mine = scratch + omp_get_thread_num();
         for (;;) {

@@ -41,8 +41,9 @@ static const struct { const char *name, *folder; } kinds[CHI_KINDS] = {
     [CHI_OPTIMIZER] = { "optimizer", "train" },
     [CHI_TOKENIZER] = { "tokenizer", "tokenizers" },
     [CHI_TASK]      = { "task",      "tasks" },
+    [CHI_LOOP]      = { "loop",      "loops" },
 };
-static const char *const folders[] = { "layers", "formats", "kernels", "train", "tasks", "tokenizers" };
+static const char *const folders[] = { "layers", "loops", "formats", "kernels", "train", "tasks", "tokenizers" };
 
 const char *kind_name(int kind)
 {
@@ -346,6 +347,14 @@ static bool beside_bin(char folder[PATH_MAX + 32])
     return access(folder, F_OK) == 0;
 }
 
+static char *preferred;
+
+void registry_prefer(const char *path)
+{
+    free(preferred);
+    preferred = path ? xstrdup(path) : NULL;
+}
+
 chi_status registry_open(struct registry **out, const char *extra)
 {
     *out = NULL;
@@ -357,6 +366,8 @@ chi_status registry_open(struct registry **out, const char *extra)
     const char *build = getenv("CHIMERA_BUILD_PLUGINS");
     if (!build && beside_program(built)) build = built;
     if (s == CHI_OK) s = add_roots(r, build, "CHIMERA_BUILD_PLUGINS", true);
+    const struct plugin_info *first;
+    if (s == CHI_OK && preferred) s = registry_load(r, preferred, &first);
     if (s != CHI_OK) {
         registry_close(r);
         return s;

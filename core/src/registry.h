@@ -22,12 +22,15 @@ struct plugin_info {                    /* one file (or linked-in plugin)       
 /* Folders are searched in this order: extra (from [plugins] path), every folder of
  * $CHIMERA_PLUGIN_PATH, the build tree ($CHIMERA_BUILD_PLUGINS, set by the wrapper
  * of an uninstalled program), $(libdir)/chimera.  In each, kinds have sub-folders:
- * layers, formats, kernels, train, tasks, tokenizers; files of the first two kinds of
+ * layers, loops, formats, kernels, train, tasks, tokenizers; files of the first two kinds of
  * folders may also lie there directly.  Linked-in plugins come before all.  The first
  * file of a name wins, even if it is refused.  extra is a colon list of absolute
  * folders, or NULL.                                                            */
 chi_status registry_open(struct registry **, const char *extra) CHI_MUST_CHECK;
 void registry_close(struct registry *);
+/* From now on every registry begins with this file, absolute path, before all others
+ * and before linked-in plugins of the same name; NULL: no more                  */
+void registry_prefer(const char *path);
 
 /* Loads one file by path, e.g. for `inspect`                                   */
 chi_status registry_load(struct registry *, const char *path,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "instance.h"
 #include "model.h"
 #include "pool.h"
@@ -25,9 +26,9 @@ static chi_status solo_memory(struct solo *s, int64_t rows)
             s->scratch_bytes = max_i64(s->scratch_bytes, linear_scratch(in->param[i].linear, rows));
     TRY(pool_scratch(s->scratch_bytes));
     TRY(linear_room(rows, max_i64(in->widest, 1), in->heaviest, in->training));
-    s->params = mem_take((size_t)in->param_bytes + 64, in->name);
-    s->grads = mem_take((size_t)in->param_bytes + 64, in->name);
-    s->scratch = mem_take((size_t)s->scratch_bytes, in->name);
+    s->params = mem_take((size_t)in->param_bytes, "params");
+    s->grads = mem_take((size_t)in->param_bytes, "grads");
+    s->scratch = mem_take((size_t)s->scratch_bytes, "scratch");
     if (!s->params || !s->grads || !s->scratch) return CHI_ENOMEM;
     in->params = s->params;
     in->grads = in->training ? s->grads : NULL;
@@ -95,6 +96,11 @@ chi_status solo_bind(struct solo *s)
     return CHI_OK;
 }
 
+struct instance *solo_instance(struct solo *s)
+{
+    return &s->in;
+}
+
 int64_t solo_state_bytes(const struct solo *s)
 {
     return s->in.state_bytes;
@@ -109,21 +115,31 @@ static struct chi_run start(struct solo *s, struct chi_scratch *scratch, const s
                              .rows = n ? seg[n - 1].first + seg[n - 1].rows : 0, .keep = keep };
 }
 
+static chi_status call(struct solo *s, const char *op, chi_status (*f)(const void *, struct chi_run *, const float *, float *),
+                       struct chi_run *r, const float *x, float *y)
+{
+    struct crumb crumb = { s->in.host->instance, s->in.part->component->name, op };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = f(s->in.self, r, x, y);
+    crumb_set(was);
+    return st;
+}
+
 chi_status solo_forward(struct solo *s, const struct chi_segment *seg, int64_t n, bool keep, const float *x, float *y)
 {
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, keep);
-    TRY(instance_arrays(&s->in, seg, n, r.rows, keep, &s->ws));
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, keep ? 0 : KEPT_NOT, &s->ws));
+    return call(s, "forward", s->in.ops->forward, &r, x, y);
 }
 
 chi_status solo_step(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y)
 {
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, false);
-    TRY(instance_arrays(&s->in, seg, n, r.rows, false, &s->ws));
-    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return s->in.ops->step(s->in.self, &r, x, y);
-    return s->in.ops->forward(s->in.self, &r, x, y);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, KEPT_NOT, &s->ws));
+    if (CHI_HAS(struct chi_layer_ops, s->in.ops, step)) return call(s, "step", s->in.ops->step, &r, x, y);
+    return call(s, "forward", s->in.ops->forward, &r, x, y);
 }
 
 chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, const float *dy,
@@ -132,5 +148,9 @@ chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t 
     struct chi_scratch scratch;
     struct chi_run r = start(s, &scratch, seg, n, true);
     if (!s->in.ops->backward) return fail(CHI_ENOTSUP, "%s has no backward pass", s->in.part->component->name);
-    return s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    struct crumb crumb = { s->in.host->instance, s->in.part->component->name, "backward" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = s->in.ops->backward(s->in.self, &r, x, dy, dx);
+    crumb_set(was);
+    return st;
 }

@@ -74,6 +74,7 @@ static const struct chi_option train_table[] = {
     CHI_INT(struct train_options, keep, "2", 0, 1e6, "checkpoints to keep; 0: all", 0),
     CHI_INT(struct train_options, log_every, "1", 1, 1e12,
             "steps between lines of metrics.jsonl", 0),
+    CHI_INT(struct train_options, trace_steps, "20", 1, 1e6, "steps that chimera train --trace records", 0),
     CHI_REF(struct train_options, optimizer, "adamw", "optimizer",
             "its options stand in [optimizer]", 0),
     CHI_REF(struct train_options, objective, "next_token", "objective",
@@ -89,6 +90,22 @@ static const struct chi_option run_table[] = {
             "0: one per core; no number changes a result", CHI_OPT_RUNTIME),
     CHI_INT(struct run_options, memory_limit_mb, "0", 0, 1 << 30,
             "refuse to take more; 0: what the machine has", CHI_OPT_RUNTIME),
+    CHI_BOOL(struct run_options, paranoid, "no",
+            "look for NaN and infinity after every call of a layer and name the first", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
+static const struct chi_option loop_table[] = {
+    CHI_REF(struct loop_options, use, "", "loop", "the loop, such as parcae; empty: every layer has one turn", CHI_OPT_SHAPE),
+    CHI_LIST(struct loop_options, prelude, "", 0, 1023, "layers before the loop, such as 0-3", CHI_OPT_SHAPE),
+    CHI_LIST(struct loop_options, loop, "", 0, 1023, "layers that are looped, such as 4-23", CHI_OPT_SHAPE),
+    CHI_LIST(struct loop_options, coda, "", 0, 1023, "layers behind the loop, such as 24-27", CHI_OPT_SHAPE),
+    CHI_INT(struct loop_options, loop_default, "2", 1, 64, "turns that are trained", CHI_OPT_SHAPE),
+    CHI_INT(struct loop_options, loops, "0", 0, 64,
+            "turns in use, which may be others; 0: loop_default", CHI_OPT_RUNTIME),
+    CHI_FLOAT(struct loop_options, adaptive_exit, "0", 0, 1e6,
+            "in use, a token that a turn moves by less, relative to itself, has no further turns; 0: never",
+            CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
@@ -136,9 +153,12 @@ const struct core_section core_sections[] = {
     { "model", "shape of the network", model_table },
     { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the "
       "tied embedding and head", linear_table },
+    { "loop", "layers that are run several times; the options of its component stand here, too", loop_table },
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },
     { "generate", "sampling", generate_table },
+    { "declared", "what is said of the model elsewhere; inspect prints it beside what it counts; [declared.NAME] for "
+      "the layers of [layer.NAME]", declared_table },
     { "run", "folder, seed and limits", run_table },
     { "backend", "which instruction sets compute", backend_table },
     { "plugins", "where components come from", plugin_table },
@@ -222,6 +242,18 @@ static void spare_add(struct spec *s, struct part p)
     s->spare[s->n_spare++] = p;
 }
 
+const char *spec_near_alias(const struct config *c, const char *word)
+{
+    const char *section, *names[65];
+    int n = 0;
+    for (int64_t i = 0; n < COUNT(names) - 1 && (section = config_section(c, "layer.", i)); i++)
+        names[n++] = section + strlen("layer.");
+    names[n] = NULL;
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i], word)) return names[i];
+    return closest(word, names);
+}
+
 /* One part for each layer: pattern word i mod n names section [layer.WORD].  Layers of one
  * alias share the parsed options (parts are copies; the first owns them).              */
 static struct part *pattern_open(struct spec *s, const char *key, const char *pattern)
@@ -243,8 +275,9 @@ static struct part *pattern_open(struct spec *s, const char *key, const char *pa
         if (again) {
             /* opened already */
         } else if (!config_has(s->config, section)) {
-            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT", word[i],
-                         section);
+            const char *near = spec_near_alias(s->config, word[i]);
+            config_error(s->config, "model", key, "%s: there is no section [%s] with use = COMPONENT%s%s%s", word[i],
+                         section, near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
         } else if (!name) {
             config_error(s->config, section, NULL, "use is missing: which component is this? "
                          "(use = gated_deltanet, ...)");
@@ -396,6 +429,58 @@ const struct linear_rule *spec_linear(const struct spec *s, const char *name)
     return best;
 }
 
+/* ---- the loop --------------------------------------------------------------------- */
+
+/* The range's first layer must be *next, which moves behind its last                   */
+static bool take_range(struct spec *s, const char *key, const struct chi_list *range, int64_t *next, int64_t *n)
+{
+    *n = (int64_t)range->n;
+    for (int64_t i = 0; i < *n; i++)
+        if (range->v[i] != (double)(*next + i)) {
+            config_error(s->config, "loop", key, "layer %g stands where %lld must: prelude, loop and coda are the layers "
+                         "0-%lld in order, such as 0-1, 2-5 and 6-7", range->v[i], (long long)(*next + i),
+                         (long long)s->model.num_hidden_layers - 1);
+            return false;
+        }
+    *next += *n;
+    return true;
+}
+
+static void check_ranges(struct spec *s)
+{
+    struct loop_spec *l = &s->loop;
+    int64_t next = 0, layers = s->model.num_hidden_layers;
+    if (!l->o.loop.n) {
+        config_error(s->config, "loop", "loop", "names no layer: which ones are looped?");
+        return;
+    }
+    if (!take_range(s, "prelude", &l->o.prelude, &next, &l->prelude)
+        || !take_range(s, "loop", &l->o.loop, &next, &l->length)
+        || !take_range(s, "coda", &l->o.coda, &next, &l->coda)) return;
+    if (next != layers)
+        config_error(s->config, "loop", l->coda ? "coda" : "loop", "%s %lld, but there are %lld layers: prelude, loop and "
+                     "coda must cover them all", next < layers ? "ends with layer" : "goes on to layer",
+                     (long long)next - 1, (long long)layers);
+}
+
+static void loop_open(struct spec *s)
+{
+    struct loop_spec *l = &s->loop;
+    l->prelude = s->model.num_hidden_layers;
+    if (!config_has(s->config, "loop")) return;
+    if (!config_parse(s->config, "loop", loop_table, &l->o, NULL)) return;
+    if (!*l->o.use) {
+        config_ignore(s->config, "loop");
+        return;
+    }
+    part_open(s, &l->part, CHI_LOOP, l->o.use, "loop", "loop", "use", NULL);
+    check_ranges(s);
+    l->turns = l->o.loops ? l->o.loops : l->o.loop_default;
+    const struct chi_component *c = l->part.component;
+    if (c && l->o.adaptive_exit > 0 && !CHI_HAS(struct chi_loop_ops, (const struct chi_loop_ops *)c->ops, change))
+        config_error(s->config, "loop", "adaptive_exit", "%s cannot say how far a turn moves a token: set it to 0", c->name);
+}
+
 /* ---- backends ---------------------------------------------------------------------- */
 
 static bool backend_usable(struct spec *s, const struct chi_component *c, bool named)
@@ -504,6 +589,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
         config_parse(config, "train", train_table, &s->train, NULL);
         config_parse(config, "data", data_table, &s->data, NULL);
         config_parse(config, "generate", generate_table, &s->generate, NULL);
+        declared_open(s);
         backends_open(s);
         if (needs & SPEC_MODEL) {
             rules_open(s);
@@ -511,6 +597,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
                 s->mixer = pattern_open(s, "layer_pattern", s->model.layer_pattern ? s->model.layer_pattern : "");
                 s->ffn = pattern_open(s, "ffn_pattern", s->model.ffn_pattern ? s->model.ffn_pattern : "");
                 spare_open(s);
+                loop_open(s);
             }
         }
         bool train = needs & SPEC_TRAIN;
@@ -541,6 +628,7 @@ void spec_close(struct spec *s)
     }
     for (int64_t i = 0; i < s->n_spare; i++) part_close(&s->spare[i]);
     free(s->spare);
+    part_close(&s->loop.part);
     part_close(&s->optimizer);
     part_close(&s->objective);
     part_close(&s->task);

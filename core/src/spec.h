@@ -5,9 +5,11 @@
 
 #include <chimera/data.h>
 #include <chimera/format.h>
+#include <chimera/loop.h>
 #include <chimera/plugin.h>
 #include <chimera/train.h>
 #include "config.h"
+#include "declared.h"
 #include "registry.h"
 
 struct model_options {                  /* [model]                               */
@@ -26,18 +28,26 @@ struct train_options {                  /* [train]                              
     int64_t batch_size, micro_batch, seq_len, steps, warmup_steps;
     double  lr, min_lr, decay_fraction, grad_clip, lambda_warmup, minutes;
     int32_t schedule, nonfinite, recompute;
-    int64_t eval_every, eval_bytes, checkpoint_every, keep, log_every;
+    int64_t eval_every, eval_bytes, checkpoint_every, keep, log_every, trace_steps;
     const char *optimizer, *objective;
 };
 struct run_options {                    /* [run]                                 */
     const char *dir;
     int64_t seed, threads, memory_limit_mb;
+    bool    paranoid;
 };
 struct data_options { const char *task, *tokenizer; };          /* [data]        */
 struct generate_options {               /* [generate]                            */
     double  temperature, top_p, repetition_penalty;
     int64_t top_k, repetition_window, max_new_tokens, seed;
     const char *stop;
+};
+
+struct loop_options {                   /* [loop], beside its component's         */
+    const char *use;                    /* "": no loop                           */
+    struct chi_list prelude, loop, coda;
+    int64_t loop_default, loops;        /* loops 0: loop_default                 */
+    double  adaptive_exit;              /* 0: never                              */
 };
 
 struct backend_options { const char *use; };                   /* [backend]      */
@@ -47,6 +57,15 @@ struct part {                           /* a component and its parsed options   
     const struct chi_component *component;
     const char *section;                /* "layer.GD"                            */
     void       *conf;                   /* the component's struct                */
+};
+
+/* Turns over layers prelude .. prelude + length - 1; without a loop the component is NULL,
+ * prelude counts all layers and the rest is 0.                                 */
+struct loop_spec {
+    struct loop_options o;
+    struct part part;
+    int64_t prelude, length, coda;      /* numbers of layers                     */
+    int64_t turns;                      /* in inference                          */
 };
 
 /* A [linear...] rule: the class of the linears whose name it matches           */
@@ -68,10 +87,12 @@ struct spec {
     struct generate_options generate;
     struct backend_options  backends;
     struct plugin_options   plugins;
+    struct declared declared[DECLARED_MAX]; int64_t n_declared;
     struct part  *mixer, *ffn;          /* [num_hidden_layers]                   */
     struct part  *spare; int64_t n_spare;       /* [layer.X] that no pattern names */
     struct linear_rule *rule;           /* most specific last                    */
     int64_t n_rule;
+    struct loop_spec loop;
     struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */
     const struct chi_kernels *kernels;  /* merged                                */
     const struct chi_component **backend;               /* first wins, NULL-ended */
@@ -83,6 +104,8 @@ enum {                                  /* what a verb needs to exist           
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
 void spec_close(struct spec *);
+/* The NAME of a section [layer.NAME] that is closest to this word, or NULL             */
+const char *spec_near_alias(const struct config *, const char *word);
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */
 const struct linear_rule *spec_linear(const struct spec *, const char *name);
 /* The core's own sections for config, man page and help; i from 0; NULL ends   */

@@ -473,23 +473,37 @@ static chi_status check_model(struct check *c)
 
 /* ---- the whole file ------------------------------------------------------------------ */
 
+/* CHI_ENOTSUP: there is no such component, which is no miss.  A file of its name that is
+ * refused is one.                                                              */
+static chi_status find_component(struct registry *r, int kind, const char *name)
+{
+    const struct chi_component *found;
+    const struct plugin_info *info;
+    char file[128];
+    if (!name || registry_find(r, kind, name, &found) == CHI_OK) return CHI_OK;
+    int n = snprintf(file, sizeof file, "/%s.so", name);
+    for (int64_t i = 0; (info = registry_plugin(r, i)); i++) {
+        size_t length = strlen(info->path);
+        bool its = length > (size_t)n && strcmp(info->path + length - n, file) == 0;
+        if (its && !info->plugin && !info->shadowed) return CHI_EPLUGIN;
+    }
+    return CHI_ENOTSUP;
+}
+
 /* Are the components there that the configuration uses?  A section of the core that
  * does not exist yet, such as [loop], counts as one.                           */
 static chi_status check_components(struct config *config)
 {
     struct registry *registry;
-    const struct chi_component *found;
     const char *section;
     bool loop = !config_has(config, "loop");
 
     for (int64_t i = 0; core_sections[i].name; i++) loop |= strcmp(core_sections[i].name, "loop") == 0;
-    if (!loop) return fail(CHI_EPLUGIN, "there is no [loop] in this program");
+    if (!loop) return fail(CHI_ENOTSUP, "there is no [loop] in this program");
     TRY(registry_open(&registry, NULL));
-    chi_status e = CHI_OK;
-    for (int64_t i = 0; e == CHI_OK && (section = config_section(config, "layer.", i)); i++) {
-        const char *use = config_get(config, section, "use");
-        if (use && registry_find(registry, CHI_LAYER, use, &found) != CHI_OK) e = CHI_EPLUGIN;
-    }
+    chi_status e = find_component(registry, CHI_QUANTIZER, config_get(config, "linear", "quantizer"));
+    for (int64_t i = 0; e == CHI_OK && (section = config_section(config, "layer.", i)); i++)
+        e = find_component(registry, CHI_LAYER, config_get(config, section, "use"));
     registry_close(registry);
     return e;
 }
@@ -524,7 +538,7 @@ static chi_status check_file(struct check *c)
     else if (strcmp(kind, "layer") == 0 || strcmp(kind, "linear") == 0) TRY(check_solo(c, kind));
     else return fail(CHI_EDATA, "%s: kind '%s' is none of layer, linear, model", st_path(c->file), kind);
     if (c->missed)
-        return fail(CHI_EDATA, "%s: %lld of %lld checks missed their tolerance", st_path(c->file),
+        return fail(CHI_EPLUGIN, "%s: %lld of %lld checks missed their tolerance", st_path(c->file),
                     (long long)c->missed, (long long)c->checked);
     return CHI_OK;
 }

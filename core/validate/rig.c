@@ -80,12 +80,12 @@ static void draw_case(struct trial *t, bool first, struct layer_case *c)
 
 /* ---- a layer that is open -------------------------------------------------------------- */
 
-static chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
+chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
 {
     struct config *config;
     bool file = t->plugin->path[0] == '/';
     char *text = xprintf("[model]\nhidden_size = %lld\nnum_hidden_layers = 1\nvocab_size = 97\n"
-                         "layer_pattern = X\nffn_pattern = X\n%s%s%s"
+                         "layer_pattern = X\nffn_pattern = X\n[run]\nthreads = 1\nmemory_limit_mb = 1024\n%s%s%s"
                          "[layer.X]\nuse = %s\n%s[linear]\n%s",
                          (long long)c->d, file ? "[plugins]\nload = " : "", file ? t->plugin->path : "",
                          file ? "\n" : "", t->component->name, c->options, c->linear);

@@ -20,6 +20,11 @@ struct layer_case {
 bool layer_case(struct trial *, int64_t i, struct layer_case *);
 /* "hidden_size 7, num_heads 3, head_dim 5" for messages, valid until the next call       */
 const char *case_words(const struct layer_case *);
+/* A model of one such layer, with one thread and at most 1 GB                            */
+chi_status case_spec(struct trial *, const struct layer_case *, struct spec **) CHI_MUST_CHECK;
+
+/* The configuration of a model with this layer as its only mixer                         */
+chi_status case_spec(struct trial *, const struct layer_case *, struct spec **);
 
 struct rig {
     struct trial *trial;

@@ -7,7 +7,8 @@
 #include "core.h"
 
 static const struct check *const tables[] = {
-    checks_manifest, checks_config, checks_layer, checks_layer_memory, checks_formats, checks_training, checks_data,
+    checks_manifest, checks_config, checks_layer, checks_layer_memory, checks_layer_threads, checks_layer_numbers,
+    checks_formats, checks_training, checks_data,
 };
 
 const struct check *check_at(int64_t i)
@@ -18,6 +19,12 @@ const struct check *check_at(int64_t i)
     return NULL;
 }
 
+bool check_is(const struct check *c, const char *name)
+{
+    size_t n = name ? strlen(name) : 0;
+    return !name || (!strncmp(c->name, name, n) && (!c->name[n] || c->name[n] == '.'));
+}
+
 /* ---- outcomes ------------------------------------------------------------------------ */
 
 enum { LINES = 8 };
@@ -26,7 +33,7 @@ static void say(struct trial *t, enum outcome outcome, const char *fmt, va_list 
 {
     char line[2048];
     if (outcome > t->outcome) t->outcome = outcome;
-    if (t->lines++ >= LINES) return;
+    if (outcome > TRIAL_OK && t->lines++ >= LINES) return;
     vsnprintf(line, sizeof line, fmt, a);
     char *all = xprintf("%s%s\n", t->text ? t->text : "", line);
     free(t->text);
@@ -54,6 +61,14 @@ void trial_skip(struct trial *t, const char *fmt, ...)
     va_list a;
     va_start(a, fmt);
     say(t, TRIAL_SKIP, fmt, a);
+    va_end(a);
+}
+
+void trial_note(struct trial *t, const char *fmt, ...)
+{
+    va_list a;
+    va_start(a, fmt);
+    say(t, TRIAL_OK, fmt, a);
     va_end(a);
 }
 

@@ -33,6 +33,8 @@ struct trial {
 void trial_fail(struct trial *, const char *fmt, ...) CHI_PRINTF(2, 3);
 void trial_warn(struct trial *, const char *fmt, ...) CHI_PRINTF(2, 3);
 void trial_skip(struct trial *, const char *fmt, ...) CHI_PRINTF(2, 3);   /* and return    */
+/* A line that judges nothing: a measured number                                        */
+void trial_note(struct trial *, const char *fmt, ...) CHI_PRINTF(2, 3);
 /* CHI_OK, or a failure "WHAT: fail_text()"                                             */
 bool trial_must(struct trial *, chi_status, const char *what);
 
@@ -43,18 +45,21 @@ float    trial_uniform(struct trial *);                     /* in [-1, 1)       
 struct check {
     const char *name;               /* "grad.params": the family before the dot          */
     int         kind;               /* of components that it is for; 0: the file         */
-    int         seconds;            /* limit, generous: machines are shared              */
+    int         seconds;            /* limit of processor time, threads added; three times that
+                                       on the clock                                      */
     const char *doc;                /* what it proves, in a line for --list              */
     void      (*run)(struct trial *);
 };
 
 /* Tables of the families, each ended by a check without name; validate.c lists them.    */
 extern const struct check checks_manifest[], checks_config[],
-                          checks_layer[], checks_layer_memory[],
+                          checks_layer[], checks_layer_memory[], checks_layer_threads[], checks_layer_numbers[],
                           checks_formats[], checks_training[], checks_data[];
 /* The check i of all tables, in order; NULL after the last                              */
 const struct check *check_at(int64_t i);
 
+/* Is the check called so, or is its family?  NULL: any                                   */
+bool check_is(const struct check *, const char *name);
 /* Runs one check here, in this process, on a trial that is filled in but for its outcome */
 void check_run(const struct check *, struct trial *);
 

@@ -44,14 +44,16 @@ enum {                              /* a, b are the distribution's numbers      
     CHI_INIT_UNIFORM,               /* in [a, b)                                */
     CHI_INIT_LOG_UNIFORM,           /* log of a uniform number in [a, b)        */
     CHI_INIT_INV_SOFTPLUS,          /* softplus^-1(e^u), u uniform in [log a, log b) */
-    CHI_INIT_LINEAR                 /* evenly from a (the first number) to b (the last) */
+    CHI_INIT_LINEAR,                /* evenly from a (the first number) to b (the last) */
+    CHI_INIT_EYE                    /* 1 on the diagonal of a matrix, 0 elsewhere */
 };
 enum {
     CHI_PARAM_DECAY  = 1 << 0,      /* weight decay applies; params have none
                                        unless they ask, linears always          */
     CHI_PARAM_MANUAL = 1 << 1,      /* the optimizer keeps off; see settle()    */
     CHI_LINEAR_F32   = 1 << 2,      /* never quantised: gates, routers; no decay */
-    CHI_ARRAY_KEEP   = 1 << 3       /* forward fills it, backward reads it      */
+    CHI_ARRAY_KEEP   = 1 << 3,      /* forward fills it, backward reads it      */
+    CHI_LINEAR_EYE   = 1 << 4       /* starts as the identity instead of normal */
 };
 enum {                              /* how often an array has its n values      */
     CHI_PER_CALL = -1,
@@ -81,6 +83,10 @@ struct chi_plan_ops {
     /* A weight matrix NAME.weight [d_out, d_in] of the [linear] section's class */
     const struct chi_linear *(*linear)(struct chi_plan *, const char *name,
                      int64_t d_out, int64_t d_in, uint32_t flags);
+    /* The linears planned after this call are alternatives, of which a row takes
+     * k out of n (experts); (1, 1), the beginning, ends that.  Nothing but the
+     * counts of `chimera inspect` depends on it.                               */
+    void    (*choice)(struct chi_plan *, int64_t k, int64_t n);
 };
 
 struct chi_segment {

@@ -33,6 +33,7 @@ enum {                              /* kind             ops is a                
     CHI_OPTIMIZER,                  /* struct chi_optimizer_ops   train.h       */
     CHI_TOKENIZER,                  /* struct chi_tokenizer_ops   data.h        */
     CHI_TASK,                       /* struct chi_task_ops        data.h        */
+    CHI_LOOP,                       /* struct chi_loop_ops        loop.h        */
     CHI_KINDS
 };
 

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Every broken plugin of tests/mock/sins.tsv is caught by the check that the table names, with the words that it
+# names; where it says "only", by no other family; and each family is the only one to catch some mock.
+#     MOCKS='name name' runs only these lines.
+set -eu
+. "$srcdir/tests/e2e/lib.sh"
+limit=300
+: "${GOLDEN:=/work/shared/golden}" "${CC:=cc}"
+tab=$(printf '\t')
+mkdir "$tmp/so"
+chmod 755 "$tmp" "$tmp/so"
+
+# The file of mock $1 in $so
+build_mock() {
+    so=$builddir/tests/mock/.libs/$1.so
+    if [ -f "$so" ]; then return 0; fi
+    so=$tmp/so/$1.so
+    if [ -f "$so" ]; then return 0; fi
+    # shellcheck disable=SC2086 # CC may be several words
+    $CC -std=c11 -O1 -g -w -ffp-contract=off -shared -fPIC -fvisibility=hidden -I"$srcdir/core/include" -I"$srcdir/tests/mock" \
+        -I"$srcdir" -o "$so" "$srcdir/tests/mock/sins/$1.c" -lm 2>"$tmp/cc" || { cat "$tmp/cc"; return 1; }
+}
+
+# The lines "# ..." after the line of check $1 in $tmp/out
+words_of() {
+    awk -v name="$1" '/^(not )?ok /{ on = $1 == "not" && index(" " $0 " ", " " name ":") } on' "$tmp/out"
+}
+
+# The families that complain in $tmp/out, one a line
+families() {
+    sed -n 's/^not ok [0-9]* - [^ ]* \([a-z_0-9]*\)[^ ]*: .*/\1/p' "$tmp/out" | sort -u
+}
+
+judge() {
+    mock=$1 check=$2 words=$3 only=$4 arguments=$5
+    build_mock "$mock" || { no "$mock does not compile"; return 0; }
+    choice="--only $check"
+    if [ "$only" = only ]; then choice=; fi
+    # shellcheck disable=SC2086 # several words
+    run 4 "$CHIMERA" validate "$so" $choice $arguments
+    said=$(words_of "$check")
+    if [ -z "$said" ]; then
+        no "$mock: $check does not complain; these do:"
+        grep -A 1 '^not ok' "$tmp/out" || :
+        return 0
+    fi
+    case $said in
+    *"$words"*) ok ;;
+    *) no "$mock: $check does not say '$words':"; echo "$said" ;;
+    esac
+    if [ "$only" != only ]; then return 0; fi
+    family=${check%%.*} all=$(families)
+    if [ "$all" = "$family" ]; then ok; else
+        no "$mock: only $family should complain, but these do:" $all
+        grep -A 1 '^not ok' "$tmp/out" || :
+    fi
+    echo "$family" >>"$tmp/alone"
+}
+
+: >"$tmp/alone"
+while IFS=$tab read -r mock check words only arguments; do
+    case $mock in '#'* | '') continue ;; esac
+    if [ -n "${MOCKS:-}" ]; then case " $MOCKS " in *" $mock "*) ;; *) continue ;; esac; fi
+    case $arguments in
+    *@GOLDEN@*)
+        if [ ! -d "$GOLDEN" ]; then echo "$mock: skipped, no $GOLDEN"; continue; fi
+        arguments=$(echo "$arguments" | sed "s|@GOLDEN@|$GOLDEN|g") ;;
+    esac
+    judge "$mock" "$check" "$words" "$only" "$arguments"
+done <"$srcdir/tests/mock/sins.tsv"
+
+if [ -z "${MOCKS:-}" ]; then
+    run 0 "$CHIMERA" validate --list
+    for family in $(sed -n 's/^\([a-z_0-9]*\)[ .].*/\1/p' "$tmp/out" | sort -u); do
+        if grep -qx "$family" "$tmp/alone"; then ok; else no "no mock is caught by the family $family alone"; fi
+    done
+fi
+finish

@@ -1,0 +1,2 @@
+/* leaky.c - no sin. */
+#include "leaky.h"
