@@ -41,6 +41,13 @@ judge() {
         run 0 "$CHIMERA" validate "$so"
         return 0
     fi
+    if [ "$only" = warn ]; then
+        run 0 "$CHIMERA" validate "$so" $choice
+        if grep -q "^ok .* $check: warn" "$tmp/out" && grep -qF "$words" "$tmp/out"; then ok; else
+            no "$mock: $check does not warn '$words':"; cat "$tmp/out"
+        fi
+        return 0
+    fi
     if [ "$only" = only ] || [ "$check" = vectors ]; then choice=; fi
     # shellcheck disable=SC2086 # several words
     run 4 "$CHIMERA" validate "$so" $choice $arguments
