@@ -4,7 +4,7 @@
  * stream, step on one row, each as the best of several, which a busy machine disturbs least. */
 #include "rig.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "core.h"
@@ -68,9 +68,19 @@ static bool prepare(struct bench_row *b, struct trial *t, const struct layer_cas
     return true;
 }
 
+/* What has no default is as wide as the layer                                               */
+static void required_options(const struct chi_component *component, char text[CASE_TEXT])
+{
+    size_t used = 0;
+    for (const struct chi_option *o = component->options; o && o->name && used + 100 < CASE_TEXT; o++)
+        if (!o->fallback && o->type == CHI_OPT_INT)
+            used += (size_t)snprintf(text + used, 100, "%s = %.0f\n", o->name, fmin(fmax(WIDTH, o->min), o->max));
+}
+
 static void perf(struct trial *t)
 {
     struct layer_case c = { .d = WIDTH, .linear = "quantizer = f32\n" };
+    required_options(t->component, c.options);
     struct bench_row b;
     double backward = 0;
     bool train = ((const struct chi_layer_ops *)t->component->ops)->backward != NULL;
