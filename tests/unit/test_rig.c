@@ -2,7 +2,7 @@
  * lie in the ranges of the options, differ, and open; streams and comparisons do what they say.       */
 #include "core.h"
 #include "layer_checks.h"
-#include "plugin_file.h"
+#include "inspect_plugin.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
