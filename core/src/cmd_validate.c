@@ -106,7 +106,8 @@ static void print_list(void)
             first = first && k >= i;
             kinds++;
         }
-        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+        const char *of = !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind);
+        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, of, c->doc);
     }
 }
 
@@ -246,6 +247,7 @@ static chi_status run_in_process(struct validation *v)
     const struct plugin_info *info;
     TRY(registry_open(&r, NULL));
     chi_status s = plugin_find(r, v->subject, &info);
+    if (s == CHI_OK && info->path[0] == '/') registry_prefer(info->path);
     if (s == CHI_OK) run_here(v, r, info);
     registry_close(r);
     return s;
