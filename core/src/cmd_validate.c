@@ -88,11 +88,20 @@ static chi_status check_only(void)
     return s;
 }
 
+/* A line a name: "layer", "file", or how many kinds have a check of that name            */
 static void print_list(void)
 {
-    const struct check *c;
-    for (int64_t i = 0; (c = check_at(i)); i++)
-        printf("%-24s %-10s %s\n", c->name, c->kind ? kind_name(c->kind) : "file", c->doc);
+    const struct check *c, *d;
+    for (int64_t i = 0; (c = check_at(i)); i++) {
+        int kinds = 0;
+        bool first = true;
+        for (int64_t k = 0; (d = check_at(k)); k++) {
+            if (strcmp(c->name, d->name) != 0) continue;
+            first = first && k >= i;
+            kinds++;
+        }
+        if (first) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+    }
 }
 
 static void add_jobs(struct validation *v, int kind, const char *name, const char *skip)
@@ -241,12 +250,11 @@ static chi_status run(const struct cli_args *a)
     child_run((uint64_t)seed);
     if (only) TRY(check_only());
     if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
-    if (a->n_word > 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (list) {
         print_list();
         return CHI_OK;
     }
-    if (!a->n_word) return fail(CHI_ECONF, "validate: something is missing: chimera validate PLUGIN.so|NAME");
+    if (a->n_word != 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
     struct validation v = { .subject = subject_of(a->word[0]), .begun = now_s() };
     v.name = plain_name(v.subject);
@@ -269,7 +277,7 @@ const struct verb verb_validate = {
     .summary = "prove a plugin: gradients, cuts, threads, memory, bad options",
     .doc = "Runs every check that fits the plugin's components, each in a process of its own with limits on time\n"
            "and memory, and prints TAP: a line for each check, and after a failed one what was found and wanted.\n"
-           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n"
+           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n\n"
            "--vectors runs files of inputs and exact results (doc/vectors.md) instead: a line per tensor with its\n"
            "error and tolerance.  The first file that misses ends it with exit code 4; a file whose component is\n"
            "not there is skipped, and it is a failure (4) if all are.\n",

@@ -48,6 +48,14 @@ const struct check checks_layer[] = {
 
 /* ---- what they share ----------------------------------------------------------------------- */
 
+/* Integer kernels have paths of their own                                                      */
+static void use_ternary(struct trial *t, struct layer_case *c)
+{
+    struct layer_case ternary = *c;
+    ternary.linear = "quantizer = ternary\n";
+    if (case_works(t, &ternary)) *c = ternary;
+}
+
 void each_case(struct trial *t, enum bench bench, int64_t max_rows, int64_t max_segs, void (*body)(struct rig *))
 {
     const struct chi_layer_ops *ops = t->component->ops;
@@ -59,7 +67,7 @@ void each_case(struct trial *t, enum bench bench, int64_t max_rows, int64_t max_
         struct layer_case c;
         struct rig r;
         if (!layer_case(t, i, &c)) return;
-        if (bench == TRAINING) c.linear = "quantizer = f32\n";
+        if (bench == INFERENCE && i % 2) use_ternary(t, &c);
         if (!rig_open(&r, t, &c, bench == TRAINING, max_rows, max_segs)) return;
         body(&r);
         rig_close(&r);

@@ -5,8 +5,9 @@
 
 #include "rig.h"
 
-/* Runs body on a layer of each case, until one fails.  A training bench has plain f32 linears,
- * whose outputs have a derivative; it is skipped if the layer has no backward pass.        */
+/* Runs body on a layer of each case, until one fails.  In inference every second case has ternary
+ * linears; in training all are plain f32, whose outputs have a derivative.  A training bench is
+ * skipped if the layer has no backward pass.                                               */
 enum { CASES = 4 };
 enum bench { INFERENCE, TRAINING };
 void each_case(struct trial *, enum bench, int64_t max_rows, int64_t max_segs, void (*body)(struct rig *));

@@ -130,7 +130,28 @@ static struct slope slope_along(const struct probe *p, const struct target *t, c
 
 /* ---- a tensor ----------------------------------------------------------------------------------- */
 
-struct verdict { int64_t tried, unsure; };
+/* Of one tensor over all cases of a check                                                      */
+struct verdict { char name[64]; int64_t tried, unsure; };
+enum { TENSORS = 64 };
+static struct verdict verdicts[TENSORS];
+
+static struct verdict *verdict_of(const char *name)
+{
+    int64_t i = 0;
+    while (i < TENSORS - 1 && *verdicts[i].name && strcmp(verdicts[i].name, name)) i++;
+    snprintf(verdicts[i].name, sizeof verdicts[i].name, "%s", name);
+    return &verdicts[i];
+}
+
+/* Warns of tensors that no case could judge well                                               */
+static void tell_verdicts(struct trial *t)
+{
+    for (int64_t i = 0; i < TENSORS && *verdicts[i].name; i++)
+        if (2 * verdicts[i].unsure > verdicts[i].tried && t->outcome < TRIAL_FAILED)
+            trial_warn(t, "the gradient of %s could be judged at %lld of %lld places only: the layer is too bent elsewhere",
+                       verdicts[i].name, (long long)(verdicts[i].tried - verdicts[i].unsure), (long long)verdicts[i].tried);
+    memset(verdicts, 0, sizeof verdicts);
+}
 
 static double length(const float *v, int64_t n)
 {
@@ -186,7 +207,7 @@ static bool try_vectors(const struct probe *p, const struct target *t, struct ve
 }
 
 /* Every entry of a small tensor, some of a large one                                             */
-static bool try_entries(const struct probe *p, const struct target *t, struct verdict *v)
+static void try_entries(const struct probe *p, const struct target *t, struct verdict *v)
 {
     double *u = xcalloc((size_t)t->n, sizeof *u), most = 0;
     bool ok = true;
@@ -201,17 +222,13 @@ static bool try_entries(const struct probe *p, const struct target *t, struct ve
         u[i] = 0;
     }
     free(u);
-    return ok;
 }
 
 static void try_tensor(const struct probe *p, const struct target *t)
 {
-    struct verdict v = { 0, 0 };
-    bool ok = try_vectors(p, t, &v) && try_entries(p, t, &v);
-    if (t->bind && !trial_must(p->r->trial, solo_bind(p->r->solo), "binding weights")) return;
-    if (ok && 2 * v.unsure > v.tried)
-        trial_warn(p->r->trial, "the gradient of %s could be judged at %lld of %lld places only: the layer is too bent there (%s)",
-                   t->name, (long long)(v.tried - v.unsure), (long long)v.tried, case_words(p->r->is));
+    struct verdict *v = verdict_of(t->name);
+    if (try_vectors(p, t, v)) try_entries(p, t, v);
+    if (t->bind) trial_must(p->r->trial, solo_bind(p->r->solo), "binding weights");
 }
 
 /* ---- the checks ---------------------------------------------------------------------------------- */
@@ -226,6 +243,7 @@ static void grad_x(struct rig *r)
 void check_grad_x(struct trial *t)
 {
     each_case(t, TRAINING, ROWS, SEGS, grad_x);
+    tell_verdicts(t);
 }
 
 static void grad_params(struct rig *r)
@@ -240,6 +258,7 @@ static void grad_params(struct rig *r)
 void check_grad_params(struct trial *t)
 {
     each_case(t, TRAINING, ROWS, SEGS, grad_params);
+    tell_verdicts(t);
 }
 
 /* Gradients that are there already stay: got = given + new, up to the rounding of that sum          */
@@ -272,7 +291,7 @@ void check_grad_adds(struct trial *t)
 
 /* ---- through the state ----------------------------------------------------------------------------- */
 
-enum { STREAM = 40, TENSORS = 64 };
+enum { STREAM = 40 };
 
 /* Gradients of a stream whose loss looks at its last rows                                          */
 struct joined { float *dx, *g[TENSORS]; };

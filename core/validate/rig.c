@@ -72,8 +72,7 @@ static void draw_case(struct trial *t, const struct taste *how, struct layer_cas
     size_t used = 0;
     int64_t widths = how->plain < 50 ? COUNT(width) - 2 : COUNT(width);
     *c = (struct layer_case){ .d = width[how->first && how->plain < 20 ? 0 : trial_between(t, 0, widths - 1)],
-                              .linear = !how->first && trial_between(t, 0, 2) == 0 ? "quantizer = ternary\n"
-                                                                                   : "quantizer = f32\n" };
+                              .linear = "quantizer = f32\n" };
     for (const struct chi_option *o = t->component->options; o && o->name; o++) {
         char line[160];
         draw_option(t, o, how, line, sizeof line);
@@ -124,6 +123,11 @@ static int64_t case_size(struct trial *t, const struct layer_case *c)
     for (int64_t i = 0; n >= 0 && (w = solo_tensor(r.solo, i)); i++) n += w->n;
     rig_close(&r);
     return n;
+}
+
+bool case_works(struct trial *t, const struct layer_case *c)
+{
+    return case_size(t, c) >= 0;
 }
 
 /* The first draw that works and is small; if none is, the smallest one                      */

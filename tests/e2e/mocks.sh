@@ -5,10 +5,28 @@
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
 limit=300
-: "${GOLDEN:=/work/shared/golden}" "${CC:=cc}"
+: "${CC:=cc}"
+golden=${CHIMERA_GOLDEN:-$srcdir/../shared/golden}
 tab=$(printf '\t')
 mkdir "$tmp/so"
 chmod 755 "$tmp" "$tmp/so"
+
+# gated_deltanet and what it includes, changed by $1.sed, in $tmp/layers.  Each of its lines must change something.
+mutate() {
+    rm -rf "$tmp/layers"
+    mkdir -p "$tmp/layers"
+    cp -r "$srcdir/plugins/layers/gated_deltanet" "$srcdir/plugins/layers/shared" "$tmp/layers"
+    chmod -R u+w "$tmp/layers"
+    grep '^s' "$srcdir/tests/mock/sins/$1.sed" >"$tmp/edits"
+    while read -r edit; do
+        before=$(cat "$tmp"/layers/*/*.[ch] | cksum)
+        for file in "$tmp"/layers/*/*.[ch]; do
+            sed "$edit" "$file" >"$tmp/edited"
+            cat "$tmp/edited" >"$file"
+        done
+        if [ "$before" = "$(cat "$tmp"/layers/*/*.[ch] | cksum)" ]; then echo "nothing changes by: $edit"; return 1; fi
+    done <"$tmp/edits"
+}
 
 # The file of mock $1 in $so
 build_mock() {
@@ -16,13 +34,16 @@ build_mock() {
     if [ -f "$so" ]; then return 0; fi
     so=$tmp/so/$1.so
     if [ -f "$so" ]; then return 0; fi
+    code=$srcdir/tests/mock/sins/$1.c
+    if [ -f "$srcdir/tests/mock/sins/$1.sed" ]; then code=$tmp/layers/gated_deltanet/gated_deltanet.c; mutate "$1" || return 1; fi
     # shellcheck disable=SC2086 # CC may be several words
     $CC -std=c11 -O1 -g -w -ffp-contract=off -shared -fPIC -fvisibility=hidden -I"$srcdir/core/include" -I"$srcdir/tests/mock" \
-        -I"$srcdir" -o "$so" "$srcdir/tests/mock/sins/$1.c" -lm 2>"$tmp/cc" || { cat "$tmp/cc"; return 1; }
+        -I"$srcdir" -o "$so" "$code" -lm 2>"$tmp/cc" || { cat "$tmp/cc"; return 1; }
 }
 
-# The lines "# ..." after the line of check $1 in $tmp/out
+# The line of check $1 in $tmp/out and those "# ..." after it, if it failed; all for reference vectors
 words_of() {
+    if [ "$1" = vectors ]; then cat "$tmp/out" "$tmp/err"; return 0; fi
     awk -v name="$1" '/^(not )?ok /{ on = $1 == "not" && index(" " $0 " ", " " name ":") } on' "$tmp/out"
 }
 
@@ -35,7 +56,11 @@ judge() {
     mock=$1 check=$2 words=$3 only=$4 arguments=$5
     build_mock "$mock" || { no "$mock does not compile"; return 0; }
     choice="--only $check"
-    if [ "$only" = only ]; then choice=; fi
+    if [ "$check" = - ]; then
+        run 0 "$CHIMERA" validate "$so"
+        return 0
+    fi
+    if [ "$only" = only ] || [ "$check" = vectors ]; then choice=; fi
     # shellcheck disable=SC2086 # several words
     run 4 "$CHIMERA" validate "$so" $choice $arguments
     said=$(words_of "$check")
@@ -63,9 +88,10 @@ while IFS=$tab read -r mock check words only arguments; do
     if [ -n "${MOCKS:-}" ]; then case " $MOCKS " in *" $mock "*) ;; *) continue ;; esac; fi
     case $arguments in
     *@GOLDEN@*)
-        if [ ! -d "$GOLDEN" ]; then echo "$mock: skipped, no $GOLDEN"; continue; fi
-        arguments=$(echo "$arguments" | sed "s|@GOLDEN@|$GOLDEN|g") ;;
+        if [ ! -d "$golden" ]; then echo "$mock: skipped, no $golden"; continue; fi
+        arguments=$(echo "$arguments" | sed "s|@GOLDEN@|$golden|g") ;;
     esac
+    arguments=$(echo "$arguments" | sed "s|@DATA@|$srcdir/tests/data|g")
     judge "$mock" "$check" "$words" "$only" "$arguments"
 done <"$srcdir/tests/mock/sins.tsv"
 
