@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static const char *only;
-static bool list, in_process;
+static bool list, in_process, perf;
 static int64_t seed = 1, jobs, seconds;
 static struct cli_texts vectors;
 
@@ -26,6 +26,7 @@ static const struct cli_flag flags[] = {
     { "seed", 0, CLI_INT, &seed, "N", "draw other options, sizes and numbers" },
     { "jobs", 'j', CLI_INT, &jobs, "N", "checks at a time; default: one a core" },
     { "limit", 0, CLI_INT, &seconds, "SECONDS", "processor time of a check, instead of its own limit" },
+    { "perf", 0, CLI_SWITCH, &perf, NULL, "measure layers instead of checking them" },
     { "vectors", 0, CLI_TEXTS, &vectors, "FILE...", "run reference vectors, with PLUGIN's components if it is given" },
     CLI_FLAGS_END
 };
@@ -88,6 +89,11 @@ static chi_status check_only(void)
     return s;
 }
 
+static bool chosen(const struct check *c)
+{
+    return check_is(c, only) && check_is(c, "perf") == perf;
+}
+
 /* A line a name: "layer", "file", or how many kinds have a check of that name            */
 static void print_list(void)
 {
@@ -100,7 +106,7 @@ static void print_list(void)
             first = first && k >= i;
             kinds++;
         }
-        if (first) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
     }
 }
 
@@ -108,7 +114,7 @@ static void add_jobs(struct validation *v, int kind, const char *name, const cha
 {
     const struct check *c;
     for (int64_t i = 0; (c = check_at(i)); i++) {
-        if (c->kind != kind || !check_is(c, only)) continue;
+        if (c->kind != kind || !chosen(c)) continue;
         v->job = xrealloc(v->job, (size_t)(v->n + 1) * sizeof *v->job);
         v->job[v->n++] = (struct job){ .check = c, .index = i, .kind = kind, .name = name ? xstrdup(name) : NULL,
                                        .skip = skip ? xstrdup(skip) : NULL };
@@ -202,7 +208,7 @@ static chi_status look(struct validation *v, const struct bench_plan *plan)
 
 static chi_status run_children(struct validation *v)
 {
-    struct bench_plan plan = { .subject = v->subject, .at_once = jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
+    struct bench_plan plan = { .subject = v->subject, .at_once = perf ? 1 : jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
                                .seconds = seconds, .done = print_job, .ctx = v };
     TRY(look(v, &plan));
     if (v->count[TRIAL_FAILED] + v->count[TRIAL_CRASHED]) return CHI_OK;
@@ -240,6 +246,7 @@ static chi_status run_in_process(struct validation *v)
     const struct plugin_info *info;
     TRY(registry_open(&r, NULL));
     chi_status s = plugin_find(r, v->subject, &info);
+    if (s == CHI_OK && info->path[0] == '/') registry_prefer(info->path);
     if (s == CHI_OK) run_here(v, r, info);
     registry_close(r);
     return s;
@@ -248,6 +255,7 @@ static chi_status run_in_process(struct validation *v)
 static chi_status run(const struct cli_args *a)
 {
     child_run((uint64_t)seed);
+    if (only && perf) return fail(CHI_ECONF, "validate: --only and --perf exclude each other");
     if (only) TRY(check_only());
     if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
     if (list) {

@@ -8,7 +8,7 @@
 
 static const struct check *const tables[] = {
     checks_manifest, checks_config, checks_layer, checks_layer_memory, checks_layer_threads, checks_layer_numbers,
-    checks_formats, checks_training, checks_data,
+    checks_formats, checks_training, checks_data, checks_perf,
 };
 
 const struct check *check_at(int64_t i)

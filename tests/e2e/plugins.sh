@@ -2,7 +2,6 @@
 # `chimera plugins`: search order, shadowing, reasons of refusal, files that crash, the [plugins] section of a file.
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
-export XDG_CACHE_HOME="$tmp/cache"
 mock=$builddir/tests/mock/.libs
 umask 022
 mkdir -p "$tmp/a/layers" "$tmp/b/layers"

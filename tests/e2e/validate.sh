@@ -2,7 +2,6 @@
 # `chimera validate`: TAP that automake understands, choice of checks, exit codes, what the parent never does.
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
-export XDG_CACHE_HOME="$tmp/cache"
 mock=$builddir/tests/mock/.libs
 
 # A plan, numbered lines in order however many run at once, a summary
