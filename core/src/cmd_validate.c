@@ -246,7 +246,6 @@ static chi_status run_in_process(struct validation *v)
     const struct plugin_info *info;
     TRY(registry_open(&r, NULL));
     chi_status s = plugin_find(r, v->subject, &info);
-    if (s == CHI_OK && info->path[0] == '/') registry_prefer(info->path);
     if (s == CHI_OK) run_here(v, r, info);
     registry_close(r);
     return s;
@@ -262,7 +261,8 @@ static chi_status run(const struct cli_args *a)
         print_list();
         return CHI_OK;
     }
-    if (a->n_word != 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
+    if (a->n_word != 1)
+        return fail(CHI_ECONF, "validate: %d plugins given, wanted is one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
     struct validation v = { .subject = subject_of(a->word[0]), .begun = now_s() };
     v.name = plain_name(v.subject);

@@ -11,6 +11,7 @@
 
 #include <chimera/train.h>
 #include <chimera/format.h>
+#include <chimera/loop.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,10 @@ static void print_ops(const struct chi_component *c)
         printf("    has:    open forward%s%s%s%s\n", o->backward ? " backward" : "",
                CHI_HAS(struct chi_layer_ops, o, step) ? " step" : "", CHI_HAS(struct chi_layer_ops, o, tree) ? " tree" : "",
                CHI_HAS(struct chi_layer_ops, o, settle) ? " settle" : "");
+    } else if (c->kind == CHI_LOOP) {
+        const struct chi_loop_ops *o = c->ops;
+        printf("    has:    open enter inject leave%s%s\n", CHI_HAS(struct chi_loop_ops, o, depth) ? " depth" : "",
+               CHI_HAS(struct chi_loop_ops, o, change) ? " change" : "");
     } else if (c->kind == CHI_BACKEND) {
         const struct chi_backend_ops *o = c->ops;
         printf("    rank:   %d\n", o->rank);

@@ -25,9 +25,6 @@ const char *case_words(const struct layer_case *);
 /* A model of one such layer, with one thread and at most 1 GB                            */
 chi_status case_spec(struct trial *, const struct layer_case *, struct spec **) CHI_MUST_CHECK;
 
-/* The configuration of a model with this layer as its only mixer                         */
-chi_status case_spec(struct trial *, const struct layer_case *, struct spec **);
-
 struct rig {
     struct trial *trial;
     const struct layer_case *is;
