@@ -13,7 +13,7 @@ if [ ! -d "$folder" ]; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log" "$log.mock"' EXIT
+trap 'rm -f "$log"' EXIT
 passed=0 skipped=0 failed=0
 
 is_required() {
@@ -37,22 +37,6 @@ for file in "$folder"/*.safetensors; do
     else
         failed=$((failed + 1))
         echo "FAILED  $name (exit code $code)"
-        grep -E 'MISSED|^chimera:' "$log" || tail -n 5 "$log"
-    fi
-done
-
-# The mock of a memory layer is titans_mac of depth 1 under another name; the changed
-# configuration has the same length.
-mock=$(dirname "$CHIMERA")/tests/mock/layers/.libs
-for file in "$folder"/titans_mac_depth1_*.safetensors; do
-    [ -e "$file" ] || continue
-    LC_ALL=C sed 's/use = titans_mac/use=chunk_memory/' "$file" >"$log.mock"
-    if "$CHIMERA" validate "$mock/chunk_memory.so" --vectors "$log.mock" >"$log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok      $(basename "$file") by chunk_memory: $(grep -c tolerance "$log") checks"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $(basename "$file") by chunk_memory"
         grep -E 'MISSED|^chimera:' "$log" || tail -n 5 "$log"
     fi
 done

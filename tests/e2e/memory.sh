@@ -1,7 +1,8 @@
 #!/bin/sh
-# A layer from a folder that only [plugins] path names, whose streams start from a
-# parameter: it trains to the same bits with any threads, evaluates and generates; what
-# its open() refuses is one line and exit code 2.
+# titans_mac, a layer whose streams start from parameters: it trains to the same bits with
+# any threads, evaluates and generates, the same at once as in pieces and after a resume;
+# what its open() refuses is one line and exit code 2.  And a layer from a folder that only
+# [plugins] path names.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -22,11 +23,13 @@ vocab_size = 257
 layer_pattern = TM
 ffn_pattern = MLP
 [layer.TM]
-use = chunk_memory
+use = titans_mac
 num_heads = 2
 head_dim = 8
 chunk = 5
 persistent_memory_slots = 3
+[layer.FZ]
+use = frozen
 [layer.MLP]
 use = swiglu
 intermediate_size = 32
@@ -64,7 +67,7 @@ code=0
 [ $code = 2 ] || die "a refusal of open() gave exit code $code"
 grep -q 'layers\.0\.mixer: theta_max = 9 with chunk = 200' "$work/err" || die "open() refused without its words"
 code=0
-"$CHIMERA" train "$work/m.ini" run.dir="$work/no" layer.TM.use=frozen_memory > "$work/out" 2> "$work/err" || code=$?
+"$CHIMERA" train "$work/m.ini" run.dir="$work/no" model.layer_pattern=FZ > "$work/out" 2> "$work/err" || code=$?
 [ $code = 2 ] || die "training a layer without backward gave exit code $code"
-grep -q 'frozen_memory has no backward pass' "$work/err" || die "no word of the missing backward pass"
+grep -q 'frozen has no backward pass' "$work/err" || die "no word of the missing backward pass"
 echo "memory.sh: ok"

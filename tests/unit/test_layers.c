@@ -1,7 +1,5 @@
-/* test_layers.c - what every layer promises, for gated_deltanet, attention, swiglu and
- * titans_mac in several odd shapes: gradients (of input, parameters and state, by differences), any
-/* test_layers.c - what every layer promises, for gated_deltanet, attention, swiglu, moe and
- * the mock chunk_memory in several odd shapes: gradients (of input, parameters and state, by differences), any
+/* test_layers.c - what every layer promises, for all of them but the plainest, in several
+ * odd shapes: gradients (of input, parameters and state, by differences), any
  * cut of a stream, packed = alone, threads, causality; and their formulas, written
  * again as plain loops in double, from which each part can be left out: the layer must
  * equal the whole and be far from each remainder.                               */
@@ -29,22 +27,27 @@ static const struct shape shapes[] = {
     { "use = swiglu\nintermediate_size = 33\n", 7 },
     { "use = titans_mac\nmemory_depth = 1\nnum_heads = 2\nhead_dim = 6\nchunk = 5\npersistent_memory_slots = 3\n", 12 },
     { "use = titans_mac\nmemory_depth = 1\nnum_heads = 3\nhead_dim = 4\npersistent_memory_slots = 1\n"
+      "conv_size = 1\n", 7 },
     { "use = moe\nn_routed_experts = 5\nmoe_intermediate_size = 6\n", 12 },
     { "use = moe\nn_routed_experts = 4\nn_shared_experts = 2\nnum_experts_per_tok = 3\nmoe_intermediate_size = 5\n"
       "route_scale = 2.5\n", 7 },
     { "use = moe\nn_routed_experts = 3\nn_shared_experts = 0\nnum_experts_per_tok = 1\nmoe_intermediate_size = 7\n", 9 },
-    { "use = chunk_memory\nnum_heads = 2\nhead_dim = 6\nchunk = 5\npersistent_memory_slots = 3\n", 12 },
-    { "use = chunk_memory\nnum_heads = 3\nhead_dim = 4\nchunk = 16\npersistent_memory_slots = 1\n"
-      "conv_size = 1\n", 7 },
     { "use = titans_mac\nmemory_depth = 1\nnum_heads = 1\nhead_dim = 5\nchunk = 1\npersistent_memory_slots = 2\n"
       "conv_size = 5\ntheta_max = 1\n", 9 },
     { "use = mlstm\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 1e-3\n", 7 },
     { "use = mlstm\nnum_heads = 1\nhead_dim = 17\ncell_eps = 0.1\n", 9 },
+    { "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 6\nconv_size = 3\n", 7 },
     { "use = span_knot\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
     { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
     { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nuse_gate = yes\n", 9 },
+    { "use = linear_attention\nnum_heads = 3\nhead_dim = 5\n", 7 },
+    { "use = linear_attention\nnum_heads = 1\nhead_dim = 17\n", 12 },
+    { "use = mamba2\nnum_heads = 3\nhead_dim = 5\nstate_dim = 7\nconv_size = 2\n", 7 },
+    { "use = mamba2\nnum_heads = 2\nhead_dim = 4\nstate_dim = 9\n", 12 },
+    { "use = causal_conv\nchannels = 70\nconv_size = 3\n", 7 },
+    { "use = causal_conv\nchannels = 5\nconv_size = 37\n", 9 },
     { "use = titans_mac\nnum_heads = 2\nhead_dim = 5\nchunk = 6\npersistent_memory_slots = 2\n", 8 },
     { "use = titans_mac\nnum_heads = 1\nhead_dim = 6\nchunk = 8\npersistent_memory_slots = 5\n"
       "semi_exact = yes\ncore = window\nlocal_window_size = 5\n", 7 },
@@ -126,26 +129,16 @@ static void avoid_ties(struct rig *r)
     }
 }
 
-/* The folder of chunk_memory.so                                                 */
-static void find_mock(void)
-{
-    const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
-    cr_assert(plugins, "run me through make check");
-    char *path = xprintf("%.*s/tests/mock/layers/.libs", (int)(strrchr(plugins, '/') - plugins), plugins);
-    setenv("CHIMERA_PLUGIN_PATH", path, 1);
-    free(path);
-}
-
 static struct rig rig_open(const struct shape *s)
 {
     struct rig r = { .d = s->d };
-    pool_threads(1);                        /* tiny calls; one test asks for more */
     struct config *config;
     char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 97\n"
                          "layer_pattern = X\nffn_pattern = X\n[layer.X]\n%s"
                          "[linear]\nquantizer = f32\n", (int)s->d, s->layer);
     must(config_load_text(&config, "test", text, NULL, 0));
     must(spec_open(&r.spec, config, SPEC_MODEL));
+    pool_threads(1);                        /* tiny calls; one test asks for more */
     must(solo_open(&r.solo, r.spec, &r.spec->mixer[0], true, ROWS, SEGS));
     free(text);
     seed = 1;
@@ -569,7 +562,8 @@ static bool ends_with(const char *s, const char *tail)
 /* Matrices that a quantizer may take have names of this end, but for mlstm's    */
 static bool is_matrix(const char *name)
 {
-    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight" };
+    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight",
+                                         "proj_up.weight", "proj_down.weight" };
     for (int64_t i = 0; i < COUNT(other); i++)
         if (!strcmp(name, other[i])) return true;
     return ends_with(name, "_proj.weight");
@@ -579,14 +573,17 @@ static bool is_matrix(const char *name)
 Test(layers, what_decays)
 {
     static const char *const gate[] = { "a_proj.weight", "b_proj.weight", "alpha_proj.weight", "eta_proj.weight",
-                                        "theta_proj.weight" };
+                                        "theta_proj.weight", "dt_proj.weight" };
     for (int64_t i = 0; i < COUNT(shapes); i++) {
         struct rig r = rig_open(&shapes[i]);
         const struct model_tensor *t;
         for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) {
-            bool want = is_matrix(t->name);
+            bool matrix = is_matrix(t->name) && !t->shape[2], want = matrix;
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
+            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight")
+                          || !strcmp(t->name, "gate.weight");
+            bool linear = matrix || ends_with(t->name, "gate_preact.weight");
             bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
             bool linear = ends_with(t->name, "_proj.weight") || !strcmp(t->name, "gate.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);

@@ -21,17 +21,25 @@ static const char *const shape_text =
 
 static const char *shape = shape_text;
 
-/* The mock of a layer whose streams start from a parameter, found by [plugins] path         */
+/* A layer whose streams start from a parameter and whose state is an MLP                    */
 static void use_memory(void)
+{
+    shape = "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
+        "layer_pattern = TM GD\nffn_pattern = MLP\n"
+        "[layer.TM]\nuse = titans_mac\nnum_heads = 3\nhead_dim = 16\nchunk = 6\n"
+        "persistent_memory_slots = 5\n"
+        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
+        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
+}
+
+/* A layer from a folder that only [plugins] path names                                      */
+static void use_frozen(void)
 {
     const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
     cr_assert(plugins, "run me through make check");
     shape = xprintf("[plugins]\npath = %.*s/tests/mock/layers/.libs\n"
-        "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
-        "layer_pattern = TM GD\nffn_pattern = MLP\n"
-        "[layer.TM]\nuse = chunk_memory\nnum_heads = 3\nhead_dim = 16\nchunk = 6\n"
-        "persistent_memory_slots = 5\n"
-        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
+        "[model]\nhidden_size = 48\nnum_hidden_layers = 1\nvocab_size = 41\n"
+        "layer_pattern = FZ\nffn_pattern = MLP\n[layer.FZ]\nuse = frozen\n"
         "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n",
         (int)(strrchr(plugins, '/') - plugins), plugins);
 }
@@ -186,7 +194,7 @@ Test(model, recomputation_changes_no_bit)
     }
 }
 
-Test(model, a_plugin_of_a_path_trains_like_the_others)
+Test(model, a_learned_start_trains_alike_with_any_threads)
 {
     use_memory();
     uint64_t one = gradient_hash("", 1);
@@ -592,15 +600,14 @@ Test(model, a_layer_may_refuse_its_options)
 
 Test(model, a_layer_without_a_backward_pass_runs_but_does_not_train)
 {
-    use_memory();
+    use_frozen();
     struct spec *spec;
     struct model *model;
     struct config *c;
-    char use[] = "layer.TM.use=frozen_memory", *const set[] = { use };
-    cr_assert_eq(config_load_text(&c, "test", shape, set, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
     cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
     cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 4, 1), CHI_ECONF);
-    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen_memory has no backward pass: it can run, but not train");
+    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen has no backward pass: it can run, but not train");
     cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", fail_text());
     model_close(model);
     spec_close(spec);

@@ -235,7 +235,7 @@ static float greater(float norm, float other)   /* NaN if either is one         
     return norm >= other || isnan(norm) ? norm : other;
 }
 
-float titans_commit(struct head *a, int64_t n)
+static float commit(struct head *a, int64_t n)
 {
     int64_t D = a->s->D, w = a->s->C + 1;
     const float *P = a->c.P + n * w, *W = a->c.W + n * w;
@@ -252,5 +252,14 @@ float titans_commit(struct head *a, int64_t n)
         norm = greater(norm, sqrtf(a->k->dot(M, M, D * D)));
         norm = greater(norm, sqrtf(a->k->dot(S, S, D * D)));
     }
+    return norm;
+}
+
+float titans_end_chunk(struct head *a, int64_t n)
+{
+    float norm = commit(a, n);
+    if (norm <= a->s->max_norm) return norm;
+    titans_fresh(a, a->M);
+    zero(a->S, a->s->L * a->s->D * a->s->D);
     return norm;
 }

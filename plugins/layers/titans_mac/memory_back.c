@@ -1,12 +1,13 @@
 /* memory_back.c - gradients through the memory, the inner errors included: what a loss
- * wants of k, v and M' through e and a.  A head walks its chunks backward.  Of each, M'
- * and S' at its first row were kept; all else is made again.  dM and dS are those of M'
- * and S', for nothing else carries over a chunk's edge.                          */
+ * wants of k, v and M' through e and a.  A head walks its chunks backward.  Forward kept
+ * M' and S' at the first row of every span-th; those between, and all else, are made again.
+ * dM and dS are those of M' and S', for nothing else carries over a chunk's edge. */
 #include "titans_mac.h"
 
 struct back {
     struct head a;
     int64_t at, n, t;               /* the chunk's rows at..at+n-1 are t..t+n-1 of the segment */
+    float *starts;                  /* [span][2][L][D][D] M' and S' of the chunks in work */
     float *dM, *dS;                 /* [L][D][D]                                 */
     float *dA, *dE, *dZ;            /* [L][C][D]                                 */
     struct coefs d;                 /* W, B as the factors; P: of one row, [C + 1] */
@@ -22,7 +23,7 @@ static int64_t taken(int64_t n)
 int64_t titans_back_floats(const struct titans *s)
 {
     int64_t D = s->D, L = s->L, C = s->C, w = C + 1;
-    return 2 * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w) + 4 * taken(C * D)
+    return (2 * s->span + 2) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w) + 4 * taken(C * D)
            + 2 * taken(C * C) + 2 * taken(s->W * D) + taken(BLOCK * (s->P + 2 * s->window));
 }
 
@@ -34,7 +35,7 @@ static struct back begin_back(struct head *a, struct chi_scratch *scratch)
     a->A = take(scratch, all);
     a->E = take(scratch, all);
     struct back b = {
-        .a = *a, .dM = take(scratch, size), .dS = take(scratch, size),
+        .a = *a, .starts = take(scratch, 2 * s->span * size), .dM = take(scratch, size), .dS = take(scratch, size),
         .dA = take(scratch, all), .dE = take(scratch, all), .dZ = take(scratch, all),
         .d = { take(scratch, C + 1), take(scratch, (C + 1) * (C + 1)), take(scratch, C + 1) },
         .dY = take(scratch, C * D), .dX = take(scratch, C * D), .BY = take(scratch, C * D),
@@ -320,15 +321,25 @@ static void coefs_back(struct back *b)
 
 /* ---- a head ------------------------------------------------------------------------ */
 
-static void chunk_back(struct back *b, int64_t chunk)
+/* Chunk number i of those that begin with row from; the last one ends at row end */
+static void place(struct back *b, int64_t i, int64_t from, int64_t end)
+{
+    int64_t C = b->a.s->C, pos = b->a.g->pos, size = b->a.s->L * b->a.s->D * b->a.s->D;
+    b->t  = i ? ((pos + from) / C + i) * C - pos : from;
+    b->at = (pos + b->t) % C;
+    b->n  = least(C - b->at, end - b->t);
+    b->a.M = b->starts + i * 2 * size;
+    b->a.S = b->a.M + size;
+}
+
+/* Factors, rows and errors of the chunk as forward had them                     */
+static void remake_rows(struct back *b)
 {
     struct head *a = &b->a;
     const struct titans *s = a->s;
     int64_t all = s->C * s->D;
-    bool old = b->at > 0 && !a->g->fresh;       /* rows in the state             */
+    bool old = b->at > 0 && b->t == 0 && !a->g->fresh;      /* rows in the state     */
 
-    a->M = start_of(a, chunk);
-    a->S = a->M + s->L * s->D * s->D;
     zero(a->A, s->L * all);
     zero(a->E, s->L * all);
     for (int64_t l = 0; l < s->L && old; l++) {
@@ -338,12 +349,33 @@ static void chunk_back(struct back *b, int64_t chunk)
     titans_begin(a, old ? state_of(a, a->g->state, s->coef, coef_size(s)) : NULL, b->at);
     titans_coefs(a, b->at, b->n, b->t);
     titans_write(a, b->at, b->n, b->t);
-    titans_read(a, b->at, b->n, b->t);
+}
 
-    end_of_chunk(b, chunk);
-    read_back(b);
-    write_back(b);
-    coefs_back(b);
+/* Rows from..end-1, whose first M' and S' were kept; first is the number of their chunk */
+static void span_back(struct back *b, int64_t from, int64_t end, int64_t kept, int64_t first)
+{
+    struct head *a = &b->a;
+    int64_t C = a->s->C, size = 2 * a->s->L * a->s->D * a->s->D;
+    int64_t last = (a->g->pos + end - 1) / C - (a->g->pos + from) / C;
+
+    copy(b->starts, start_of(a, kept), size);
+    for (int64_t i = 0; i < last; i++) {
+        place(b, i, from, end);
+        remake_rows(b);
+        copy(b->starts + (i + 1) * size, b->starts + i * size, size);
+        a->M += size;
+        a->S += size;
+        titans_end_chunk(a, b->n);
+    }
+    for (int64_t i = last; i >= 0; i--) {
+        place(b, i, from, end);
+        remake_rows(b);
+        titans_read(a, b->at, b->n, b->t);
+        end_of_chunk(b, first + i);
+        read_back(b);
+        write_back(b);
+        coefs_back(b);
+    }
 }
 
 /* b is at the segment's first chunk.  Rows of the state from m on were not touched: their
@@ -379,15 +411,15 @@ static void end_back(const struct back *b)
 void titans_memory_back(struct head *a, struct chi_scratch *scratch)
 {
     const struct titans *s = a->s;
-    int64_t first = chi_first_chunk(a->r, a->seg, s->C), chunk = chi_chunks(a->g, s->C);
+    int64_t every = s->C * s->span, pos = a->g->pos;
+    int64_t kept = chi_first_chunk(a->r, a->seg, every) + chi_chunks(a->g, every);
+    int64_t chunk = chi_first_chunk(a->r, a->seg, s->C) - pos / s->C;
     struct back b = begin_back(a, scratch);
 
-    for (int64_t end = a->g->rows; end > 0; end = b.t) {
-        b.t = (a->g->pos / s->C + --chunk) * s->C - a->g->pos;
-        if (b.t < 0) b.t = 0;
-        b.n  = end - b.t;
-        b.at = (a->g->pos + b.t) % s->C;
-        chunk_back(&b, first + chunk);
+    for (int64_t end = a->g->rows, from; end > 0; end = from) {
+        from = (pos + end - 1) / every * every - pos;
+        if (from < 0) from = 0;
+        span_back(&b, from, end, --kept, chunk + (pos + from) / s->C);
     }
     end_back(&b);
 }

@@ -45,6 +45,7 @@ static const struct chi_option options[] = {
 };
 
 enum { TASK_WORK = 1 << 15 };                   /* state values read by a task   */
+enum { KEEP_ROWS = 64, MAX_SPAN = 8 };          /* between two kept starts */
 
 /* ---- plan ------------------------------------------------------------------------ */
 
@@ -63,7 +64,7 @@ static void plan_arrays(struct titans *s, const struct chi_plan_ops *ops, struct
 static void plan_training(struct titans *s, const struct chi_plan_ops *ops, struct chi_plan *plan)
 {
     int64_t n = s->inner;
-    s->start = ops->array(plan, "start", CHI_F32, 2 * s->L * n * s->D, s->C, CHI_ARRAY_KEEP);
+    s->start = ops->array(plan, "start", CHI_F32, 2 * s->L * n * s->D, s->C * s->span, CHI_ARRAY_KEEP);
     s->norm  = ops->array(plan, "norm", CHI_F32, s->H, s->C, CHI_ARRAY_KEEP);
     for (int i = 0; i < N_IN; i++)
         s->dpre[i] = ops->array(plan, "d", CHI_F32, i < AL ? n : s->H, CHI_PER_ROW, 0);
@@ -147,7 +148,8 @@ static chi_status titans_open(const struct chi_host *host, void *self, const voi
                           .P = c->persistent_memory_slots, .W = c->conv_size, .inner = c->num_heads * c->head_dim,
                           .window = c->core == WINDOW ? c->local_window_size : 0, .semi_exact = c->semi_exact,
                           .eps = (float)shape->rms_norm_eps, .theta_max = (float)c->theta_max,
-                          .scale = (float)(1 / sqrt((double)c->head_dim)), .max_norm = (float)c->max_norm };
+                          .scale = (float)(1 / sqrt((double)c->head_dim)), .max_norm = (float)c->max_norm,
+                          .span = c->chunk >= KEEP_ROWS ? 1 : least(KEEP_ROWS / c->chunk, MAX_SPAN) };
     for (int i = 0; i < N_IN; i++)
         s->in[i] = ops->linear(plan, in[i], i < AL ? s->inner : s->H, shape->d_in, i < AL ? 0 : CHI_LINEAR_F32);
     s->out = ops->linear(plan, "o_proj", shape->d_out, s->inner, 0);
@@ -208,8 +210,8 @@ static void forward_rows(struct head *a, int64_t at, int64_t n, int64_t t)
     for (int64_t i = 0; i < n; i++) titans_gate(a, t + i);
 }
 
-/* After n rows: at a chunk's end the matrices move and the rows are forgotten; a memory
- * with a number too large, or none, starts again.  Returns the matrices' norm.   */
+/* After n rows: at a chunk's end the matrices move and the rows are forgotten.  Returns
+ * the matrices' norm then                                                        */
 static float end_rows(struct head *a, int64_t n, bool whole)
 {
     const struct titans *s = a->s;
@@ -217,11 +219,7 @@ static float end_rows(struct head *a, int64_t n, bool whole)
     float *coef = state_of(a, a->g->state, s->coef, coef_size(s)), norm = 0;
 
     if (whole) {
-        norm = titans_commit(a, n);
-        if (!(norm <= s->max_norm)) {
-            titans_fresh(a, a->M);
-            zero(a->S, s->L * s->D * s->D);
-        }
+        norm = titans_end_chunk(a, n);
         zero(a->A, rows);
         zero(a->E, rows);
         titans_begin(a, NULL, 0);
@@ -238,6 +236,7 @@ static void forward_head(struct head *a)
     const struct titans *s = a->s;
     const struct chi_segment *g = a->g;
     int64_t chunk = chi_first_chunk(a->r, a->seg, s->C), size = s->L * s->D * s->D;
+    int64_t kept = chi_first_chunk(a->r, a->seg, s->C * s->span);
     const float *coef = state_of(a, g->state, s->coef, coef_size(s));
 
     if (g->fresh) titans_fresh(a, a->M);
@@ -245,9 +244,9 @@ static void forward_head(struct head *a)
     for (int64_t t = 0, n; t < g->rows; t += n, chunk++) {
         int64_t at = (g->pos + t) % s->C;
         n = least(s->C - at, g->rows - t);
-        if (a->r->keep) {
-            copy(start_of(a, chunk), a->M, size);
-            copy(start_of(a, chunk) + size, a->S, size);
+        if (a->r->keep && (t == 0 || (g->pos + t) % (s->C * s->span) == 0)) {
+            copy(start_of(a, kept), a->M, size);
+            copy(start_of(a, kept++) + size, a->S, size);
         }
         titans_begin(a, at > 0 && !(g->fresh && t == 0) ? coef : NULL, at);
         forward_rows(a, at, n, t);

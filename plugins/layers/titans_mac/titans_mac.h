@@ -13,6 +13,7 @@ enum { BLOCK = 16 };                            /* rows that attend at once     
 
 struct titans {
     int64_t H, D, L, C, P, W, window, inner;    /* heads, channels, depth, chunk, slots, taps; window 0: gated */
+    int64_t span;                               /* chunks between two starts that are kept */
     bool    semi_exact;
     float   eps, theta_max, scale, max_norm;
     const struct chi_linear *in[N_IN], *out;
@@ -23,7 +24,8 @@ struct titans {
     int64_t tail, ring;                         /* [3][W-1][inner], [window][3][inner] */
     int64_t pre[N_IN], y[3], o, h;              /* arrays [rows, inner or H]; y: q, k, v */
     int64_t r;                                  /* what the memory gave, if there is a window */
-    int64_t start, norm;                        /* per chunk: M and S at its first row; its size, see memory.c */
+    int64_t start;                              /* every C span rows: M and S        */
+    int64_t norm;                               /* per chunk: of its matrices at its end */
     int64_t dpre[N_IN], dh, dr;                 /* training                      */
     int64_t part_conv[3], part_bias[3], part_w[MAX_DEPTH], part_slot[2], part_norm;
 };
@@ -114,10 +116,10 @@ static inline int64_t coef_size(const struct titans *s)
     return 2 * (s->C + 1) + 1;
 }
 
-/* M and S at the first row of a chunk, and the size of M at its end            */
-static inline float *start_of(const struct head *a, int64_t chunk)
+/* The M and S that forward kept, and a chunk's norm                             */
+static inline float *start_of(const struct head *a, int64_t kept)
 {
-    return CHI_ARRAY(a->r, a->s->start, float) + (chunk * a->s->H + a->h) * 2 * a->s->L * a->s->D * a->s->D;
+    return CHI_ARRAY(a->r, a->s->start, float) + (kept * a->s->H + a->h) * 2 * a->s->L * a->s->D * a->s->D;
 }
 
 static inline float *norm_of(const struct head *a, int64_t chunk)
@@ -143,8 +145,9 @@ void titans_begin(struct head *, const float *coef, int64_t at);
 void titans_coefs(struct head *, int64_t at, int64_t n, int64_t t);
 void titans_write(struct head *, int64_t at, int64_t n, int64_t t);     /* a and e of the rows */
 void titans_read(struct head *, int64_t at, int64_t n, int64_t t);      /* Y of the last matrix */
-/* M and S become those after n rows; returns the largest norm of a matrix       */
-float titans_commit(struct head *, int64_t n);
+/* M and S become those after the n rows that end a chunk, or those of a fresh stream if they
+ * are too long; returns the largest norm of a matrix                             */
+float titans_end_chunk(struct head *, int64_t n);
 void titans_fresh(struct head *, float *M);     /* M from the parameters         */
 /* Y[n][m] = X[n][D] M', M[m][D]; Y[n][D] = X[n][m] M                            */
 void titans_times(const struct head *, float *Y, int64_t ldy, const float *X, int64_t ldx, const float *M,
