@@ -118,6 +118,17 @@ void titans_coefs(struct head *a, int64_t at, int64_t n, int64_t t)
     }
 }
 
+/* Within its chunk a memory may blow up before the guard sees it: errors and answers stay
+ * numbers.  Answers of sound matrices stay below: of norm 1000 the first two, of norm 10
+ * the first six.                                                                */
+static void limit(float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float low = y[i] > LARGEST ? LARGEST : y[i];
+        y[i] = low < -LARGEST ? -LARGEST : low;             /* NaN stays NaN         */
+    }
+}
+
 /* ---- write ------------------------------------------------------------------------ */
 
 /* e_t = B M' a_t + W_0 S' a_t - v_t + sum over j < t of W_j (a_j . a_t) e_j, all factors
@@ -135,6 +146,7 @@ static void exact_errors(struct head *a, int64_t at, int64_t n, int64_t t)
         for (int64_t d = 0; d < D; d++) e[d] = a->c.B[i] * U[i * D + d] + W[0] * a->last[i * D + d] - v[d];
         for (int64_t j = 0; j < at + i; j++)
             a->k->axpy(e, W[j + 1] * a->k->dot(A + j * D, A + (at + i) * D, D), E + j * D, D);
+        limit(e, D);
     }
 }
 
@@ -145,6 +157,7 @@ static void plain_errors(struct head *a, int64_t at, int64_t n, int64_t t)
         const float *z = a->Z + last + i * D, *v = row_of(a, a->s->y[V], t + i);
         float *e = a->E + last + (at + i) * D;
         for (int64_t d = 0; d < D; d++) e[d] = z[d] - v[d];
+        limit(e, D);
     }
 }
 
@@ -208,6 +221,7 @@ void titans_read(struct head *a, int64_t at, int64_t n, int64_t t)
         }
         if (a->fast) fast_rows(a, l, at, n);
         else plain_rows(a, l, at, n);
+        limit(Y, n * D);
         if (l + 1 < s->L) a->k->silu(a->X + (l + 1) * all, Y, n * D);
     }
 }

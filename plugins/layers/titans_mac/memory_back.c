@@ -53,6 +53,13 @@ static struct back begin_back(struct head *a, struct chi_scratch *scratch)
     return b;
 }
 
+/* Nothing flows through what memory.c, limit, cut                                */
+static void cut(float *d, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(y[i]) >= LARGEST) d[i] = 0;
+}
+
 /* Y += X' Z, X[n][D], Z[n][D]                                                    */
 static void outer(const struct back *b, float *Y, const float *X, const float *Z)
 {
@@ -186,7 +193,8 @@ static void read_back(struct back *b)
 
     for (int64_t i = 0; i < b->n; i++) copy(b->dY + i * D, row_of(a, s->dr, b->t + i), D);
     for (int64_t l = s->L - 1; l >= 0; l--) {
-        const float *X = a->X + l * all;
+        const float *X = a->X + l * all, *Y = a->Y + l * all;
+        cut(b->dY, Y, b->n * D);
         read_factors_back(b, l);
         a->k->gemm(false, false, b->n, D, m, b->dF, C, a->A + l * all, D, 0, b->dX, D);
         through(b, b->dX, b->BY, a->M + l * D * D);
@@ -234,8 +242,9 @@ static void exact_back(struct back *b)
     float *dA = b->dA + l * all, *dE = b->dE + l * all, *dZ = b->dZ + l * all;
 
     for (int64_t i = b->n - 1; i >= 0; i--) {
-        const float *W = a->c.W + i * w, *de = dE + (b->at + i) * D, *mine = A + (b->at + i) * D;
-        float *dW = b->d.W + i * w, B = a->c.B[i];
+        const float *W = a->c.W + i * w, *mine = A + (b->at + i) * D;
+        float *de = dE + (b->at + i) * D, *dW = b->d.W + i * w, B = a->c.B[i];
+        cut(de, E + (b->at + i) * D, D);
         b->d.B[i] += a->k->dot(de, U + i * D, D);
         dW[0] += a->k->dot(de, a->last + i * D, D);
         for (int64_t j = 0; j < b->at + i; j++) {
@@ -261,6 +270,7 @@ static void write_back(struct back *b)
     int64_t D = s->D, all = s->C * D, row = b->at * D, last = (s->L - 1) * all;
 
     errors_back(b);
+    cut(b->dE + last + row, a->E + last + row, b->n * D);
     if (s->semi_exact) exact_back(b);
     else copy(b->dZ + last, b->dE + last + row, b->n * D);
     for (int64_t i = 0; i < b->n; i++)

@@ -9,6 +9,7 @@
 
 enum { Q, K, V, G, AL, ET, TH, N_IN };          /* linears of the layer's input  */
 enum { MAX_DEPTH = 8 };
+#define LARGEST 1e6f                            /* error, and value that a matrix answers */
 enum { BLOCK = 16 };                            /* rows that attend at once      */
 
 struct titans {
