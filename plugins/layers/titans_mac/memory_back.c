@@ -6,7 +6,7 @@
 
 struct back {
     struct head a;
-    int64_t at, n, t;               /* the chunk's rows at..at+n-1 are t..t+n-1 of the segment */
+    int64_t at, n, t;               /* the chunk's rows at..at+n-1, in the segment from t on */
     float *starts;                  /* [span][2][L][D][D] M' and S' of the chunks in work */
     float *dM, *dS;                 /* [L][D][D]                                 */
     float *dA, *dE, *dZ;            /* [L][C][D]                                 */
@@ -23,8 +23,8 @@ static int64_t taken(int64_t n)
 int64_t titans_back_floats(const struct titans *s)
 {
     int64_t D = s->D, L = s->L, C = s->C, w = C + 1;
-    return (2 * s->span + 2) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w) + 4 * taken(C * D)
-           + 2 * taken(C * C) + 2 * taken(s->W * D) + taken(BLOCK * (s->P + 2 * s->window));
+    return (2 * s->span + 2) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w)
+           + 4 * taken(C * D) + 2 * taken(C * C) + 2 * taken(s->W * D) + taken(BLOCK * (s->P + 2 * s->window));
 }
 
 static struct back begin_back(struct head *a, struct chi_scratch *scratch)
@@ -35,7 +35,8 @@ static struct back begin_back(struct head *a, struct chi_scratch *scratch)
     a->A = take(scratch, all);
     a->E = take(scratch, all);
     struct back b = {
-        .a = *a, .starts = take(scratch, 2 * s->span * size), .dM = take(scratch, size), .dS = take(scratch, size),
+        .a = *a, .starts = take(scratch, 2 * s->span * size),
+        .dM = take(scratch, size), .dS = take(scratch, size),
         .dA = take(scratch, all), .dE = take(scratch, all), .dZ = take(scratch, all),
         .d = { take(scratch, C + 1), take(scratch, (C + 1) * (C + 1)), take(scratch, C + 1) },
         .dY = take(scratch, C * D), .dX = take(scratch, C * D), .BY = take(scratch, C * D),
