@@ -7,6 +7,7 @@
 #include "fs.h"
 #include "inspect_plugin.h"
 #include "pool.h"
+#include "registry.h"
 #include "run.h"
 #include "spec.h"
 
@@ -89,27 +90,43 @@ static bool is_plugin(const char *subject)
     return n > 3 && !strcmp(subject + n - 3, ".so");
 }
 
+/* Among the plugins that conf sees, or NULL                                              */
+static chi_status show_plugin(const char *name, const char *conf, const struct cli_args *a)
+{
+    struct registry *r;
+    TRY(plugins_open(&r, conf, a, NULL));
+    chi_status s = inspect_plugin(r, name);
+    registry_close(r);
+    return s;
+}
+
 static chi_status run(const struct cli_args *a)
 {
     const char *subject = a->word[0];
-    if (is_plugin(subject)) return inspect_plugin(subject);
+    if (a->n_word == 2) {
+        bool first = fs_exists(subject) && !is_plugin(subject);
+        return show_plugin(a->word[first], a->word[!first], a);
+    }
+    if (is_plugin(subject)) return show_plugin(subject, NULL, a);
     if (fs_exists(subject)) return inspect_config(subject, a);
     if (strchr(subject, '/') || strstr(subject, ".ini"))
         return fail(CHI_ECONF, "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, or a plugin", subject);
-    return inspect_plugin(subject);
+    return show_plugin(subject, NULL, a);
 }
 
 const struct verb verb_inspect = {
     .name = "inspect",
-    .usage = "CONF|RUN|PLUGIN [section.key=value ...]",
+    .usage = "CONF|RUN|PLUGIN|PLUGIN CONF [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration or a run folder: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"
-           "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults.\n",
+           "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults;\n"
+           "with a configuration or run folder after it, among the plugins that its [plugins] section adds.\n",
     .examples = "chimera inspect conf/quickstart.ini\n"
                 "chimera inspect runs/quickstart\n"
                 "chimera inspect conf/quickstart.ini model.hidden_size=512\n"
-                "chimera inspect gated_deltanet\n",
-    .min_words = 1, .max_words = 1,
+                "chimera inspect gated_deltanet\n"
+                "chimera inspect my_layer my.ini\n",
+    .min_words = 1, .max_words = 2,
     .run = run
 };

@@ -27,7 +27,7 @@ static chi_status check_kind(const char *word, int *kind)
     for (int k = 1; k < CHI_KINDS; k++) names[k - 1] = kind_name(k);
     const char *near = closest(word, names);
     return fail(CHI_ECONF, "new: no kind is called '%s'%s%s: layer, backend, quantizer, encoding, objective, optimizer, "
-                "tokenizer or task", word, near ? ", did you mean " : "", near ? near : "");
+                "tokenizer, task or loop", word, near ? ", did you mean " : "", near ? near : "");
 }
 
 static chi_status check_name(int kind, const char *name)
@@ -114,7 +114,7 @@ static chi_status write_all(const char *dir, int kind, const char *name)
     static const char *const use[CHI_KINDS] = {
         [CHI_LAYER] = "layer.GD.use", [CHI_BACKEND] = "backend.use", [CHI_QUANTIZER] = "linear.quantizer",
         [CHI_ENCODING] = "linear.encoding", [CHI_OBJECTIVE] = "train.objective",
-        [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
+        [CHI_LOOP] = "loop.use", [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
     };
     char *line = xprintf("%s=%s", use[kind], name), *c = xprintf("%s.c", name), *page = xprintf("%s.md", name);
     char *from_c = xprintf("%s.c", kind_name(kind)), *from_page = xprintf("%s.md", kind_name(kind));
@@ -145,8 +145,8 @@ const struct verb verb_new = {
     .name = "new",
     .usage = "KIND NAME [-o DIR]",
     .summary = "write a folder with a small plugin that works, to start from",
-    .doc = "KIND is layer, backend, quantizer, encoding, objective, optimizer, tokenizer or task.  The folder gets\n"
-           "NAME.c, its page NAME.md and a Makefile: `make` builds NAME.so, `make check` validates it.  What is\n"
+    .doc = "KIND is layer, loop, backend, quantizer, encoding, objective, optimizer, tokenizer or task.  The folder\n"
+           "gets NAME.c, its page NAME.md and a Makefile: `make` builds NAME.so, `make check` validates it.  What is\n"
            "there already is never overwritten.\n",
     .examples = "chimera new layer my_layer\n"
                 "chimera new optimizer my_lion -o ~/src/my_lion\n",

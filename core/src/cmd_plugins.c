@@ -2,6 +2,7 @@
  * refused and why.  A line a component; refusals and other remarks come after them. */
 #include "cli.h"
 #include "core.h"
+#include "inspect_plugin.h"
 #include "registry.h"
 
 #include <cjson/cJSON.h>
@@ -34,6 +35,16 @@ static void print_row(const struct plugin_info *info, const struct chi_component
            hash, info->path, *state ? "  (" : "", state, *state ? ")" : "");
 }
 
+/* Who comes first wins                                                           */
+static void print_folders(const struct registry *r)
+{
+    const char *path, *from;
+    bool exists;
+    puts("\nSearched in this order; the first file of a name wins:");
+    for (int64_t i = 0; (path = registry_folder(r, i, &from, &exists)); i++)
+        printf("  %lld. %s  (%s%s)\n", (long long)i + 1, path, from, exists ? "" : "; does not exist");
+}
+
 static void print_text(const struct registry *r)
 {
     const struct plugin_info *info;
@@ -48,6 +59,7 @@ static void print_text(const struct registry *r)
         head = true;
         printf("%-9s %s\n", info->shadowed ? "shadowed" : info->plugin ? "unfit" : "refused", info->reason);
     }
+    print_folders(r);
     cpu_feature_names(cpu_features(), names);
     printf("\nCPU: %s (%s)\n", cpu_name(), *names ? names : "no vector unit that chimera knows");
 }
@@ -95,6 +107,21 @@ static cJSON *plugin_json(const struct plugin_info *info)
     return j;
 }
 
+static cJSON *folders_json(const struct registry *r)
+{
+    const char *path, *from;
+    bool exists;
+    cJSON *list = cJSON_CreateArray();
+    for (int64_t i = 0; (path = registry_folder(r, i, &from, &exists)); i++) {
+        cJSON *j = cJSON_CreateObject();
+        add_text(j, "folder", path);
+        add_text(j, "from", from);
+        cJSON_AddBoolToObject(j, "exists", exists);
+        cJSON_AddItemToArray(list, j);
+    }
+    return list;
+}
+
 static chi_status print_json(const struct registry *r)
 {
     const struct plugin_info *info;
@@ -102,6 +129,7 @@ static chi_status print_json(const struct registry *r)
     cJSON *top = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(top, "plugins");
     for (int64_t i = 0; (info = registry_plugin(r, i)); i++) cJSON_AddItemToArray(list, plugin_json(info));
     cpu_feature_names(cpu_features(), names);
+    cJSON_AddItemToObject(top, "searched", folders_json(r));
     add_text(top, "cpu", cpu_name());
     add_text(top, "cpu_features", names);
     char *text = cJSON_Print(top);
@@ -116,10 +144,9 @@ static chi_status run(const struct cli_args *args)
 {
     struct registry *r = NULL;
     bool json = !strcmp(format, "json");
-    (void)args;                         /* max_words is 0                        */
     if (!json && strcmp(format, "text") != 0)
         return fail(CHI_ECONF, "--output %s: wanted text or json", format);
-    TRY(registry_open(&r, folder));
+    TRY(plugins_open(&r, args->n_word ? args->word[0] : NULL, args, folder));
     registry_scan(r);
     chi_status s = CHI_OK;
     if (json) s = print_json(r);
@@ -129,14 +156,18 @@ static chi_status run(const struct cli_args *args)
 }
 
 const struct verb verb_plugins = {
-    .name = "plugins", .usage = "[--path FOLDER] [-o text|json]",
+    .name = "plugins", .usage = "[CONF|RUN] [--path FOLDER] [-o text|json]",
     .summary = "list plugins, where they come from and why some are refused",
     .doc = "Loads every plugin file of the search path, each in a process of its own first, and prints\n"
-           "a line for each component. The first file of a name wins; later ones are listed as shadowed.\n"
-           "Searched are: --path, the folders of $CHIMERA_PLUGIN_PATH, and the installed plugins, each with\n"
-           "the sub-folders layers, formats, kernels, train, tasks and tokenizers; never the current folder.",
+           "a line for each component. The first file of a name wins; later ones are listed as shadowed. A file\n"
+           "that crashes while it is loaded is refused, and remembered in ~/.cache/chimera/scan, so that it is\n"
+           "not tried again until it changes.\n\n"
+           "Searched are: --path, the [plugins] path of a configuration, the folders of $CHIMERA_PLUGIN_PATH,\n"
+           "and the installed plugins, each with the sub-folders layers, formats, kernels, train, tasks and\n"
+           "tokenizers; never the current folder.",
     .examples = "chimera plugins\n"
+                "chimera plugins my.ini\n"
                 "chimera plugins --path $HOME/my_plugins\n"
                 "chimera plugins -o json\n",
-    .flags = flags, .min_words = 0, .max_words = 0, .run = run,
+    .flags = flags, .min_words = 0, .max_words = 1, .run = run,
 };

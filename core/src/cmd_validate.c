@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static const char *only;
-static bool list, in_process;
+static bool list, in_process, perf;
 static int64_t seed = 1, jobs, seconds;
 static struct cli_texts vectors;
 
@@ -26,6 +26,7 @@ static const struct cli_flag flags[] = {
     { "seed", 0, CLI_INT, &seed, "N", "draw other options, sizes and numbers" },
     { "jobs", 'j', CLI_INT, &jobs, "N", "checks at a time; default: one a core" },
     { "limit", 0, CLI_INT, &seconds, "SECONDS", "processor time of a check, instead of its own limit" },
+    { "perf", 0, CLI_SWITCH, &perf, NULL, "measure layers instead of checking them" },
     { "vectors", 0, CLI_TEXTS, &vectors, "FILE...", "run reference vectors, with PLUGIN's components if it is given" },
     CLI_FLAGS_END
 };
@@ -88,18 +89,32 @@ static chi_status check_only(void)
     return s;
 }
 
+static bool chosen(const struct check *c)
+{
+    return check_is(c, only) && check_is(c, "perf") == perf;
+}
+
+/* A line a name: "layer", "file", or how many kinds have a check of that name            */
 static void print_list(void)
 {
-    const struct check *c;
-    for (int64_t i = 0; (c = check_at(i)); i++)
-        printf("%-24s %-10s %s\n", c->name, c->kind ? kind_name(c->kind) : "file", c->doc);
+    const struct check *c, *d;
+    for (int64_t i = 0; (c = check_at(i)); i++) {
+        int kinds = 0;
+        bool first = true;
+        for (int64_t k = 0; (d = check_at(k)); k++) {
+            if (strcmp(c->name, d->name) != 0) continue;
+            first = first && k >= i;
+            kinds++;
+        }
+        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+    }
 }
 
 static void add_jobs(struct validation *v, int kind, const char *name, const char *skip)
 {
     const struct check *c;
     for (int64_t i = 0; (c = check_at(i)); i++) {
-        if (c->kind != kind || !check_is(c, only)) continue;
+        if (c->kind != kind || !chosen(c)) continue;
         v->job = xrealloc(v->job, (size_t)(v->n + 1) * sizeof *v->job);
         v->job[v->n++] = (struct job){ .check = c, .index = i, .kind = kind, .name = name ? xstrdup(name) : NULL,
                                        .skip = skip ? xstrdup(skip) : NULL };
@@ -193,7 +208,7 @@ static chi_status look(struct validation *v, const struct bench_plan *plan)
 
 static chi_status run_children(struct validation *v)
 {
-    struct bench_plan plan = { .subject = v->subject, .at_once = jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
+    struct bench_plan plan = { .subject = v->subject, .at_once = perf ? 1 : jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
                                .seconds = seconds, .done = print_job, .ctx = v };
     TRY(look(v, &plan));
     if (v->count[TRIAL_FAILED] + v->count[TRIAL_CRASHED]) return CHI_OK;
@@ -239,14 +254,15 @@ static chi_status run_in_process(struct validation *v)
 static chi_status run(const struct cli_args *a)
 {
     child_run((uint64_t)seed);
+    if (only && perf) return fail(CHI_ECONF, "validate: --only and --perf exclude each other");
     if (only) TRY(check_only());
     if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
-    if (a->n_word > 1) return fail(CHI_ECONF, "validate: %d plugins given, wanted one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (list) {
         print_list();
         return CHI_OK;
     }
-    if (!a->n_word) return fail(CHI_ECONF, "validate: something is missing: chimera validate PLUGIN.so|NAME");
+    if (a->n_word != 1)
+        return fail(CHI_ECONF, "validate: %d plugins given, wanted is one: chimera validate PLUGIN.so|NAME", a->n_word);
     if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
     struct validation v = { .subject = subject_of(a->word[0]), .begun = now_s() };
     v.name = plain_name(v.subject);
@@ -269,7 +285,7 @@ const struct verb verb_validate = {
     .summary = "prove a plugin: gradients, cuts, threads, memory, bad options",
     .doc = "Runs every check that fits the plugin's components, each in a process of its own with limits on time\n"
            "and memory, and prints TAP: a line for each check, and after a failed one what was found and wanted.\n"
-           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n"
+           "The exit code is 4 if a check failed or crashed. doc/validate.md says what each family proves.\n\n"
            "--vectors runs files of inputs and exact results (doc/vectors.md) instead: a line per tensor with its\n"
            "error and tolerance.  The first file that misses ends it with exit code 4; a file whose component is\n"
            "not there is skipped, and it is a failure (4) if all are.\n",

@@ -71,7 +71,7 @@ static void add_number(struct line *l, int64_t x)
 static void describe(struct line *l, int number)
 {
     const struct crumb *c = now;
-    add(l, "\nchimera: crashed in ");
+    add(l, "chimera: crashed in ");
     if (c) {
         add(l, c->instance);
         add(l, " (");
@@ -94,8 +94,9 @@ static void on_crash(int number)
 {
     struct line l = { .n = 0 };
     describe(&l, number);
-    ssize_t told = write(2, l.text, l.n);
-    if (log_fd >= 0) told += write(log_fd, l.text + 1, l.n - 1);
+    ssize_t told = isatty(2) ? write(2, "\n", 1) : 0;    /* off the status line      */
+    told += write(2, l.text, l.n);
+    if (log_fd >= 0) told += write(log_fd, l.text, l.n);
     (void)told;
     raise(number);                              /* SA_RESETHAND: this one ends us     */
 }

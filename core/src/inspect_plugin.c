@@ -2,12 +2,16 @@
  *
  * Everything comes from the manifest.  The registry loads each file in a child process
  * first, so a plugin that crashes while it is loaded ends as a line of refusal.  */
+#include "cli.h"
 #include "core.h"
 #include "inspect_plugin.h"
 #include "registry.h"
+#include "run.h"
+#include "spec.h"
 
 #include <chimera/train.h>
 #include <chimera/format.h>
+#include <chimera/loop.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +64,10 @@ static void print_ops(const struct chi_component *c)
         printf("    has:    open forward%s%s%s%s\n", o->backward ? " backward" : "",
                CHI_HAS(struct chi_layer_ops, o, step) ? " step" : "", CHI_HAS(struct chi_layer_ops, o, tree) ? " tree" : "",
                CHI_HAS(struct chi_layer_ops, o, settle) ? " settle" : "");
+    } else if (c->kind == CHI_LOOP) {
+        const struct chi_loop_ops *o = c->ops;
+        printf("    has:    open enter inject leave%s%s\n", CHI_HAS(struct chi_loop_ops, o, depth) ? " depth" : "",
+               CHI_HAS(struct chi_loop_ops, o, change) ? " change" : "");
     } else if (c->kind == CHI_BACKEND) {
         const struct chi_backend_ops *o = c->ops;
         printf("    rank:   %d\n", o->rank);
@@ -154,13 +162,31 @@ chi_status plugin_find(struct registry *r, const char *path_or_name, const struc
     return s;
 }
 
-chi_status inspect_plugin(const char *path_or_name)
+chi_status inspect_plugin(struct registry *r, const char *path_or_name)
 {
     const struct plugin_info *info = NULL;
-    struct registry *r = NULL;
-    TRY(registry_open(&r, NULL));
-    chi_status s = plugin_find(r, path_or_name, &info);
-    if (s == CHI_OK) print_plugin(info);
-    registry_close(r);
+    TRY(plugin_find(r, path_or_name, &info));
+    print_plugin(info);
+    return CHI_OK;
+}
+
+/* Errors of [plugins] alone: the rest of the file is other verbs' concern                */
+chi_status plugins_open(struct registry **r, const char *conf, const struct cli_args *a, const char *extra)
+{
+    struct plugin_options o;
+    struct config *config;
+    *r = NULL;
+    if (conf) TRY(run_config(conf, a->override, a->n_override, &config));
+    else TRY(config_load(&config, NULL, a->override, a->n_override));
+    chi_status s = spec_registry(r, config, &o, extra);
+    const char *section;
+    for (int64_t i = 0; (section = config_section(config, "", i)); i++)
+        if (strcmp(section, "plugins") != 0) config_ignore(config, section);
+    if (s == CHI_OK) s = config_finish(config);
+    if (s != CHI_OK) {
+        registry_close(*r);
+        *r = NULL;
+    }
+    config_free(config);
     return s;
 }

@@ -120,5 +120,12 @@ chi_status solo_step(struct solo *, const struct chi_segment *, int64_t n,
                      const float *x, float *y) CHI_MUST_CHECK;
 chi_status solo_backward(struct solo *, const struct chi_segment *, int64_t n,
                          const float *x, const float *dy, float *dx) CHI_MUST_CHECK;
+/* Rows are nodes, as for a layer; CHI_ENOTSUP if it has no tree()                */
+chi_status solo_tree(struct solo *, const struct chi_segment *, int64_t n, const float *x,
+                     float *y, const int32_t *parent) CHI_MUST_CHECK;
+void solo_settle(struct solo *);        /* nothing if it has no settle()            */
+/* Fills arrays with NaN (-1 as an integer): those of the last call that need not
+ * outlive it, and the kept ones, too, if asked                                    */
+void solo_poison(struct solo *, bool kept);
 
 #endif

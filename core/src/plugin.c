@@ -5,9 +5,10 @@
  *
  * Nothing of the plugin runs before its head was accepted.  Loading runs its
  * constructors, which may crash or hang: a child goes first, and its end is a reason
- * for refusal instead of ours.  dlclose() is never called: code, thread-local data and
+ * for refusal instead of ours, and remembered (crashed.h).  dlclose() is never called: code, thread-local data and
  * tables of the plugin may be in use until the process ends.                    */
 #include "core.h"
+#include "crashed.h"
 #include "elf_reader.h"
 #include "plugin_file.h"
 #include "trust.h"
@@ -83,15 +84,9 @@ static void try_it(const char *path, const char *base)
     _exit(s == CHI_OK ? CHILD_FINE : CHILD_REFUSES);
 }
 
-static chi_status rehearse(const char *path, const char *base)
+/* In how many ways a process that loads a file can end; CHI_OK: it came back           */
+static chi_status judge(const char *path, int status)
 {
-    int status = 0;
-    fflush(NULL);                       /* a plugin that calls exit() flushes    */
-    pid_t child = fork();
-    if (child < 0) return fail_errno(CHI_EPLUGIN, "%s: no process to try it in", path);
-    if (!child) try_it(path, base);
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) return fail_errno(CHI_EPLUGIN, "%s: waiting for the process that tries it", path);
     /* A refusal is repeated here, where its words are wanted                     */
     if (WIFEXITED(status) && (WEXITSTATUS(status) == CHILD_FINE || WEXITSTATUS(status) == CHILD_REFUSES))
         return CHI_OK;
@@ -102,6 +97,21 @@ static chi_status rehearse(const char *path, const char *base)
                     path, WTERMSIG(status), strsignal(WTERMSIG(status)));
     return fail(CHI_EPLUGIN, "%s: ended the process while it was loaded (exit code %d) - plugins should have no constructors",
                 path, WEXITSTATUS(status));
+}
+
+static chi_status rehearse(const char *path, const char *base, const struct stat *st)
+{
+    int status = 0;
+    fflush(NULL);                       /* a plugin that calls exit() flushes    */
+    pid_t child = fork();
+    if (child < 0) return fail_errno(CHI_EPLUGIN, "%s: no process to try it in", path);
+    if (!child) try_it(path, base);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return fail_errno(CHI_EPLUGIN, "%s: waiting for the process that tries it", path);
+    chi_status s = judge(path, status);
+    if (s == CHI_OK) crashed_forget(st);
+    else crashed_remember(st, path);
+    return s;
 }
 
 /* dlerror() begins with the path already                                        */
@@ -119,9 +129,9 @@ static chi_status load_failed(const char *path)
     return s;
 }
 
-static chi_status load_checked(const char *path, const char *base, const struct chi_plugin **out)
+static chi_status load_checked(const char *path, const char *base, const struct stat *st, const struct chi_plugin **out)
 {
-    if (!dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base));    /* once a process */
+    if (!dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));    /* once a process */
     const struct chi_plugin *p = load(path);
     if (!p) return load_failed(path);
     TRY(manifest_check(path, base, p));
@@ -139,7 +149,18 @@ static char *base_name(const char *path)
     return base;
 }
 
-chi_status plugin_open(const char *path, const char *root, struct plugin_file *f)
+/* Not again, unless somebody asks for it                                                */
+static chi_status check_past(const char *path, const struct stat *st)
+{
+    char *memory = crashed_before(st);
+    if (!memory) return CHI_OK;
+    chi_status s = fail(CHI_EPLUGIN, "%s: skipped, it crashed when it was loaded before - remove it or build it anew, or try "
+                        "`chimera inspect %s`; %s remembers it", path, path, memory);
+    free(memory);
+    return s;
+}
+
+chi_status plugin_open(const char *path, const char *root, bool asked, struct plugin_file *f)
 {
     struct stat st;
     unsigned char *bytes = NULL;
@@ -157,8 +178,9 @@ chi_status plugin_open(const char *path, const char *root, struct plugin_file *f
     mem_free(bytes);
     if (s != CHI_OK) return s;
 
+    if (!asked) TRY(check_past(path, &st));
     char *base = base_name(f->path);
-    s = load_checked(f->path, base, &f->plugin);
+    s = load_checked(f->path, base, &st, &f->plugin);
     free(base);
     return s;
 }

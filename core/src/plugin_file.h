@@ -13,8 +13,9 @@ struct plugin_file {
     const struct chi_plugin *plugin;    /* NULL: refused                         */
 };
 
-/* root is the real path of the searched folder that holds it                    */
-chi_status plugin_open(const char *path, const char *root, struct plugin_file *) CHI_MUST_CHECK;
+/* root is the real path of the searched folder that holds it.  asked: the user named this
+ * very file, so it is tried even if it crashed the last time.                   */
+chi_status plugin_open(const char *path, const char *root, bool asked, struct plugin_file *) CHI_MUST_CHECK;
 
 /* What can be told from the first bytes of the manifest; name stands for the file  */
 chi_status manifest_head(const char *name, const struct chi_plugin *head, int64_t size) CHI_MUST_CHECK;

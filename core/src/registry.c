@@ -21,7 +21,7 @@ struct entry {
     char *path, *reason;                /* what info points to                   */
 };
 struct slot { const struct chi_component *component; struct entry *owner; };
-struct root { char *path; bool build, flat; };      /* flat: files lie in it, too  */
+struct root { char *path; const char *from; bool build, flat; };   /* flat: files lie in it, too */
 
 struct registry {
     struct root   *root;  int64_t n_root;
@@ -197,7 +197,7 @@ static struct entry *load_file(struct registry *r, const char *path, const char 
         return e;
     }
     e->name = name;
-    chi_status s = plugin_open(path, root, &e->file);
+    chi_status s = plugin_open(path, root, asked, &e->file);
     e->info.plugin = e->file.plugin;
     e->info.hash = e->file.hash;
     if (s == CHI_OK && (s = take(r, e)) != CHI_OK && asked) {
@@ -293,10 +293,10 @@ void registry_scan(struct registry *r)
 
 /* ---- the search path ------------------------------------------------------ */
 
-static void add_root(struct registry *r, const char *path, size_t n, bool build, bool flat)
+static void add_root(struct registry *r, const char *path, size_t n, const char *from, bool build, bool flat)
 {
     r->root = xrealloc(r->root, (size_t)(r->n_root + 1) * sizeof *r->root);
-    r->root[r->n_root++] = (struct root){ xprintf("%.*s", (int)n, path), build, flat };
+    r->root[r->n_root++] = (struct root){ xprintf("%.*s", (int)n, path), from, build, flat };
 }
 
 static chi_status add_roots(struct registry *r, const char *list, const char *from, bool build)
@@ -308,7 +308,7 @@ static chi_status add_roots(struct registry *r, const char *list, const char *fr
         if (*at != '/')
             return fail(CHI_ECONF, "%s: folder '%.*s' is relative, wanted an absolute path: plugins never come from"
                         " the current folder", from, (int)n, at);
-        add_root(r, at, n, build, !build);
+        add_root(r, at, n, from, build, !build);
         const char *path = r->root[r->n_root - 1].path;
         if (!build && access(path, F_OK) != 0) warn("%s: folder %s does not exist", from, path);
         at += n;
@@ -365,7 +365,7 @@ chi_status registry_open(struct registry **out, const char *extra)
     char built[PATH_MAX + 16];
     const char *build = getenv("CHIMERA_BUILD_PLUGINS");
     if (!build && beside_program(built)) build = built;
-    if (s == CHI_OK) s = add_roots(r, build, "CHIMERA_BUILD_PLUGINS", true);
+    if (s == CHI_OK) s = add_roots(r, build, build == built ? "build tree" : "CHIMERA_BUILD_PLUGINS", true);
     const struct plugin_info *first;
     if (s == CHI_OK && preferred) s = registry_load(r, preferred, &first);
     if (s != CHI_OK) {
@@ -374,7 +374,7 @@ chi_status registry_open(struct registry **out, const char *extra)
     }
     char own[PATH_MAX + 32];
     const char *installed = beside_bin(own) ? own : plugin_folder;
-    add_root(r, installed, strlen(installed), false, false);
+    add_root(r, installed, strlen(installed), "installed", false, false);
     take_static(r);
     *out = r;
     return CHI_OK;
@@ -396,6 +396,14 @@ void registry_close(struct registry *r)
     free(r->slot);
     free(r->root);
     free(r);
+}
+
+const char *registry_folder(const struct registry *r, int64_t i, const char **from, bool *exists)
+{
+    if (i < 0 || i >= r->n_root) return NULL;
+    *from = r->root[i].from;
+    *exists = access(r->root[i].path, F_OK) == 0;
+    return r->root[i].path;
 }
 
 /* ---- looking things up ---------------------------------------------------- */

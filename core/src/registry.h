@@ -35,6 +35,8 @@ void registry_prefer(const char *path);
 /* Loads one file by path, e.g. for `inspect`                                   */
 chi_status registry_load(struct registry *, const char *path,
                          const struct plugin_info **) CHI_MUST_CHECK;
+/* The folders that are searched, in order, and what named them; i from 0; NULL after the last */
+const char *registry_folder(const struct registry *, int64_t i, const char **from, bool *exists);
 /* Loads every file of the search path (for `plugins`)                          */
 void registry_scan(struct registry *);
 /* Everything seen so far, in search order; i from 0; NULL after the last       */

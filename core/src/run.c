@@ -8,6 +8,7 @@
  * Checkpoints count only once every line before them is on the disk.              */
 #include "run.h"
 #include "core.h"
+#include "crumb.h"
 #include "fs.h"
 #include "json.h"
 
@@ -380,6 +381,7 @@ static chi_status start(struct run *r, struct config *c, bool resume, int argc, 
     TRY(write_command(r, argc, argv));
     TRY(open_log(r));
     log_file(r->log);
+    crash_log(r->log ? fileno(r->log) : -1);
     return fs_sync_dir(r->dir);
 }
 
@@ -403,6 +405,7 @@ void run_close(struct run *r)
     if (!r) return;
     if (r->log) {
         log_file(NULL);
+        crash_log(-1);
         fclose(r->log);
     }
     if (r->metrics.fd >= 0) close(r->metrics.fd);

@@ -154,3 +154,30 @@ chi_status solo_backward(struct solo *s, const struct chi_segment *seg, int64_t 
     crumb_set(was);
     return st;
 }
+
+chi_status solo_tree(struct solo *s, const struct chi_segment *seg, int64_t n, const float *x, float *y,
+                     const int32_t *parent)
+{
+    struct chi_scratch scratch;
+    struct chi_run r = start(s, &scratch, seg, n, false);
+    if (!CHI_HAS(struct chi_layer_ops, s->in.ops, tree))
+        return fail(CHI_ENOTSUP, "%s has no tree()", s->in.part->component->name);
+    TRY(instance_arrays(&s->in, seg, n, r.rows, KEPT_NOT, &s->ws));
+    struct crumb crumb = { s->in.host->instance, s->in.part->component->name, "tree" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status st = s->in.ops->tree(s->in.self, &r, x, y, parent);
+    crumb_set(was);
+    return st;
+}
+
+void solo_settle(struct solo *s)
+{
+    if (CHI_HAS(struct chi_layer_ops, s->in.ops, settle)) s->in.ops->settle(s->in.self, s->params, s->grads);
+}
+
+void solo_poison(struct solo *s, bool kept)
+{
+    if (s->ws.base) memset(s->ws.base, 0xff, (size_t)s->ws.bytes);
+    for (int64_t i = 0; kept && i < s->in.n_kept; i++)
+        if (s->in.kept[i].base) memset(s->in.kept[i].base, 0xff, (size_t)s->in.kept[i].bytes);
+}

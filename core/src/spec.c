@@ -555,22 +555,25 @@ static void backends_open(struct spec *s)
 
 /* ---- all of it --------------------------------------------------------------------- */
 
-static chi_status plugins_open(struct spec *s)
+chi_status spec_registry(struct registry **r, struct config *config, struct plugin_options *o, const char *extra)
 {
-    const struct plugin_options *o = &s->plugins;
-    config_parse(s->config, "plugins", plugin_table, &s->plugins, NULL);
-    TRY(registry_open(&s->registry, o->path && *o->path ? o->path : NULL));
+    config_parse(config, "plugins", plugin_table, o, NULL);
+    const char *path = o->path && *o->path ? o->path : NULL;
+    char *both = extra && path ? xprintf("%s:%s", extra, path) : NULL;
+    chi_status opened = registry_open(r, both ? both : extra ? extra : path);
+    free(both);
+    TRY(opened);
     int64_t n;
     char **word = split(o->load ? o->load : "", &n);
     for (int64_t i = 0; i < n; i++) {
         const struct plugin_info *info;
         if (!strchr(word[i], '/')) {
-            config_error(s->config, "plugins", "load", "%s: wanted is the path of a file; components are found "
+            config_error(config, "plugins", "load", "%s: wanted is the path of a file; components are found "
                          "by name without it", word[i]);
             continue;
         }
-        chi_status loaded = registry_load(s->registry, word[i], &info);
-        if (loaded != CHI_OK) config_failed(s->config, "plugins", "load", loaded);
+        chi_status loaded = registry_load(*r, word[i], &info);
+        if (loaded != CHI_OK) config_failed(config, "plugins", "load", loaded);
     }
     split_free(word, n);
     return CHI_OK;
@@ -583,7 +586,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
     config_parse(config, "run", run_table, &s->run, NULL);
     pool_threads((int)s->run.threads);
     mem_limit(s->run.memory_limit_mb << 20);
-    chi_status st = plugins_open(s);
+    chi_status st = spec_registry(&s->registry, config, &s->plugins, NULL);
     if (st == CHI_OK) {
         config_parse(config, "model", model_table, &s->model, NULL);
         config_parse(config, "train", train_table, &s->train, NULL);

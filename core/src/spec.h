@@ -104,6 +104,9 @@ enum {                                  /* what a verb needs to exist           
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
 void spec_close(struct spec *);
+/* The plugins that [plugins] path and load add, for verbs that want no more of a file; extra is
+ * searched before them, or NULL                                                          */
+chi_status spec_registry(struct registry **, struct config *, struct plugin_options *, const char *extra) CHI_MUST_CHECK;
 /* The NAME of a section [layer.NAME] that is closest to this word, or NULL             */
 const char *spec_near_alias(const struct config *, const char *word);
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */

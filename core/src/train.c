@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "core.h"
+#include "crumb.h"
 #include "schedule.h"
 #include "signals.h"
 #include "trainer.h"
@@ -30,7 +31,7 @@ static chi_status micro_gradient(struct trainer *t, const struct batch *b, int64
     chi_status s = model_train(t->model, b->seg + b->first_seg[s0], b->first_seg[s1] - b->first_seg[s0],
                                b->target + s0 * b->seq_len, 1 / (double)b->scored, loss);
     if (s != CHI_ENUMERIC) return s;
-    *loss = NAN;
+    *loss = NAN;                        /* model_find_nonfinite() will say where          */
     return CHI_OK;
 }
 
@@ -45,6 +46,15 @@ static chi_status batch_gradient(struct trainer *t, const struct batch *b, doubl
     }
     tree_sum(&t->tree, model_grads(t->model), loss);
     return CHI_OK;
+}
+
+/* The turns of each sequence of the batch, if the model has a loop                    */
+static void set_depths(struct trainer *t, struct batch *b)
+{
+    for (int64_t s = 0; s < b->n_seq; s++) {
+        struct chi_depth depth = model_depth(t->model, (uint64_t)s, t->step);
+        for (int64_t i = b->first_seg[s]; i < b->first_seg[s + 1]; i++) b->seg[i].depth = depth;
+    }
 }
 
 chi_status train_on(struct trainer *t, const struct batch *b, struct step_result *r)
@@ -67,7 +77,10 @@ chi_status train_on(struct trainer *t, const struct batch *b, struct step_result
 chi_status train_gradient(struct trainer *t, struct step_result *r)
 {
     struct batch b = { 0 };
+    crash_step(t->step + 1);
     TRY(dataset_batch(t->data, &t->cursor, &b));
+    set_depths(t, &b);
+    trace_batch(t, &b);
     chi_status s = train_on(t, &b, r);
     batch_free(&b);
     return s;
@@ -77,7 +90,11 @@ chi_status train_update(struct trainer *t, struct step_result *r)
 {
     const struct chi_optimizer_ops *ops = t->spec->optimizer.component->ops;
     double begun = now_s();
-    TRY(ops->update(t->h, t->spec->optimizer.conf, t->slice, t->n_slice, t->step + 1, r->lr, r->clip));
+    struct crumb crumb = { t->h->instance, t->spec->optimizer.component->name, "update" };
+    const struct crumb *was = crumb_set(&crumb);
+    chi_status s = ops->update(t->h, t->spec->optimizer.conf, t->slice, t->n_slice, t->step + 1, r->lr, r->clip);
+    crumb_set(was);
+    TRY(s);
     model_settle(t->model);
     TRY(model_bind(t->model, schedule_lambda(&t->spec->train, t->step + 1)));
     r->seconds += now_s() - begun;
@@ -181,6 +198,7 @@ static chi_status finish_step(struct trainer *t, const struct step_result *r)
     t->step++;
     t->tokens += r->scored;
     show_step(t, r);
+    TRY(trace_step(t, r));
     if (is_due(t, t->spec->train.log_every)) TRY(metrics_step(t, r));
     TRY(save_if_due(t));
     t->interrupted = signals_pending();
@@ -244,6 +262,24 @@ static chi_status close_status(struct trainer *t, chi_status s, int signal)
     return w;
 }
 
+/* What has been recorded is written whatever ended the run; the first failure counts     */
+static chi_status end_trace(struct trainer *t, chi_status s)
+{
+    char *why = s != CHI_OK ? xstrdup(fail_text()) : NULL;
+    chi_status end = trace_close(t);
+    if (why) fail(s, "%s", why);
+    free(why);
+    return s != CHI_OK ? s : end;
+}
+
+static void advise(const struct trainer *t)
+{
+    char *text = xprintf("what was saved is whole: `chimera train %s --resume` goes on from its newest checkpoint, "
+                         "from the start if there is none", run_dir(t->run));
+    crash_advice(text);
+    free(text);
+}
+
 chi_status train(const struct train_request *q, int *signal)
 {
     struct trainer t;
@@ -254,9 +290,12 @@ chi_status train(const struct train_request *q, int *signal)
     if (go) {
         progress_begin(&t.progress, t.step);
         t.begun = t.line_s = now_s();
+        advise(&t);
         t.line_tokens = t.tokens;
         s = run_status(t.run, "running", "");
+        if (s == CHI_OK && q->trace) s = trace_open(&t, q->trace);
         if (s == CHI_OK) s = loop(&t);
+        s = end_trace(&t, s);
         if (s == CHI_OK) s = run_sync(t.run);
         *signal = s == CHI_OK ? t.interrupted : 0;
         progress_end(&t.progress);
@@ -266,6 +305,8 @@ chi_status train(const struct train_request *q, int *signal)
         note("%s before the first step", signals_name(*signal));
         s = CHI_OK;
     }
+    crash_step(0);
+    crash_advice(NULL);
     trainer_close(&t);
     signals_release();
     return s;

@@ -296,6 +296,7 @@ chi_status trainer_open(struct trainer *t, const struct train_request *q, bool *
     TRY(choose_start(t, &checkpoint));
     chi_status s = t->spec->train.minutes > 0 ? fix_steps(t, checkpoint != NULL) : CHI_OK;
     if (s == CHI_OK) s = open_work(t);
+    if (s == CHI_OK && q->trace) s = trace_check(t, q->trace, checkpoint);
     if (s == CHI_OK && checkpoint) s = trainer_check_data(t, checkpoint);
     if (s == CHI_OK && checkpoint) warn_of_changes(t);
     if (s == CHI_OK) s = open_run(t);

@@ -2,6 +2,7 @@
  *
  *   train_open.c   from a request to a model, a data stream and a run folder
  *   train_save.c   checkpoints, resume and rollback
+ *   train_trace.c  what --trace records
  *   train.c        the loop
  *   metrics.c      lines of metrics.jsonl                                            */
 #ifndef TRAINER_H
@@ -18,6 +19,7 @@ struct train_request {
     char *const *override;
     int  n_override;
     bool resume, fresh, dry_run;
+    const char *trace;                  /* a folder, or NULL                          */
 };
 
 /* A rollback: from step `from` training goes on behind the batch that was bad at step
@@ -51,6 +53,7 @@ struct trainer {
     int64_t evaluated, evaluated_bytes; /* the last evaluation's step; metrics before it */
     int64_t line_tokens;                /* tokens at the last line                    */
     struct progress progress;
+    struct trace *trace;                /* NULL: none                                 */
 };
 
 /* What one step found                                                                */
@@ -78,6 +81,12 @@ void       warn_of_changes(struct trainer *);
 chi_status train_gradient(struct trainer *, struct step_result *) CHI_MUST_CHECK;
 chi_status train_on(struct trainer *, const struct batch *, struct step_result *) CHI_MUST_CHECK;
 chi_status train_update(struct trainer *, struct step_result *) CHI_MUST_CHECK;
+/* train_trace.c: of the steps in order, a batch and what came of it; no trace: nothing */
+chi_status trace_check(const struct trainer *, const char *dir, const char *checkpoint) CHI_MUST_CHECK;
+chi_status trace_open(struct trainer *, const char *dir) CHI_MUST_CHECK;
+void       trace_batch(struct trainer *, const struct batch *);
+chi_status trace_step(struct trainer *, const struct step_result *) CHI_MUST_CHECK;
+chi_status trace_close(struct trainer *) CHI_MUST_CHECK;
 /* metrics.c */
 chi_status metrics_step(struct trainer *, const struct step_result *) CHI_MUST_CHECK;
 chi_status metrics_heldout(struct trainer *, const struct eval_result *) CHI_MUST_CHECK;

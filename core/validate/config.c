@@ -14,6 +14,7 @@
 #include "config.h"
 #include "core.h"
 #include "crumb.h"
+#include "files.h"
 #include "hosting.h"
 #include "instance.h"
 
@@ -190,23 +191,23 @@ static bool open_other(struct trial *t, const char *options)
     if (s == CHI_OK && !config_parse(config, "it", c->options ? c->options : none, conf, NULL)) s = config_finish(config);
     if (s != CHI_OK) trial_fail(t, "its table refuses what lies in its range: %s", fail_text());
     struct chi_host *h = host_open(NULL, c->name);
-    struct crumb crumb = { "", c->name, "check" };
+    const char *op = "check";
+    host_register_service("chimera.files/1", &files_service);
     fail(CHI_EBUG, "%s", silence);
     if (s == CHI_OK && c->check) {
-        crumb_set(&crumb);
+        const struct crumb here = { c->name, c->name, "check" }, *was = crumb_set(&here);
         s = c->check(h, conf);
-        crumb_set(NULL);
+        crumb_set(was);
     }
     if (s == CHI_OK && (c->kind == CHI_TOKENIZER || c->kind == CHI_TASK)) {
         const struct chi_tokenizer_ops *k = c->ops;             /* both begin alike       */
         const struct chi_task_ops *d = c->ops;
         self = xcalloc(1, (c->kind == CHI_TASK ? d->self_size : k->self_size) + 1u);
-        crumb.op = "open";
-        crumb_set(&crumb);
+        const struct crumb here = { c->name, c->name, op = "open" }, *was = crumb_set(&here);
         s = c->kind == CHI_TASK ? d->open(h, self, conf) : k->open(h, self, conf);
-        crumb_set(NULL);
+        crumb_set(was);
     }
-    if (s != CHI_OK) good_refusal(t, s, crumb.op, words(options));
+    if (s != CHI_OK) good_refusal(t, s, op, words(options));
     host_close(h);
     config_free(config);
     free(self);
@@ -343,6 +344,6 @@ static void meters(struct trial *t)
 const struct check checks_config[] = {
     FOR_KIND(CHI_LAYER), { "config.meters", CHI_LAYER, 20, "meters are those that the component lists", meters },
     FOR_KIND(CHI_BACKEND), FOR_KIND(CHI_QUANTIZER), FOR_KIND(CHI_ENCODING), FOR_KIND(CHI_OBJECTIVE),
-    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK),
+    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK), FOR_KIND(CHI_LOOP),
     { 0 }
 };

@@ -167,11 +167,10 @@ static void tell(char words[GUARD_WORDS])
         const struct block *b = &block[i];
         if (fault_at < b->map || fault_at >= b->map + b->room + 2 * page()) continue;
         if (fault_at >= b->at + b->bytes)
-            snprintf(words, GUARD_WORDS, "%s %lld bytes behind the end of %s (%lld bytes)", does,
-                     (long long)(fault_at - (b->at + b->bytes)), b->name, (long long)b->bytes);
+            snprintf(words, GUARD_WORDS, "%s at byte %lld of %s, which has %lld", does, (long long)(fault_at - b->at),
+                     b->name, (long long)b->bytes);
         else if (fault_at < b->at)
-            snprintf(words, GUARD_WORDS, "%s %lld bytes before the start of %s (%lld bytes)", does,
-                     (long long)(b->at - fault_at), b->name, (long long)b->bytes);
+            snprintf(words, GUARD_WORDS, "%s %lld bytes before %s", does, (long long)(b->at - fault_at), b->name);
         else
             snprintf(words, GUARD_WORDS, "%s %s at byte %lld, which it may only read", does, b->name,
                      (long long)(fault_at - b->at));

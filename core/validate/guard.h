@@ -25,8 +25,8 @@ const char *guard_broken(void);
 /* From now on mem_take() gives guarded blocks, until guard_mem(false)                    */
 void  guard_mem(bool on, bool at_end);
 
-/* Runs f(arg).  False: it touched memory that it must not; words tell what: "writes 4 bytes
- * behind array h".  Only faults of the calling thread are caught.                        */
+/* Runs f(arg).  False: it touched memory that it must not; words tell what: "writes at
+ * byte 64 of array h, which has 64".  Only faults of the calling thread are caught.                        */
 enum { GUARD_WORDS = 160 };
 bool  guard_call(void (*f)(void *), void *arg, char words[GUARD_WORDS]);
 

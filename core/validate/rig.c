@@ -8,31 +8,34 @@
 #include "core.h"
 #include "pool.h"
 
-enum { DRAWS = 200, PROBE_ROWS = 48 };
+enum { DRAWS = 200, PROBE_ROWS = 48, SMALL = 6000 };
 
 /* ---- cases --------------------------------------------------------------------------- */
 
-/* One of the small numbers of the option's range, or its least ones; sometimes the default, since
- * an option may be a limit that small numbers would make useless.                          */
-static void draw_int(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+/* How a draw is made.  The first case has the least sizes that work; all begin small and come closer to the
+ * defaults with every refusal, since an option may be a limit that small numbers make useless.  */
+struct taste { bool first; int64_t plain; };        /* plain: of 100 options so many keep the default */
+
+static void draw_int(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
 {
-    static const int small[] = { 2, 3, 1, 4, 5, 7, 8 };
+    static const int small[] = { 2, 3, 1, 4, 5, 7, 8, 16 };
     int64_t lo = o->min < -9e18 ? INT64_MIN : (int64_t)o->min, hi = o->max > 9e18 ? INT64_MAX : (int64_t)o->max;
-    bool plain = o->fallback && trial_between(t, 0, 3) == 0;
-    for (int tries = 0; !plain && tries < 8; tries++) {
-        int64_t v = small[first ? (int64_t)tries % COUNT(small) : trial_between(t, 0, COUNT(small) - 1)];
+    for (int64_t tries = 0; tries < 8; tries++) {
+        int64_t v = small[how->first ? min_i64(tries + how->plain / 10, COUNT(small) - 1) : trial_between(t, 0, COUNT(small) - 1)];
         if (v < lo || v > hi) continue;
         snprintf(out, size, "%s = %lld\n", o->name, (long long)v);
         return;
     }
-    if (plain) snprintf(out, size, "%s = %s\n", o->name, o->fallback);
-    else snprintf(out, size, "%s = %lld\n", o->name, (long long)min_i64(hi, lo + trial_between(t, 0, 3)));
+    int64_t v = lo > INT64_MAX - 3 ? hi : min_i64(hi, lo + trial_between(t, 0, 3));
+    snprintf(out, size, "%s = %lld\n", o->name, (long long)v);
 }
 
-static void draw_float(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+/* Near the default; from zero, up to one                                                   */
+static void draw_float(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
 {
-    double v = o->fallback ? strtod(o->fallback, NULL) : (o->min + o->max) / 2;
-    if (!first) v *= 1 + 0.5 * (double)trial_uniform(t);
+    double v = o->fallback ? strtod(o->fallback, NULL) : fmin(fmax(0.5, o->min), o->max);
+    if (!how->first && v != 0) v *= 1 + 0.5 * (double)trial_uniform(t);
+    else if (!how->first && trial_between(t, 0, 1)) v = fabs((double)trial_uniform(t));
     snprintf(out, size, "%s = %.6g\n", o->name, fmin(fmax(v, o->min), o->max));
 }
 
@@ -45,32 +48,34 @@ static void draw_enum(struct trial *t, const struct chi_option *o, char *out, si
     snprintf(out, size, "%s = %.*s\n", o->name, (int)strcspn(at, "|"), at);
 }
 
-/* A line for the option, or nothing: its default                                           */
-static void draw_option(struct trial *t, const struct chi_option *o, bool first, char *out, size_t size)
+/* A line for the option, or nothing: its default.  Texts, paths, lists and components are not guessed. */
+static void draw_option(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
 {
     *out = 0;
+    if (o->flags & CHI_OPT_DEPRECATED || (o->fallback && trial_between(t, 0, 99) < how->plain)) return;
     switch (o->type) {
-    case CHI_OPT_INT:   draw_int(t, o, first, out, size); break;
-    case CHI_OPT_FLOAT: draw_float(t, o, first, out, size); break;
+    case CHI_OPT_INT:   draw_int(t, o, how, out, size); break;
+    case CHI_OPT_FLOAT: draw_float(t, o, how, out, size); break;
     case CHI_OPT_BOOL:
-        if (!first) snprintf(out, size, "%s = %s\n", o->name, trial_between(t, 0, 1) ? "yes" : "no");
+        if (!how->first) snprintf(out, size, "%s = %s\n", o->name, trial_between(t, 0, 1) ? "yes" : "no");
         break;
     case CHI_OPT_ENUM:
-        if (!first) draw_enum(t, o, out, size);
+        if (!how->first && o->choices) draw_enum(t, o, out, size);
         break;
     default: break;
     }
 }
 
-static void draw_case(struct trial *t, bool first, struct layer_case *c)
+static void draw_case(struct trial *t, const struct taste *how, struct layer_case *c)
 {
-    static const int width[] = { 8, 12, 7, 16, 9, 5, 24 };
+    static const int width[] = { 8, 12, 7, 16, 9, 5, 24, 32, 64 };
     size_t used = 0;
-    *c = (struct layer_case){ .d = width[first ? 0 : trial_between(t, 0, COUNT(width) - 1)],
+    int64_t widths = how->plain < 50 ? COUNT(width) - 2 : COUNT(width);
+    *c = (struct layer_case){ .d = width[how->first && how->plain < 20 ? 0 : trial_between(t, 0, widths - 1)],
                               .linear = "quantizer = f32\n" };
     for (const struct chi_option *o = t->component->options; o && o->name; o++) {
         char line[160];
-        draw_option(t, o, first, line, sizeof line);
+        draw_option(t, o, how, line, sizeof line);
         size_t n = strlen(line);
         if (used + n + 1 > sizeof c->options) break;
         memcpy(c->options + used, line, n + 1);
@@ -104,40 +109,53 @@ static chi_status open_case(struct rig *r, struct trial *t, const struct layer_c
     return CHI_OK;
 }
 
-/* Does this draw open, and take a stream of PROBE_ROWS rows?                                */
-static bool case_works(struct trial *t, const struct layer_case *c)
+/* Numbers that the layer works with, if it opens and takes a stream of PROBE_ROWS rows; else -1 */
+static int64_t case_size(struct trial *t, const struct layer_case *c)
 {
+    const struct model_tensor *w;
     struct rig r;
-    bool ok = open_case(&r, t, c, false, PROBE_ROWS, 1) == CHI_OK;
-    if (ok) {
+    int64_t n = -1;
+    if (open_case(&r, t, c, false, PROBE_ROWS, 1) == CHI_OK) {
         struct chi_segment g = rig_segment(0, PROBE_ROWS, 0, 1, rig_block(&r, r.state_bytes));
         float *x = rig_random_rows(&r, PROBE_ROWS, 1), *y = rig_rows(&r, PROBE_ROWS);
-        ok = solo_forward(r.solo, &g, 1, false, x, y) == CHI_OK;
+        if (solo_forward(r.solo, &g, 1, false, x, y) == CHI_OK) n = r.state_bytes / 4;
     }
+    for (int64_t i = 0; n >= 0 && (w = solo_tensor(r.solo, i)); i++) n += w->n;
     rig_close(&r);
-    return ok;
+    return n;
 }
 
+bool case_works(struct trial *t, const struct layer_case *c)
+{
+    return case_size(t, c) >= 0;
+}
+
+/* The first draw that works and is small; if none is, the smallest one                      */
 bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
 {
     uint64_t kept = t->draw;
-    bool found = false;
+    int64_t least = -1;
     t->draw = t->seed * 1000003u + (uint64_t)i * 0x10001u;
-    for (int tries = 0; tries < DRAWS && !found; tries++) {
-        draw_case(t, i == 0 && tries < DRAWS / 2, c);
-        found = case_works(t, c);
+    for (int tries = 0; tries < DRAWS; tries++) {
+        struct layer_case draw;
+        draw_case(t, &(struct taste){ i == 0 && tries < DRAWS / 2, tries % (DRAWS / 2) }, &draw);
+        int64_t size = case_size(t, &draw);
+        if (size < 0 || (least >= 0 && size >= least)) continue;
+        *c = draw;
+        least = size;
+        if (size <= SMALL) break;
     }
     t->draw = kept;
-    if (!found)
+    if (least < 0)
         trial_fail(t, "none of %d draws of options gives a layer that runs %d rows; the last refusal: %s", DRAWS,
                    PROBE_ROWS, fail_text());
-    return found;
+    return least >= 0;
 }
 
 const char *case_words(const struct layer_case *c)
 {
     static char text[CASE_TEXT + 64];
-    int n = snprintf(text, sizeof text, "hidden_size %lld", (long long)c->d);
+    int n = snprintf(text, sizeof text, "hidden_size %lld, %.*s", (long long)c->d, (int)strcspn(c->linear, "\n"), c->linear);
     for (const char *at = c->options; *at; at += strcspn(at, "\n") + 1) {
         const char *eq = strstr(at, " = ");
         n += snprintf(text + n, sizeof text - (size_t)n, ", %.*s %.*s", (int)(eq - at), at, (int)strcspn(eq + 3, "\n"), eq + 3);

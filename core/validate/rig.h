@@ -9,7 +9,7 @@
 enum { CASE_TEXT = 1024 };
 
 /* A width and options that the layer accepts.  Case 0 has small sizes, later ones are drawn:
- * other sizes (primes, 1), other switches and enums.                                    */
+ * other sizes (primes, 1), other switches and enums.  Linears are f32.                   */
 struct layer_case {
     int64_t d;                      /* hidden_size                                       */
     char    options[CASE_TEXT];     /* "num_heads = 3\nhead_dim = 5\n"                   */
@@ -18,13 +18,12 @@ struct layer_case {
 /* False if the layer refuses every draw, which fails the trial.  The same i and seed give the
  * same case.                                                                            */
 bool layer_case(struct trial *, int64_t i, struct layer_case *);
+/* Does it open and take a stream of rows?  fail_text() says why not                      */
+bool case_works(struct trial *, const struct layer_case *);
 /* "hidden_size 7, num_heads 3, head_dim 5" for messages, valid until the next call       */
 const char *case_words(const struct layer_case *);
 /* A model of one such layer, with one thread and at most 1 GB                            */
 chi_status case_spec(struct trial *, const struct layer_case *, struct spec **) CHI_MUST_CHECK;
-
-/* The configuration of a model with this layer as its only mixer                         */
-chi_status case_spec(struct trial *, const struct layer_case *, struct spec **);
 
 struct rig {
     struct trial *trial;

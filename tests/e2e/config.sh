@@ -27,7 +27,13 @@ refused 'No such file' config "$dir/gone.ini"
 
 # Every configuration that we ship can be planned; that of an optional library names its package.
 for f in "$srcdir"/conf/*.ini "$srcdir"/conf/ablations/*.ini; do
-    case $f in */base.ini) continue ;; esac
+    case $f in
+    */base.ini) continue ;;
+    */chimera-*.ini)            # of every layer that the reference model has
+        for part in mlstm titans_mac span_knot parcae; do
+            "$CHIMERA" inspect $part >/dev/null 2>&1 || continue 2
+        done ;;
+    esac
     if "$CHIMERA" inspect "$f" >"$dir/out" 2>"$dir/err"; then
         case $f in
         */openblas.ini) grep -q '^computes with *openblas > ' "$dir/out" || bad "openblas does not come first" ;;

@@ -10,6 +10,7 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'clean_up; exit 1' INT TERM
+export XDG_CACHE_HOME="$tmp/cache"      # plugins that crash are remembered there
 corpus=$tmp/corpus
 make_corpus() {
     mkdir -p "$corpus/train" "$corpus/heldout"

@@ -20,6 +20,7 @@ static inline void mocks_setup(void)
     strcpy(scratch, "/tmp/chimera-mocks-XXXXXX");
     cr_assert(mkdtemp(scratch));
     unsetenv("CHIMERA_PLUGIN_PATH");
+    setenv("XDG_CACHE_HOME", scratch, 1);   /* files that crash are remembered there  */
 }
 
 static inline void mocks_teardown(void)

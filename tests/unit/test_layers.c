@@ -37,10 +37,17 @@ static const struct shape shapes[] = {
     { "use = mlstm\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 1e-3\n", 7 },
     { "use = mlstm\nnum_heads = 1\nhead_dim = 17\ncell_eps = 0.1\n", 9 },
+    { "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 6\nconv_size = 3\n", 7 },
     { "use = span_knot\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
     { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
     { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },
     { "use = deltanet\nnum_heads = 1\nhead_dim = 17\nconv_size = 1\nuse_gate = yes\n", 9 },
+    { "use = linear_attention\nnum_heads = 3\nhead_dim = 5\n", 7 },
+    { "use = linear_attention\nnum_heads = 1\nhead_dim = 17\n", 12 },
+    { "use = mamba2\nnum_heads = 3\nhead_dim = 5\nstate_dim = 7\nconv_size = 2\n", 7 },
+    { "use = mamba2\nnum_heads = 2\nhead_dim = 4\nstate_dim = 9\n", 12 },
+    { "use = causal_conv\nchannels = 70\nconv_size = 3\n", 7 },
+    { "use = causal_conv\nchannels = 5\nconv_size = 37\n", 9 },
     { "use = titans_mac\nnum_heads = 2\nhead_dim = 5\nchunk = 6\npersistent_memory_slots = 2\n", 8 },
     { "use = titans_mac\nnum_heads = 1\nhead_dim = 6\nchunk = 8\npersistent_memory_slots = 5\n"
       "semi_exact = yes\ncore = window\nlocal_window_size = 5\n", 7 },
@@ -555,7 +562,8 @@ static bool ends_with(const char *s, const char *tail)
 /* Matrices that a quantizer may take have names of this end, but for mlstm's    */
 static bool is_matrix(const char *name)
 {
-    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight" };
+    static const char *const other[] = { "q.weight", "k.weight", "v.weight", "ogate_preact.weight",
+                                         "proj_up.weight", "proj_down.weight" };
     for (int64_t i = 0; i < COUNT(other); i++)
         if (!strcmp(name, other[i])) return true;
     return ends_with(name, "_proj.weight");
@@ -565,16 +573,19 @@ static bool is_matrix(const char *name)
 Test(layers, what_decays)
 {
     static const char *const gate[] = { "a_proj.weight", "b_proj.weight", "alpha_proj.weight", "eta_proj.weight",
-                                        "theta_proj.weight" };
+                                        "theta_proj.weight", "dt_proj.weight" };
     for (int64_t i = 0; i < COUNT(shapes); i++) {
         struct rig r = rig_open(&shapes[i]);
         const struct model_tensor *t;
         for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++) {
-            bool want = is_matrix(t->name);
+            bool matrix = is_matrix(t->name) && !t->shape[2], want = matrix;
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
             bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight")
                           || !strcmp(t->name, "gate.weight");
+            bool linear = matrix || ends_with(t->name, "gate_preact.weight");
+            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
+            bool linear = ends_with(t->name, "_proj.weight") || !strcmp(t->name, "gate.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);

@@ -415,6 +415,11 @@ static void check_plan(const char *more, int64_t rows, int64_t segs)
 
 Test(model, the_plan_is_what_training_takes)       { check_plan("", 2048, 8); }
 Test(model, the_plan_of_recomputation)             { check_plan("[train]\nrecompute = block\n", 2048, 8); }
+Test(model, the_plan_of_a_loop)                    { check_plan("[loop]\nuse = parcae\nloop = 0-1\nloop_default = 3\n", 2048, 8); }
+Test(model, the_plan_of_recomputation_in_a_loop)
+{
+    check_plan("[loop]\nuse = parcae\nprelude = 0\nloop = 1\nloop_default = 4\n[train]\nrecompute = block\n", 2048, 8);
+}
 Test(model, the_plan_of_a_small_call)              { check_plan("", 64, 1); }
 Test(model, the_plan_of_quantised_weights)         { check_plan("[linear]\nquantizer = ternary\n", 1024, 16); }
 

@@ -65,13 +65,17 @@ struct chi_plugin {
     const struct chi_component *const *components;          /* NULL-terminated  */
 };
 
-/* A fingerprint of struct sizes: catches packed structs, another data model and
- * stale headers, none of which the version number can see.                     */
+/* A fingerprint: catches packed structs, another data model and stale headers, none
+ * of which the version number can see.  It takes the sizes of what lies in arrays, and
+ * of tables that grow the place of the last member that they had when MAJOR moved, so
+ * that a member appended later changes nothing.                                */
 #define CHI_LAYOUT                                                            \
     ((uint32_t)sizeof(struct chi_option)                                      \
      ^ (uint32_t)sizeof(struct chi_segment) << 8                              \
      ^ (uint32_t)sizeof(void *) << 16 ^ (uint32_t)_Alignof(int64_t) << 22     \
-     ^ (uint32_t)sizeof(struct chi_host) << 12                                \
+     ^ (uint32_t)offsetof(struct chi_host, service) << 12                     \
+     ^ (uint32_t)offsetof(struct chi_run, keep) << 4                          \
+     ^ (uint32_t)offsetof(struct chi_kernels, quantize_i8) << 20              \
      ^ (uint32_t)sizeof(bool) << 28)
 
 #define CHI_COMPONENTS(...)                                                   \

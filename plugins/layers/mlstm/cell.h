@@ -84,10 +84,16 @@ static struct normal cell_normal(const struct hebb_chunk *c, int64_t t, float *x
     return w;
 }
 
+static void ones(const struct hebb_chunk *c)
+{
+    float *x = own_row(c, OWN_ONES);
+    for (int64_t j = 0; j < c->s->dk; j++) x[j] = 1;
+}
+
 static void cell_begin(struct hebb_chunk *c, bool back)
 {
     int64_t D = c->s->dk;
-    for (int64_t j = 0; j < D; j++) own_row(c, OWN_ONES)[j] = 1;
+    ones(c);
     if (!back) return;
     zero(own_row(c, OWN_DNORM), D);
     zero(c->own, 16);
@@ -100,9 +106,9 @@ static void cell_out_back(const struct hebb_chunk *c, int64_t t, const float *x,
     const struct mlstm *s = c->layer;
     const struct chi_kernels *k = c->r->h->k;
     const float *o = c->o + t * (s->dim + 1);
-    float *dout = c->dout + t * (s->dim + 1), *ones = own_row(c, OWN_ONES);
+    float *dout = c->dout + t * (s->dim + 1);
     int64_t D = s->dim;
-    float mean = k->dot(d, ones, D) / (float)D, along = k->dot(d, x, D) / (float)D;
+    float mean = k->dot(d, own_row(c, OWN_ONES), D) / (float)D, along = k->dot(d, x, D) / (float)D;
 
     for (int64_t j = 0; j < D; j++) dout[j] = w.factor * (w.rstd * (d[j] - mean - x[j] * along));
     float dr = -k->dot(dout, o, D) * w.factor;

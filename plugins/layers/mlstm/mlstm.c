@@ -5,12 +5,14 @@
  *     q, k, v = W x;   i, f = cap(W_i x + b_i), cap(W_f x + b_f)
  *     y = W_o (sigmoid(W_g x) * norm(cell(q, k, v, i, f)))
  *
- * The cell is in cell.h, the memory itself in shared/hebb.h.                     */
-#include "cell.h"
+ * The cell is in cell.h, the memory itself in shared/hebb.h, the block of the first
+ * paper, block = v1, in block_v1.h.                                              */
+#include "block_v1.h"
 
 struct mlstm_conf {
-    int64_t num_heads, head_dim;
+    int64_t num_heads, head_dim, conv_size, qkv_proj_blocksize;
     double  gate_soft_cap, norm_eps, cell_eps;
+    int32_t block;
 };
 
 static const struct chi_option options[] = {
@@ -21,6 +23,12 @@ static const struct chi_option options[] = {
               "the gates' pre-activations stay between this and its negative", CHI_OPT_SHAPE),
     CHI_FLOAT(struct mlstm_conf, norm_eps, "1e-6", 1e-30, 1, "eps of the norm of each head", CHI_OPT_SHAPE),
     CHI_FLOAT(struct mlstm_conf, cell_eps, "1e-6", 0, 1, "eps of the cell's denominator", CHI_OPT_SHAPE),
+    CHI_ENUM(struct mlstm_conf, block, "v2", "v2|v1",
+             "what stands around the cell: xLSTM 7B's output gate, or the first paper's convolution and skip",
+             CHI_OPT_SHAPE),
+    CHI_INT(struct mlstm_conf, conv_size, "4", 1, 16, "block v1: taps of the causal convolution", CHI_OPT_SHAPE),
+    CHI_INT(struct mlstm_conf, qkv_proj_blocksize, "4", 1, 64,
+            "block v1: q, k and v are maps of blocks of so many channels", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
@@ -53,7 +61,8 @@ static void plan_block_v2(struct mlstm *s, const struct chi_shape *shape, const 
 
 static void plan_cell(struct mlstm *s, const struct chi_plan_ops *ops, struct chi_plan *plan, bool training)
 {
-    s->igate_bias = ops->param(plan, "igate_preact.bias", (int64_t[]){ s->heads, 0 }, CHI_INIT_CONST, -10, 0, 0);
+    s->igate_bias = ops->param(plan, "igate_preact.bias", (int64_t[]){ s->heads, 0 },
+                               s->v1 ? CHI_INIT_NORMAL : CHI_INIT_CONST, s->v1 ? 0.1 : -10, 0, 0);
     s->fgate_bias = ops->param(plan, "fgate_preact.bias", (int64_t[]){ s->heads, 0 }, CHI_INIT_LINEAR, 3, 6, 0);
     s->norm = ops->param(plan, "multihead_norm.weight", (int64_t[]){ s->inner, 0 }, CHI_INIT_CONST, 1, 0, 0);
     hebb_open(&s->memory, ops, plan, training);
@@ -74,7 +83,7 @@ static void gate_finish(struct hebb_chunk *c)
     const float *gain = CHI_PARAM(c->r, s->norm, float) + c->head * s->dim;
     float *x = own_row(c, OWN_NORMAL);
 
-    for (int64_t j = 0; j < s->dim; j++) own_row(c, OWN_ONES)[j] = 1;
+    ones(c);
     for (int64_t t = 0; t < c->n; t++) {
         const float *g = hebb_at(c, s->pre[OGATE], t, s->dim);
         float *h = hebb_at(c, s->h, t, s->dim);
@@ -116,7 +125,6 @@ static chi_status mlstm_open(const struct chi_host *host, void *self, const void
 {
     const struct mlstm_conf *c = conf;
     struct mlstm *s = self;
-    (void)host;
 
     s->heads    = c->num_heads;
     s->dim      = c->head_dim;
@@ -125,21 +133,40 @@ static chi_status mlstm_open(const struct chi_host *host, void *self, const void
     s->norm_eps = (float)c->norm_eps;
     s->cell_eps = (float)c->cell_eps;
     s->scale    = (float)(1 / sqrt((double)s->dim));
-    s->memory   = (struct hebb){ .ops = &block_v2, .heads = s->heads, .dk = s->dim, .dv = s->dim + 1,
+    s->v1       = c->block == 1;
+    s->block    = c->qkv_proj_blocksize;
+    s->conv     = (struct causal){ .channels = s->inner, .taps = c->conv_size };
+    if (s->v1 && s->inner % s->block)
+        return host->fail(host, CHI_ESHAPE, "num_heads x head_dim is %lld, which qkv_proj_blocksize = %lld does not "
+                          "divide", (long long)s->inner, (long long)s->block);
+    s->memory   = (struct hebb){ .ops = s->v1 ? &block_v1 : &block_v2, .heads = s->heads, .dk = s->dim, .dv = s->dim + 1,
                                  .own = 16 + OWN_ROWS * s->dim };
-    plan_block_v2(s, shape, ops, plan);
+    if (s->v1) plan_block_v1(s, shape, ops, plan);
+    else plan_block_v2(s, shape, ops, plan);
     plan_cell(s, ops, plan, shape->training);
     return CHI_OK;
+}
+
+static chi_status v2_in(const struct mlstm *s, struct chi_run *r, const float *x)
+{
+    float *pre[N_IN];
+    for (int i = 0; i < N_IN; i++) pre[i] = CHI_ARRAY(r, s->pre[i], float);
+    return r->h->linears(s->in, N_IN, r, x, r->rows, pre);
+}
+
+static chi_status v2_in_back(const struct mlstm *s, struct chi_run *r, const float *x, float *dx)
+{
+    const float *dpre[N_IN];
+    for (int i = 0; i < N_IN; i++) dpre[i] = CHI_ARRAY(r, s->dpre[i], float);
+    return r->h->linears_back(s->in, N_IN, r, x, r->rows, dpre, dx);
 }
 
 static chi_status mlstm_forward(const void *self, struct chi_run *r, const float *x, float *y)
 {
     const struct mlstm *s = self;
-    float *pre[N_IN];
     if (r->rows == 0) return CHI_OK;
 
-    for (int i = 0; i < N_IN; i++) pre[i] = CHI_ARRAY(r, s->pre[i], float);
-    chi_status e = r->h->linears(s->in, N_IN, r, x, r->rows, pre);
+    chi_status e = s->v1 ? v1_in(s, r, x) : v2_in(s, r, x);
     if (e != CHI_OK) return e;
     hebb_forward(&s->memory, s, r);
     return r->h->linears(&s->out, 1, r, CHI_ARRAY(r, s->h, float), r->rows, &y);
@@ -161,7 +188,6 @@ static void reduce_partials(const struct mlstm *s, struct chi_run *r)
 static chi_status mlstm_backward(const void *self, struct chi_run *r, const float *x, const float *dy, float *dx)
 {
     const struct mlstm *s = self;
-    const float *dpre[N_IN];
     if (r->rows == 0) return CHI_OK;
 
     hebb_finish_again(&s->memory, s, r);
@@ -170,8 +196,7 @@ static chi_status mlstm_backward(const void *self, struct chi_run *r, const floa
                                       CHI_ARRAY(r, s->dh, float));
     if (e != CHI_OK) return e;
     hebb_backward(&s->memory, s, r);
-    for (int i = 0; i < N_IN; i++) dpre[i] = CHI_ARRAY(r, s->dpre[i], float);
-    e = r->h->linears_back(s->in, N_IN, r, x, r->rows, dpre, dx);
+    e = s->v1 ? v1_in_back(s, r, x, dx) : v2_in_back(s, r, x, dx);
     if (e == CHI_OK && r->grads) reduce_partials(s, r);
     return e;
 }

@@ -3,6 +3,7 @@
 #define MLSTM_H
 
 #include <chimera/math.h>
+#include "../shared/causal.h"
 #include "../shared/hebb.h"
 
 enum { Q, K, V };
@@ -22,6 +23,12 @@ struct mlstm {
     /* block v2                                                                   */
     const struct chi_linear *in[N_IN], *out;
     int64_t pre[N_IN], dpre[N_IN];
+    /* block v1; in[] are proj_up and the gates, out is proj_down                 */
+    bool    v1;
+    struct causal conv;
+    int64_t block;                              /* of the headwise maps           */
+    int64_t skip, headwise[3];                  /* parameters                     */
+    int64_t up, c, dup, du, part_skip, part_headwise;   /* arrays; c: before silu */
 };
 
 /* Rows of the layer's own scratch                                                */
@@ -30,7 +37,7 @@ static inline float *own_row(const struct hebb_chunk *c, int64_t i)
     return c->own + 16 + i * ((const struct mlstm *)c->layer)->dim;
 }
 
-enum { OWN_NORMAL, OWN_ONES, OWN_DNORM, OWN_T, OWN_ROWS };
+enum { OWN_NORMAL, OWN_ONES, OWN_DNORM, OWN_T, OWN_T2, OWN_DSKIP, OWN_ROWS };
 enum { DIBIAS, DFBIAS, DM };                    /* sums in own[]                  */
 
 #endif

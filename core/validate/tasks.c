@@ -1,0 +1,233 @@
+/* tasks.c - checks of tasks: documents stay what and where they are, and no text is in both splits.
+ * Options that are paths get folders with a few texts.                                          */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chimera/data.h>
+
+#include "core.h"
+#include "files.h"
+#include "hosting.h"
+#include "kinds.h"
+
+enum { FILES = 5, PATHS = 8 };
+
+struct bench {
+    struct trial *t;
+    const struct chi_task_ops *ops;
+    struct bench_part part;
+    struct pile pile;
+    void *self;
+    char folder[64];
+    chi_status s;
+    int split;                                      /* of the present call                      */
+    int64_t i;
+    struct chi_document *doc;
+};
+
+/* ---- texts to read ------------------------------------------------------------------------- */
+
+static void write_file(struct trial *t, const char *path, int64_t which)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f) return;
+    for (int64_t line = 0; line <= which % FILES; line++)
+        fprintf(f, "text %lld, line %lld, number %lld\n", (long long)which, (long long)line,
+                (long long)trial_between(t, 0, 1 << 20));
+    fclose(f);
+}
+
+/* A folder with FILES texts for each path; returns the lines of options, which the caller frees    */
+static char *make_texts(struct bench *b)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *lines = xstrdup("");
+    int n = 0;
+    snprintf(b->folder, sizeof b->folder, "%.30s/chimera-validate-XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(b->folder)) *b->folder = 0;
+    for (const struct chi_option *o = b->t->component->options; *b->folder && o && o->name && n < PATHS; o++) {
+        if (o->type != CHI_OPT_PATH) continue;
+        char path[128];
+        snprintf(path, sizeof path, "%s/%d", b->folder, n);
+        mkdir(path, 0700);
+        for (int i = 0; i < FILES; i++) {
+            snprintf(path, sizeof path, "%s/%d/%d-%d.txt", b->folder, n, n, i);
+            write_file(b->t, path, n * FILES + i);
+        }
+        char *more = xprintf("%s%s = %s/%d\n", lines, o->name, b->folder, n++);
+        free(lines);
+        lines = more;
+    }
+    return lines;
+}
+
+static void remove_texts(const struct bench *b)
+{
+    char path[128];
+    for (int n = 0; n < PATHS && *b->folder; n++) {
+        for (int i = 0; i < FILES; i++) {
+            snprintf(path, sizeof path, "%s/%d/%d-%d.txt", b->folder, n, n, i);
+            unlink(path);
+        }
+        snprintf(path, sizeof path, "%s/%d", b->folder, n);
+        rmdir(path);
+    }
+    if (*b->folder) rmdir(b->folder);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static void run_open(void *arg)
+{
+    struct bench *b = arg;
+    b->s = b->ops->open(b->part.host, b->self, b->part.conf);
+}
+
+static bool open_task(struct bench *b, const char *lines)
+{
+    if (!part_bench_open(&b->part, b->t, 0, lines)) return false;
+    host_register_service("chimera.files/1", &files_service);
+    b->self = pile_take(&b->pile, b->ops->self_size, 64, true, "self");
+    if (b->self) memset(b->self, 0, b->ops->self_size);
+    if (!call_guarded(b->t, "open", b->part.options, run_open, b)) return false;
+    if (b->s != CHI_OK) trial_skip(b->t, "it does not open with a folder of texts for each path: %s", fail_text());
+    guard_read_only(b->self, true);
+    return b->s == CHI_OK;
+}
+
+static void close_task(struct bench *b)
+{
+    pile_drop(&b->pile);
+    part_bench_close(&b->part);
+}
+
+static void run_document(void *arg)
+{
+    struct bench *b = arg;
+    b->ops->document(b->self, b->split, b->i, b->doc);
+}
+
+/* False: the trial has failed                                                                        */
+static bool document(struct bench *b, int split, int64_t i, struct chi_document *doc)
+{
+    *doc = (struct chi_document){ .n = -1 };
+    b->split = split;
+    b->i = i;
+    b->doc = doc;
+    if (!call_guarded(b->t, "document", b->part.options, run_document, b)) return false;
+    if (doc->n >= 0 && doc->name && *doc->name && (doc->text || !doc->n)) return true;
+    trial_fail(b->t, "document %lld of split %d has %lld bytes and the name '%s', wanted are 0 or more and some name",
+               (long long)i, split, (long long)doc->n, doc->name ? doc->name : "");
+    return false;
+}
+
+static void with_task(struct trial *t, void (*check)(struct bench *, const char *lines))
+{
+    struct bench b = { .t = t, .ops = t->component->ops };
+    char *lines = make_texts(&b);
+    if (open_task(&b, lines)) check(&b, lines);
+    close_task(&b);
+    remove_texts(&b);
+    free(lines);
+}
+
+/* ---- checks -------------------------------------------------------------------------------------- */
+
+struct print { const unsigned char *text; uint64_t hash, name; int64_t n; };
+
+static struct print print_of(const struct chi_document *d)
+{
+    return (struct print){ d->text, xxh3(d->text, (size_t)d->n), xxh3(d->name, strlen(d->name)), d->n };
+}
+
+/* All documents of a split; caller frees; NULL: the trial has failed                                  */
+static struct print *prints(struct bench *b, int split, int64_t *n)
+{
+    *n = b->ops->documents(b->self, split);
+    if (*n < 0) {
+        trial_fail(b->t, "split %d has %lld documents", split, (long long)*n);
+        return NULL;
+    }
+    struct print *p = xcalloc((size_t)*n + 1, sizeof *p);
+    for (int64_t i = 0; i < *n; i++) {
+        struct chi_document d;
+        if (!document(b, split, i, &d)) {
+            free(p);
+            return NULL;
+        }
+        p[i] = print_of(&d);
+    }
+    return p;
+}
+
+/* Asked again, in other orders: the same bytes at the same place                                       */
+static void stable(struct bench *b, const char *lines)
+{
+    (void)lines;
+    for (int split = 0; split < CHI_SPLITS; split++) {
+        int64_t n, again = b->ops->documents(b->self, split);
+        struct print *first = prints(b, split, &n);
+        if (!first) return;
+        if (n != again)
+            trial_fail(b->t, "split %d has %lld documents, asked again %lld", split, (long long)again, (long long)n);
+        for (int k = 0; k < 3 * n && b->t->outcome == TRIAL_OK; k++) {
+            struct chi_document d;
+            int64_t i = k < n ? n - 1 - k : trial_between(b->t, 0, n - 1);
+            if (!document(b, split, i, &d)) break;
+            struct print p = print_of(&d);
+            if (p.text != first[i].text)
+                trial_fail(b->t, "the bytes of document %lld of split %d have moved: they stay until the task is closed",
+                           (long long)i, split);
+            else if (p.n != first[i].n || p.hash != first[i].hash || p.name != first[i].name)
+                trial_fail(b->t, "document %lld of split %d is another one when asked again", (long long)i, split);
+        }
+        free(first);
+    }
+}
+
+/* Opened a second time: the same documents in the same order                                           */
+static void repeats(struct bench *b, const char *lines)
+{
+    struct bench two = { .t = b->t, .ops = b->ops };
+    if (open_task(&two, lines))
+        for (int split = 0; split < CHI_SPLITS && b->t->outcome == TRIAL_OK; split++) {
+            int64_t n, m = 0;
+            struct print *p = prints(b, split, &n), *q = p ? prints(&two, split, &m) : NULL;
+            bool same = n == m;
+            for (int64_t i = 0; q && same && i < n; i++) same = p[i].hash == q[i].hash && p[i].name == q[i].name;
+            if (q && !same) trial_fail(b->t, "split %d has other documents, or in another order, when opened again", split);
+            free(p);
+            free(q);
+        }
+    close_task(&two);
+}
+
+static void disjoint(struct bench *b, const char *lines)
+{
+    int64_t n, m;
+    (void)lines;
+    struct print *train = prints(b, CHI_SPLIT_TRAIN, &n), *held = train ? prints(b, CHI_SPLIT_HELDOUT, &m) : NULL;
+    for (int64_t i = 0; held && i < n; i++)
+        for (int64_t j = 0; j < m; j++)
+            if (train[i].n && train[i].n == held[j].n && train[i].hash == held[j].hash) {
+                trial_fail(b->t, "document %lld of the training split and %lld of the held-out one are the same %lld bytes",
+                           (long long)i, (long long)j, (long long)held[j].n);
+                i = n;
+                break;
+            }
+    free(train);
+    free(held);
+}
+
+static void check_stable(struct trial *t) { with_task(t, stable); }
+static void check_repeats(struct trial *t) { with_task(t, repeats); }
+static void check_disjoint(struct trial *t) { with_task(t, disjoint); }
+
+const struct check checks_tasks[] = {
+    { "task.stable", CHI_TASK, 20, "documents stay what and where they are", check_stable },
+    { "task.repeats", CHI_TASK, 20, "opened again, the same documents in the same order", check_repeats },
+    { "task.disjoint", CHI_TASK, 20, "no text is in both splits", check_disjoint },
+    { 0 }
+};

@@ -1,0 +1,54 @@
+/* chimera/data.h - where tokens come from: tokenizers and tasks.               */
+#ifndef CHIMERA_DATA_H
+#define CHIMERA_DATA_H
+
+#include "host.h"
+
+struct chi_tokenizer_ops {          /* kind CHI_TOKENIZER                       */
+    uint32_t struct_size;
+    uint32_t self_size;
+    chi_status (*open)(const struct chi_host *, void *self, const void *conf)
+                       CHI_MUST_CHECK;
+    int64_t (*vocab)(const void *self);         /* ids are 0 .. vocab-1         */
+    int32_t (*end)(const void *self);           /* the id that ends a document  */
+    /* Writes at most max ids and returns how many the n bytes have             */
+    int64_t (*encode)(const void *self, const unsigned char *text, int64_t n,
+                      int32_t *ids, int64_t max);
+    /* Writes at most max bytes and returns how many the id has; 0 for end.  An
+     * id outside the vocabulary has none.                                      */
+    int64_t (*decode)(const void *self, int32_t id, unsigned char *text,
+                      int64_t max);
+};
+
+/* A document: its bytes stay where they are until the task is closed.          */
+struct chi_document {
+    const char          *name;      /* for messages                             */
+    const unsigned char *text;
+    int64_t              n;
+};
+
+enum { CHI_SPLIT_TRAIN, CHI_SPLIT_HELDOUT, CHI_SPLITS };
+
+struct chi_task_ops {               /* kind CHI_TASK                            */
+    uint32_t struct_size;
+    uint32_t self_size;
+    chi_status (*open)(const struct chi_host *, void *self, const void *conf)
+                       CHI_MUST_CHECK;
+    int64_t    (*documents)(const void *self, int split);
+    void       (*document)(const void *self, int split, int64_t i,
+                           struct chi_document *);
+};
+
+/* host->service(h, "chimera.files/1"): the core reads files for plugins.       */
+struct chi_files {
+    uint32_t struct_size;
+    /* Path is a file, or a folder whose regular files are taken recursively, in
+     * byte order of their paths.  Calls each(ctx, name, bytes, n) in that order;
+     * bytes stay until the instance is closed.  Errors are explained.  [setup] */
+    chi_status (*read)(const struct chi_host *, const char *path,
+                       chi_status (*each)(void *ctx, const char *name,
+                                          const unsigned char *bytes, int64_t n),
+                       void *ctx);
+};
+
+#endif

@@ -1,0 +1,3 @@
+/* rowwise.c - no sin: an encoding. */
+#define NAME "rowwise"
+#include "rowwise.h"

@@ -1,0 +1,628 @@
+/* test_loop.c - networks with a loop: against a reference in double of this file's own, and the
+ * promises that cutting, packing, threads and recomputation do not change a bit.
+ *
+ * The reference is the network of layers.md, written token by token: blocks of gated_deltanet
+ * and swiglu, prelude, turns, coda; its gradients are differences of its loss.               */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "model.h"
+#include "pool.h"
+#include "rng.h"
+
+enum { D = 16, H = 2, HD = 8, INNER = H * HD, WIDE = 20, VOCAB = 11, LAYERS = 4, CONV = 4, SEGS = 3, ROWS = 18 };
+
+static const char shape[] =
+    "[model]\nhidden_size = 16\nnum_hidden_layers = 4\nvocab_size = 11\ninitializer_range = 0.3\n"
+    "layer_pattern = GD\nffn_pattern = MLP\n"
+    "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 8\n"
+    "[layer.AT]\nuse = attention\nnum_heads = 2\nhead_dim = 8\nwindow = 5\n"
+    "[layer.MLP]\nuse = swiglu\nintermediate_size = 20\n"
+    "[loop]\nuse = parcae\nprelude = 0\nloop = 1-2\ncoda = 3\n";
+
+struct net { struct spec *spec; struct model *model; };
+static const char *pattern = "GD";
+
+/* Start values with every parameter of the loop off its start, so that none is hidden           */
+static void stir(struct model *m)
+{
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = model_tensor(m, i)); i++)
+        if (!strncmp(t->name, "loop.", 5) && t->w)
+            for (int64_t j = 0; j < t->n; j++) t->w[j] += (float)(0.3 * rng_normal(3, RNG_BENCH, rng_who(t->name), (uint64_t)j));
+}
+
+static struct net open_net(const char *more, int mode, int64_t rows, int64_t segs)
+{
+    struct net n;
+    struct config *c;
+    char *text = xprintf("%s%s", shape, more), *layers = xprintf("model.layer_pattern=%s", pattern);
+    cr_assert_eq(config_load_text(&c, "test", text, &layers, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&n.spec, c, SPEC_MODEL | (mode == MODEL_TRAIN ? SPEC_TRAIN : 0)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&n.model, n.spec, mode, rows, segs), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_init(n.model, 3), CHI_OK, "%s", fail_text());
+    stir(n.model);
+    cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+    free(text);
+    free(layers);
+    return n;
+}
+
+static void close_net(struct net n)
+{
+    model_close(n.model);
+    spec_close(n.spec);
+}
+
+static const int64_t cut[SEGS] = { 7, 1, 10 };
+
+static void fill_tokens(int32_t *t, int64_t n, uint64_t seed)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t w[4];
+        rng_words(w, seed, RNG_BENCH, 0, 0, (uint64_t)i);
+        t[i] = (int32_t)(w[0] % VOCAB);
+    }
+}
+
+/* ---- the reference --------------------------------------------------------------------------- */
+
+struct ref {                                /* parameters in double by the model's names             */
+    const struct model *m;
+    double *w[128];
+    bool euler;
+};
+
+static struct ref ref_open(const struct model *m, bool euler)
+{
+    struct ref r = { .m = m, .euler = euler };
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = model_tensor(m, i)); i++) {
+        r.w[i] = xcalloc((size_t)t->n, sizeof(double));
+        for (int64_t j = 0; j < t->n; j++) r.w[i][j] = (double)t->w[j];
+    }
+    return r;
+}
+
+static void ref_close(struct ref *r)
+{
+    for (int64_t i = 0; i < COUNT(r->w); i++) free(r->w[i]);
+}
+
+static const double *weight(const struct ref *r, int64_t layer, const char *name)
+{
+    const struct model_tensor *t;
+    char full[136];
+    if (layer < 0) snprintf(full, sizeof full, "%s", name);
+    else snprintf(full, sizeof full, "layers.%d.%s", (int)layer, name);
+    for (int64_t i = 0; (t = model_tensor(r->m, i)); i++)
+        if (!strcmp(t->name, full)) return r->w[i];
+    cr_assert_fail("no tensor %s", full);
+    return NULL;
+}
+
+static void times(const double *w, const double *x, int out, int in, double *y)
+{
+    for (int o = 0; o < out; o++) {
+        y[o] = 0;
+        for (int i = 0; i < in; i++) y[o] += w[o * in + i] * x[i];
+    }
+}
+
+static void norm(const double *x, const double *gain, int n, double *y)
+{
+    double s = 0;
+    for (int i = 0; i < n; i++) s += x[i] * x[i];
+    for (int i = 0; i < n; i++) y[i] = x[i] / sqrt(s / n + 1e-6) * gain[i];
+}
+
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double silu(double x) { return x * sigmoid(x); }
+static double softplus(double x) { return log1p(exp(x)); }
+
+/* One of q, k, v: silu of the convolution over the projections of tokens 0..t                     */
+static void branch(const struct ref *r, int64_t l, char which, const double *x, int64_t t, double *y)
+{
+    char name[40];
+    double p[INNER];
+    snprintf(name, sizeof name, "mixer.%c_proj.weight", which);
+    const double *w = weight(r, l, name);
+    snprintf(name, sizeof name, "mixer.%c_conv1d.weight", which);
+    const double *conv = weight(r, l, name);
+    for (int c = 0; c < INNER; c++) y[c] = 0;
+    for (int64_t back = 0; back < CONV && back <= t; back++) {
+        times(w, x + (t - back) * D, INNER, D, p);
+        for (int c = 0; c < INNER; c++) y[c] += conv[c * CONV + CONV - 1 - back] * p[c];
+    }
+    for (int c = 0; c < INNER; c++) y[c] = silu(y[c]);
+}
+
+static void unit(double *x)
+{
+    double s = 0;
+    for (int i = 0; i < HD; i++) s += x[i] * x[i];
+    for (int i = 0; i < HD; i++) x[i] /= sqrt(s + 1e-6);
+}
+
+/* y[T,D] of the normalised rows x[T,D]                                                            */
+static void delta_net(const struct ref *r, int64_t l, const double *x, int64_t T, double *y)
+{
+    double S[H][HD][HD] = { { { 0 } } };
+    for (int64_t t = 0; t < T; t++) {
+        double q[INNER], k[INNER], v[INNER], g[INNER], o[INNER], a[H], b[H];
+        branch(r, l, 'q', x, t, q);
+        branch(r, l, 'k', x, t, k);
+        branch(r, l, 'v', x, t, v);
+        times(weight(r, l, "mixer.g_proj.weight"), x + t * D, INNER, D, g);
+        times(weight(r, l, "mixer.a_proj.weight"), x + t * D, H, D, a);
+        times(weight(r, l, "mixer.b_proj.weight"), x + t * D, H, D, b);
+        for (int h = 0; h < H; h++) {
+            double *qh = q + h * HD, *kh = k + h * HD, *vh = v + h * HD, out[HD];
+            unit(qh);
+            unit(kh);
+            double decay = exp(-exp(weight(r, l, "mixer.A_log")[h]) * softplus(a[h] + weight(r, l, "mixer.dt_bias")[h]));
+            for (int i = 0; i < HD; i++) {
+                double p = 0;
+                for (int j = 0; j < HD; j++) p += (S[h][i][j] *= decay) * kh[j];
+                for (int j = 0; j < HD; j++) S[h][i][j] += sigmoid(b[h]) * (vh[i] - p) * kh[j];
+                out[i] = 0;
+                for (int j = 0; j < HD; j++) out[i] += S[h][i][j] * qh[j] / sqrt(HD);
+            }
+            norm(out, weight(r, l, "mixer.o_norm.weight"), HD, o + h * HD);
+        }
+        for (int c = 0; c < INNER; c++) o[c] *= silu(g[c]);
+        times(weight(r, l, "mixer.o_proj.weight"), o, D, INNER, y + t * D);
+    }
+}
+
+static void block(const struct ref *r, int64_t l, double *x, int64_t T)
+{
+    double n[ROWS * D], y[ROWS * D], g[WIDE], u[WIDE];
+    for (int64_t t = 0; t < T; t++) norm(x + t * D, weight(r, l, "norm1.weight"), D, n + t * D);
+    delta_net(r, l, n, T, y);
+    for (int64_t i = 0; i < T * D; i++) x[i] += y[i];
+    for (int64_t t = 0; t < T; t++) {
+        norm(x + t * D, weight(r, l, "norm2.weight"), D, n);
+        times(weight(r, l, "ffn.gate_proj.weight"), n, WIDE, D, g);
+        times(weight(r, l, "ffn.up_proj.weight"), n, WIDE, D, u);
+        for (int i = 0; i < WIDE; i++) g[i] = silu(g[i]) * u[i];
+        times(weight(r, l, "ffn.down_proj.weight"), g, D, WIDE, y);
+        for (int i = 0; i < D; i++) x[t * D + i] += y[i];
+    }
+}
+
+/* e -> the injection of every channel's gain times B e                                            */
+static void ref_turn(const struct ref *r, const double *e, double *h, int64_t T)
+{
+    const double *A = weight(r, -1, "loop.A_log"), *dt = weight(r, -1, "loop.dt_bias");
+    for (int64_t t = 0; t < T; t++) {
+        double be[D];
+        times(weight(r, -1, "loop.B.weight"), e + t * D, D, D, be);
+        for (int c = 0; c < D; c++) {
+            double delta = softplus(dt[c]), a = exp(A[c]), abar = exp(-delta * a);
+            h[t * D + c] = abar * h[t * D + c] + (r->euler ? delta : -expm1(-delta * a) / a) * be[c];
+        }
+    }
+    block(r, 1, h, T);
+    block(r, 2, h, T);
+}
+
+/* Logits [T,VOCAB] of one segment with so many turns.  after, if not NULL, gives (frozen) or gets what
+ * h is after `constant` turns                                                                       */
+static void ref_logits(const struct ref *r, const int32_t *token, int64_t T, int turns, int constant, double *after,
+                       bool frozen, double *logits)
+{
+    double x[ROWS * D], e[ROWS * D], h[ROWS * D] = { 0 }, y[D];
+    for (int64_t t = 0; t < T; t++) memcpy(x + t * D, weight(r, -1, "embed.weight") + token[t] * D, D * sizeof *x);
+    block(r, 0, x, T);
+    for (int64_t t = 0; t < T; t++) norm(x + t * D, weight(r, -1, "loop.norm.weight"), D, e + t * D);
+    for (int i = 0; i < turns; i++) {
+        if (after && i == constant) memcpy(frozen ? h : after, frozen ? after : h, (size_t)(T * D) * sizeof *h);
+        ref_turn(r, e, h, T);
+    }
+    for (int64_t t = 0; t < T; t++) times(weight(r, -1, "loop.C.weight"), h + t * D, D, D, x + t * D);
+    block(r, 3, x, T);
+    for (int64_t t = 0; t < T; t++) {
+        norm(x + t * D, weight(r, -1, "final_norm.weight"), D, y);
+        times(weight(r, -1, "embed.weight"), y, VOCAB, D, logits + t * VOCAB);
+    }
+}
+
+struct task { int32_t token[ROWS], target[ROWS]; struct chi_depth depth[SEGS]; double after[SEGS][ROWS * D]; };
+
+/* Sum of -ln p(target); the turns before the differentiated ones give what they gave at `frozen`      */
+static double ref_loss(const struct ref *r, struct task *k, bool frozen)
+{
+    double loss = 0, logits[ROWS * VOCAB];
+    for (int64_t s = 0, at = 0; s < SEGS; at += cut[s++]) {
+        ref_logits(r, k->token + at, cut[s], k->depth[s].turns, k->depth[s].turns - k->depth[s].graded, k->after[s], frozen,
+                   logits);
+        for (int64_t t = 0; t < cut[s]; t++) {
+            double sum = 0, *z = logits + t * VOCAB;
+            for (int v = 0; v < VOCAB; v++) sum += exp(z[v]);
+            if (k->target[at + t] >= 0) loss += log(sum) - z[k->target[at + t]];
+        }
+    }
+    return loss;
+}
+
+/* ---- the formula -------------------------------------------------------------------------------- */
+
+static void hidden_logits(struct net n, const int32_t *token, int64_t rows, float *logits)
+{
+    float hidden[ROWS * D];
+    unsigned char *state = mem_take((size_t)model_state_bytes(n.model) + 64, "states");
+    struct model_segment seg = { .tokens = token, .rows = rows, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_logits(n.model, hidden, rows, logits), CHI_OK, "%s", fail_text());
+    mem_free(state);
+}
+
+Test(loop, logits_are_the_formula)
+{
+    const char *const zoh[] = { "zoh = exact\n", "zoh = euler\n" };
+    for (int z = 0; z < 2; z++)
+        for (int turns = 1; turns <= 4; turns++) {
+            char *more = xprintf("%sloops = %d\n", zoh[z], turns);
+            struct net n = open_net(more, MODEL_TRAIN, ROWS, SEGS);
+            struct ref r = ref_open(n.model, z);
+            int32_t token[ROWS];
+            float got[ROWS * VOCAB];
+            double want[ROWS * VOCAB], worst = 0;
+            fill_tokens(token, ROWS, 1);
+            hidden_logits(n, token, ROWS, got);
+            ref_logits(&r, token, ROWS, turns, 0, NULL, false, want);
+            for (int i = 0; i < ROWS * VOCAB; i++) worst = fmax(worst, fabs((double)got[i] - want[i]));
+            cr_expect_lt(worst, 1e-4, "%s, %d turns: off by %g", zoh[z], turns, worst);
+            ref_close(&r);
+            close_net(n);
+            free(more);
+        }
+}
+
+static double train_once(struct net n, const struct task *k)
+{
+    struct model_segment seg[SEGS];
+    double loss = 0;
+    for (int64_t s = 0, at = 0; s < SEGS; at += cut[s++])
+        seg[s] = (struct model_segment){ .tokens = k->token + at, .rows = cut[s], .stream = (uint64_t)s, .fresh = true,
+                                         .depth = k->depth[s] };
+    model_zero_grads(n.model);
+    cr_assert_eq(model_train(n.model, seg, SEGS, k->target, 1, &loss), CHI_OK, "%s", fail_text());
+    return loss;
+}
+
+/* Along a random direction of each tensor the difference of the reference's loss is <g, u>           */
+static void check_gradients(const char *more, bool euler, const struct chi_depth *depth)
+{
+    struct net n = open_net(more, MODEL_TRAIN, ROWS, SEGS);
+    struct ref r = ref_open(n.model, euler);
+    struct task k = { .target = { 0 } };
+    const struct model_tensor *t;
+    memcpy(k.depth, depth, sizeof k.depth);
+    fill_tokens(k.token, ROWS, 1);
+    fill_tokens(k.target, ROWS, 2);
+    k.target[2] = k.target[9] = -1;
+    double loss = train_once(n, &k), want = ref_loss(&r, &k, false);
+    cr_expect_lt(fabs(loss - want), 1e-5 * want, "loss %.9g, wanted %.9g", loss, want);
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++) {
+        double slope = 0, size = 0, side[2];
+        double *was = r.w[i], *moved = xcalloc((size_t)t->n, sizeof *moved), *u = xcalloc((size_t)t->n, sizeof *u);
+        for (int64_t j = 0; j < t->n; j++) {
+            u[j] = rng_normal(5, RNG_BENCH, rng_who(t->name), (uint64_t)j);
+            slope += (double)t->g[j] * u[j];
+            size += fabs((double)t->g[j] * u[j]);
+        }
+        r.w[i] = moved;
+        for (int s = 0; s < 2; s++) {
+            for (int64_t j = 0; j < t->n; j++) moved[j] = was[j] + (s ? -1e-7 : 1e-7) * u[j];
+            side[s] = ref_loss(&r, &k, true);
+        }
+        r.w[i] = was;
+        double found = (side[0] - side[1]) / 2e-7;
+        cr_expect(size > 1e-6, "%s has no gradient at all", t->name);
+        cr_expect_lt(fabs(found - slope), 1e-3 * size + 1e-5, "%s: differences say %.8g, backward %.8g", t->name, found, slope);
+        free(moved);
+        free(u);
+    }
+    ref_close(&r);
+    close_net(n);
+}
+
+static const struct chi_depth two_turns[SEGS] = { { 2, 2 }, { 2, 2 }, { 2, 2 } };
+static const struct chi_depth ragged[SEGS] = { { 1, 1 }, { 4, 4 }, { 3, 3 } };
+static const struct chi_depth truncated[SEGS] = { { 3, 1 }, { 1, 1 }, { 4, 2 } };
+
+Test(loop, gradients_go_through_all_turns)   { check_gradients("zoh = exact\n", false, two_turns); }
+Test(loop, gradients_with_eulers_step)       { check_gradients("zoh = euler\nloop_default = 4\n", true, ragged); }
+Test(loop, gradients_of_ragged_depths)       { check_gradients("loop_default = 4\n", false, ragged); }
+Test(loop, gradients_end_at_the_truncation)  { check_gradients("loop_default = 4\n", false, truncated); }
+Test(loop, gradients_with_recomputation)
+{
+    check_gradients("loop_default = 4\n[train]\nrecompute = block\n", false, truncated);
+}
+
+static uint64_t gradient_hash(const char *more, const struct chi_depth *depth, int threads)
+{
+    char *text = xprintf("loop_default = 4\n%s\n[run]\nthreads = %d\n", more, threads);
+    struct net n = open_net(text, MODEL_TRAIN, ROWS, SEGS);
+    struct task k = { .target = { 0 } };
+    memcpy(k.depth, depth, sizeof k.depth);
+    fill_tokens(k.token, ROWS, 1);
+    fill_tokens(k.target, ROWS, 2);
+    double loss = train_once(n, &k);
+    uint64_t h = xxh3(model_grads(n.model), (size_t)model_param_floats(n.model) * sizeof(float)) ^ xxh3(&loss, sizeof loss);
+    close_net(n);
+    free(text);
+    return h;
+}
+
+Test(loop, gradients_depend_on_neither_threads_nor_recomputation)
+{
+    const char *const kind[] = { "", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n" };
+    for (int k = 0; k < 2; k++) {
+        uint64_t one = gradient_hash(kind[k], truncated, 1);
+        char *block = xprintf("%s[train]\nrecompute = block\n", kind[k]);
+        cr_expect_eq(gradient_hash(kind[k], truncated, 2), one);
+        cr_expect_eq(gradient_hash(kind[k], truncated, 3), one);
+        cr_expect_eq(gradient_hash(kind[k], truncated, 8), one);
+        cr_expect_eq(gradient_hash(block, truncated, 2), one);
+        cr_expect_neq(gradient_hash(kind[k], ragged, 2), one);
+        free(block);
+    }
+}
+
+/* A segment's company in a call, which is as deep or not, changes no bit of its loss                 */
+Test(loop, a_segment_does_not_see_how_deep_the_others_are)
+{
+    struct net n = open_net("loop_default = 4\n", MODEL_TRAIN, ROWS, SEGS);
+    struct task k = { .target = { 0 } };
+    double loss[2], alone = 0;
+    const struct chi_depth deep[SEGS] = { { 1, 1 }, { 4, 4 }, { 4, 1 } };
+    fill_tokens(k.token, ROWS, 1);
+    for (int i = 0; i < ROWS; i++) k.target[i] = i < cut[0] ? k.token[i] : -1;
+    memcpy(k.depth, ragged, sizeof k.depth);
+    loss[0] = train_once(n, &k);
+    memcpy(k.depth, deep, sizeof k.depth);
+    loss[1] = train_once(n, &k);
+    cr_expect_eq(loss[0], loss[1]);
+    struct model_segment seg = { .tokens = k.token, .rows = cut[0], .fresh = true, .depth = ragged[0] };
+    cr_assert_eq(model_train(n.model, &seg, 1, k.target, 1, &alone), CHI_OK, "%s", fail_text());
+    cr_expect_eq(alone, loss[0]);
+    close_net(n);
+}
+
+Test(loop, a_depth_beyond_the_plan_is_refused)
+{
+    struct net n = open_net("", MODEL_TRAIN, ROWS, SEGS);
+    int32_t token = 1, target = 1;
+    const struct chi_depth bad[] = { { 3, 3 }, { 2, 0 }, { 1, 2 } };
+    double loss = 0;
+    for (int i = 0; i < 3; i++) {
+        struct model_segment seg = { .tokens = &token, .rows = 1, .fresh = true, .depth = bad[i] };
+        cr_expect_eq(model_train(n.model, &seg, 1, &target, 1, &loss), CHI_EBUG);
+    }
+    struct model_segment seg = { .tokens = &token, .rows = 1, .fresh = true, .depth = { 5, 2 } };
+    cr_expect_eq(model_train(n.model, &seg, 1, &target, 1, &loss), CHI_OK, "%s", fail_text());
+    close_net(n);
+}
+
+/* ---- inference ----------------------------------------------------------------------------------- */
+
+enum { LEN = 24, STREAMS = 3 };
+
+/* Logits of STREAMS streams, cut into calls of some rows, together or one after the other          */
+static uint64_t logits_hash(const char *more, int64_t step, bool together, int threads)
+{
+    char *text = xprintf("%s\n[run]\nthreads = %d\n", more, threads);
+    struct net n = open_net(text, MODEL_INFER, LEN * STREAMS, STREAMS);
+    int32_t token[LEN * STREAMS];
+    int64_t bytes = model_state_bytes(n.model);
+    unsigned char *state = mem_take((size_t)(STREAMS * bytes) + 64, "states");
+    float hidden[LEN * STREAMS * D], logits[LEN * STREAMS * VOCAB];
+    fill_tokens(token, LEN * STREAMS, 3);
+    for (int group = 0; group < (together ? 1 : STREAMS); group++)
+        for (int64_t at = 0; at < LEN; at += step) {
+            struct model_segment seg[STREAMS];
+            int count = together ? STREAMS : 1;
+            int64_t rows = min_i64(step, LEN - at);
+            for (int s = 0; s < count; s++) {
+                int who = together ? s : group;
+                seg[s] = (struct model_segment){ .tokens = token + who * LEN + at, .rows = rows, .pos = at,
+                                                 .stream = (uint64_t)who, .fresh = at == 0, .state = state + who * bytes };
+            }
+            cr_assert_eq(model_forward(n.model, seg, count, hidden), CHI_OK, "%s", fail_text());
+            for (int s = 0; s < count; s++)
+                cr_assert_eq(model_logits(n.model, hidden + s * rows * D, rows,
+                                          logits + ((together ? s : group) * LEN + at) * VOCAB), CHI_OK, "%s", fail_text());
+        }
+    uint64_t h = xxh3(logits, sizeof logits) ^ xxh3(state, (size_t)(STREAMS * bytes));
+    mem_free(state);
+    close_net(n);
+    free(text);
+    return h;
+}
+
+/* The same without the states, whose number depends on the turns                                     */
+static void all_logits(const char *more, float *logits)
+{
+    struct net n = open_net(more, MODEL_INFER, LEN, 1);
+    int32_t token[LEN];
+    float hidden[LEN * D];
+    unsigned char *state = mem_take((size_t)model_state_bytes(n.model) + 64, "states");
+    fill_tokens(token, LEN, 3);
+    struct model_segment seg = { .tokens = token, .rows = LEN, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_logits(n.model, hidden, LEN, logits), CHI_OK, "%s", fail_text());
+    mem_free(state);
+    close_net(n);
+}
+
+/* Attention with a window and quantised linears are in it: they look at positions, and cut rows        */
+static void check_any_cut(const char *loop)
+{
+    const char *const more[] = { "", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n" };
+    uint64_t seen = 0;
+    pattern = "GD AT GD GD";
+    for (int k = 0; k < 2; k++) {
+        char *text = xprintf("%s%s", loop, more[k]);
+        uint64_t whole = logits_hash(text, LEN, true, 2);
+        cr_expect_eq(logits_hash(text, 1, true, 2), whole, "token by token, %s", text);
+        cr_expect_eq(logits_hash(text, 1, false, 1), whole, "one stream at a time, %s", text);
+        cr_expect_eq(logits_hash(text, 5, false, 3), whole, "cuts of 5, %s", text);
+        cr_expect_eq(logits_hash(text, 7, true, 8), whole, "eight threads, %s", text);
+        cr_expect_neq(seen, whole);
+        seen = whole;
+        free(text);
+    }
+}
+
+Test(loop, decoding_equals_the_whole_text_with_one_turn)   { check_any_cut("loops = 1\n"); }
+Test(loop, decoding_equals_the_whole_text_with_two_turns)  { check_any_cut("loops = 2\n"); }
+Test(loop, decoding_equals_the_whole_text_with_four_turns) { check_any_cut("loops = 4\n"); }
+Test(loop, tokens_that_leave_early_depend_on_nothing_else) { check_any_cut("loops = 6\nadaptive_exit = 0.3\n"); }
+
+static int64_t differing(const float *a, const float *b)
+{
+    int64_t n = 0;
+    for (int64_t t = 0; t < LEN; t++) n += memcmp(a + t * VOCAB, b + t * VOCAB, VOCAB * sizeof *a) != 0;
+    return n;
+}
+
+/* A threshold that nothing is below changes no bit; one that all are below leaves one turn; between
+ * them some tokens differ.  An h that is overwritten before it is compared would always be below.   */
+Test(loop, adaptive_exit_compares_h_before_and_after)
+{
+    enum { N = LEN * VOCAB };
+    static float one[N], two[N], six[N], never[N], always[N], some[N];
+    all_logits("loops = 1\n", one);
+    all_logits("loops = 2\n", two);
+    all_logits("loops = 6\n", six);
+    all_logits("loops = 6\nadaptive_exit = 1e-9\n", never);
+    all_logits("loops = 6\nadaptive_exit = 1e6\n", always);
+    all_logits("loops = 6\nadaptive_exit = 0.3\n", some);
+    cr_expect_eq(differing(never, six), 0);
+    cr_expect_eq(differing(always, one), 0);
+    cr_expect_gt(differing(some, six), 0, "nothing left early");
+    cr_expect_gt(differing(some, one), 0, "everything left at once");
+    cr_expect_gt(differing(some, two), 0);
+    cr_expect_eq(differing(one, two), LEN, "a turn more changes every token");
+    cr_expect_eq(differing(two, six), LEN);
+}
+
+/* loops = 0 is loop_default, whatever is trained                                                     */
+Test(loop, the_usual_number_of_turns_is_the_default)
+{
+    static float a[LEN * VOCAB], b[LEN * VOCAB];
+    all_logits("loop_default = 3\n", a);
+    all_logits("loop_default = 3\nloops = 3\n", b);
+    cr_expect_eq(differing(a, b), 0);
+}
+
+Test(loop, every_turn_has_states_of_its_own)
+{
+    int64_t bytes[3], per_layer = 0;
+    for (int turns = 1; turns <= 3; turns++) {
+        char *more = xprintf("loops = %d\n", turns);
+        struct net n = open_net(more, MODEL_INFER, 4, 1);
+        struct model_counts c;
+        model_count(n.model, &c);
+        bytes[turns - 1] = model_state_bytes(n.model);
+        cr_expect_eq(c.state_bytes, bytes[turns - 1]);
+        per_layer = (bytes[0] - 64) / LAYERS;
+        close_net(n);
+        free(more);
+    }
+    cr_expect_eq(bytes[1] - bytes[0], 2 * per_layer);
+    cr_expect_eq(bytes[2] - bytes[1], 2 * per_layer);
+}
+
+/* ---- depths ------------------------------------------------------------------------------------------ */
+
+Test(loop, drawn_depths_have_the_poissons_shape)
+{
+    struct net n = open_net("depth_selection = poisson\nbackward_truncation = half\n", MODEL_TRAIN, ROWS, SEGS);
+    enum { DRAWS = 20000 };
+    int64_t count[8] = { 0 };
+    for (int64_t i = 0; i < DRAWS; i++) {
+        struct chi_depth d = model_depth(n.model, (uint64_t)(i % 8), i / 8), again = model_depth(n.model, (uint64_t)(i % 8), i / 8);
+        cr_assert(d.turns >= 1 && d.turns <= 6 && d.graded == (d.turns + 1) / 2);
+        cr_assert(d.turns == again.turns && d.graded == again.graded);
+        count[d.turns]++;
+    }
+    double p[7] = { 0 }, one = exp(-2), rest = 1;
+    for (int k = 1; k <= 5; k++) {                       /* P(1) takes over 0's, P(6) all above          */
+        p[k] = (k == 1 ? one + 2 * one : one * pow(2, k) / tgamma(k + 1));
+        rest -= p[k];
+    }
+    p[6] = rest;
+    for (int k = 1; k <= 6; k++)
+        cr_expect_lt(fabs((double)count[k] / DRAWS - p[k]), 4 * sqrt(p[k] / DRAWS), "%d turns: %g, wanted %g", k,
+                     (double)count[k] / DRAWS, p[k]);
+    close_net(n);
+}
+
+Test(loop, a_loop_without_draws_has_its_default_depth)
+{
+    struct net n = open_net("loop_default = 3\nbackward_truncation = half\n", MODEL_TRAIN, ROWS, SEGS);
+    struct chi_depth d = model_depth(n.model, 5, 77);
+    cr_expect_eq(d.turns, 3);
+    cr_expect_eq(d.graded, 2);
+    close_net(n);
+}
+
+/* ---- what is refused ------------------------------------------------------------------------------------ */
+
+static void refused(const char *more, const char *why)
+{
+    struct config *c;
+    struct spec *s;
+    char set[64];
+    cr_assert_eq(config_load_text(&c, "test", shape, &(char *){ strcpy(set, more) }, 1), CHI_OK, "%s", fail_text());
+    cr_expect_eq(spec_open(&s, c, SPEC_MODEL), CHI_ECONF, "%s", more);
+    cr_expect_not_null(strstr(fail_text(), why), "%s: %s", more, fail_text());
+}
+
+Test(loop, ranges_must_cover_the_layers_in_order)
+{
+    refused("loop.prelude=1", "layer 1 stands where 0 must");
+    refused("loop.loop=2", "layer 2 stands where 1 must");
+    refused("loop.loop=1", "layer 3 stands where 2 must");
+    refused("loop.coda=", "ends with layer 2, but there are 4 layers");
+    refused("loop.coda=3-4", "goes on to layer 4, but there are 4 layers");
+    refused("loop.loop=", "names no layer");
+    refused("loop.loop_default=0", "must be 1..64");
+    refused("loop.zoh=midpoint", "must be exact or euler");
+    refused("loop.loop_range=", "loop_range is empty");
+    refused("loop.loops_default=3", "did you mean loop_default");
+}
+
+/* No layer before or behind it: the embedding goes in, the head follows                                      */
+Test(loop, prelude_and_coda_may_be_empty)
+{
+    struct config *c;
+    struct spec *s;
+    struct model *m;
+    char prelude[] = "loop.prelude=", loop[] = "loop.loop=0-3", coda[] = "loop.coda=", *const set[] = { prelude, loop, coda };
+    int32_t token[ROWS];
+    double loss = 0;
+    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&s, c, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_open(&m, s, MODEL_TRAIN, ROWS, 1), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_init(m, 1), CHI_OK, "%s", fail_text());
+    fill_tokens(token, ROWS, 1);
+    struct model_segment seg = { .tokens = token, .rows = ROWS, .fresh = true };
+    model_zero_grads(m);
+    cr_assert_eq(model_train(m, &seg, 1, token, 1, &loss), CHI_OK, "%s", fail_text());
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = model_tensor(m, i)); i++) {
+        double size = 0;
+        for (int64_t j = 0; j < t->n; j++) size += fabs((double)t->g[j]);
+        cr_expect(isfinite(size) && size > 0, "%s: %g", t->name, size);
+    }
+    model_close(m);
+    spec_close(s);
+}
