@@ -247,7 +247,6 @@ static chi_status run_in_process(struct validation *v)
     const struct plugin_info *info;
     TRY(registry_open(&r, NULL));
     chi_status s = plugin_find(r, v->subject, &info);
-    if (s == CHI_OK && info->path[0] == '/') registry_prefer(info->path);
     if (s == CHI_OK) run_here(v, r, info);
     registry_close(r);
     return s;
