@@ -247,6 +247,7 @@ static chi_status run_in_process(struct validation *v)
     const struct plugin_info *info;
     TRY(registry_open(&r, NULL));
     chi_status s = plugin_find(r, v->subject, &info);
+    if (s == CHI_OK && info->path[0] == '/') registry_prefer(info->path);
     if (s == CHI_OK) run_here(v, r, info);
     registry_close(r);
     return s;
@@ -257,7 +258,7 @@ static chi_status run(const struct cli_args *a)
     child_run((uint64_t)seed);
     if (only && perf) return fail(CHI_ECONF, "validate: --only and --perf exclude each other");
     if (only) TRY(check_only());
-    if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, stdout);
+    if (vectors.n) return vectors_run(&vectors, a->word, a->n_word, in_process, stdout);
     if (list) {
         print_list();
         return CHI_OK;

@@ -124,6 +124,8 @@ chi_status solo_backward(struct solo *, const struct chi_segment *, int64_t n,
 chi_status solo_tree(struct solo *, const struct chi_segment *, int64_t n, const float *x,
                      float *y, const int32_t *parent) CHI_MUST_CHECK;
 void solo_settle(struct solo *);        /* nothing if it has no settle()            */
+/* While on, calls have grads NULL: nobody wants gradients of the parameters       */
+void solo_freeze(struct solo *, bool on);
 /* Fills arrays with NaN (-1 as an integer): those of the last call that need not
  * outlive it, and the kept ones, too, if asked                                    */
 void solo_poison(struct solo *, bool kept);

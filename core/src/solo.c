@@ -12,6 +12,7 @@ struct solo {
     struct instance in;
     struct model_tensor *tensor;
     unsigned char *params, *grads;
+    bool frozen;
     int64_t scratch_bytes;
     void *scratch;
     struct workspace ws;
@@ -110,7 +111,7 @@ static struct chi_run start(struct solo *s, struct chi_scratch *scratch, const s
                             bool keep)
 {
     *scratch = (struct chi_scratch){ s->scratch, 0, (size_t)s->scratch_bytes };
-    return (struct chi_run){ .h = s->in.host, .params = s->params, .grads = keep ? s->in.grads : NULL,
+    return (struct chi_run){ .h = s->in.host, .params = s->params, .grads = keep && !s->frozen ? s->in.grads : NULL,
                              .array = s->in.at, .scratch = scratch, .seg = seg, .n_seg = n,
                              .rows = n ? seg[n - 1].first + seg[n - 1].rows : 0, .keep = keep };
 }
@@ -173,6 +174,11 @@ chi_status solo_tree(struct solo *s, const struct chi_segment *seg, int64_t n, c
 void solo_settle(struct solo *s)
 {
     if (CHI_HAS(struct chi_layer_ops, s->in.ops, settle)) s->in.ops->settle(s->in.self, s->params, s->grads);
+}
+
+void solo_freeze(struct solo *s, bool on)
+{
+    s->frozen = on;
 }
 
 void solo_poison(struct solo *s, bool kept)

@@ -50,6 +50,15 @@ static const char *draw_choice(struct trial *t, const char *choices, int *length
     return choices;
 }
 
+/* Up to five numbers, from the ends of the range and from between                         */
+static void draw_list(struct trial *t, const struct chi_option *o, char line[LINE])
+{
+    int n = snprintf(line, LINE, "%s = ", o->name);
+    for (int64_t i = trial_between(t, 0, 5); i > 0 && n < LINE - 32; i--)
+        n += snprintf(line + n, LINE - (size_t)n, "%lld%s", (long long)draw_int(t, o), i > 1 ? ", " : "");
+    snprintf(line + n, LINE - (size_t)n, "\n");
+}
+
 /* "name = value\n", or nothing: its default                                              */
 static void draw_option(struct trial *t, const struct chi_option *o, char line[LINE])
 {
@@ -74,9 +83,12 @@ static void draw_option(struct trial *t, const struct chi_option *o, char line[L
     case CHI_OPT_PATH:
         if (!o->fallback || trial_between(t, 0, 1)) snprintf(line, LINE, "%s = /nowhere/%s\n", o->name, o->name);
         break;
+    case CHI_OPT_LIST:
+        draw_list(t, o, line);
+        break;
     default:
         if (o->fallback) break;
-        snprintf(line, LINE, "%s = %s\n", o->name, o->type == CHI_OPT_LIST ? "1, 2" : "x");
+        snprintf(line, LINE, "%s = x\n", o->name);
     }
 }
 
@@ -317,23 +329,39 @@ static void range(struct trial *t)
     }
 }
 
+/* Forward, step and backward of a case                                                    */
+static void run_all_ways(struct trial *t, const struct layer_case *c, bool training)
+{
+    struct rig r;
+    if (!rig_open(&r, t, c, training, 8, 2)) return;
+    struct chi_segment g = rig_segment(0, 8, 0, 1, rig_block(&r, r.state_bytes));
+    float *x = rig_random_rows(&r, 8, 1), *y = rig_rows(&r, 8), *dx = rig_rows(&r, 8);
+    if (rig_forward(&r, &g, 1, training, x, y) && training) {
+        g.state = rig_block(&r, r.state_bytes);
+        rig_backward(&r, &g, 1, x, y, dx);
+    } else if (t->outcome < TRIAL_FAILED) {
+        struct chi_segment next = rig_segment(0, 1, 8, 1, g.state);
+        rig_step(&r, &next, 1, x, y);
+    }
+    rig_close(&r);
+}
+
 /* Names that it gave to host->meter() while it ran                                        */
 static void meters(struct trial *t)
 {
     struct layer_case c;
-    struct rig r;
     const char *name;
     double value;
-    if (!layer_case(t, 0, &c) || !rig_open(&r, t, &c, can_train(t), 8, 2)) return;
-    struct chi_segment g = rig_segment(0, 8, 0, 1, rig_block(&r, r.state_bytes));
-    float *x = rig_random_rows(&r, 8, 1), *y = rig_rows(&r, 8);
-    rig_forward(&r, &g, 1, can_train(t), x, y);
+    for (int64_t i = 0; i < 4 && t->outcome < TRIAL_FAILED; i++) {
+        if (!layer_case(t, i, &c)) return;
+        run_all_ways(t, &c, false);
+        if (can_train(t)) run_all_ways(t, &c, true);
+    }
     for (int64_t i = 0; host_meter(i, &name, &value); i++) {
         bool known = false;
         for (const char *const *m = t->component->meters; m && *m; m++) known = known || !strcmp(*m, name);
         if (!known) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
     }
-    rig_close(&r);
 }
 
 #define FOR_KIND(k)                                                                          \

@@ -13,6 +13,8 @@ const struct check checks_layer[] = {
     { "grad.state", CHI_LAYER, 60, "gradients of a stream in two calls, joined by dstate, are those of one call",
       check_grad_state },
     { "grad.adds", CHI_LAYER, 60, "backward adds to gradients that are there already", check_grad_adds },
+    { "grad.long", CHI_LAYER, 60, "so are those of 200 rows, in calls of up to 33, wherever chunks begin", check_grad_long },
+    { "grad.frozen", CHI_LAYER, 60, "without gradients of parameters (grads is NULL) dx is the same", check_grad_frozen },
     { "recompute.again", CHI_LAYER, 60, "a second forward fills the arrays with what the first one did",
       check_recompute_again },
     { "recompute.workspace", CHI_LAYER, 60, "backward reads no array that is not kept", check_recompute_workspace },
@@ -22,8 +24,11 @@ const struct check checks_layer[] = {
     { "step.rows", CHI_LAYER, 60, "row by row, by step and by forward, a stream has the bits of one call",
       check_step_rows },
     { "step.cuts", CHI_LAYER, 60, "so has a stream in any pieces", check_step_cuts },
+    { "step.long", CHI_LAYER, 60, "so has a stream of 200 rows", check_step_long },
     { "step.keep", CHI_LAYER, 60, "training and inference compute the same; with the cap SPLIT_FREE, in any pieces",
       check_step_keep },
+    { "step.opened", CHI_LAYER, 60, "opened for training or not, and for calls of any size, it computes the same",
+      check_step_opened },
     { "step.limits", CHI_LAYER, 60, "calls of no rows, of max_rows and of max_segs", check_step_limits },
     { "causal.forward", CHI_LAYER, 60, "later rows, however loud, change no earlier result", check_causal_forward },
     { "causal.keep", CHI_LAYER, 60, "nor do they in training", check_causal_keep },
@@ -72,6 +77,15 @@ void each_case(struct trial *t, enum bench bench, int64_t max_rows, int64_t max_
         body(&r);
         rig_close(&r);
     }
+}
+
+bool takes_long(struct rig *r)
+{
+    struct stream s = stream_new(r, 1, 0, LONG);
+    struct chi_segment g = stream_segment(&s, 0, LONG, 0);
+    bool ok = solo_forward(r->solo, &g, 1, false, s.x, s.y) == CHI_OK;
+    if (!ok) trial_note(r->trial, "no stream of %d rows: %s", LONG, fail_text());
+    return ok;
 }
 
 bool has_cap(const struct rig *r, uint32_t cap)

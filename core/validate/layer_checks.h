@@ -12,6 +12,9 @@ enum { CASES = 4 };
 enum bench { INFERENCE, TRAINING };
 void each_case(struct trial *, enum bench, int64_t max_rows, int64_t max_segs, void (*body)(struct rig *));
 bool has_cap(const struct rig *, uint32_t cap);
+/* Does it take LONG rows of one stream?  Options may limit that; cases work for 48 rows only  */
+enum { LONG = 200 };
+bool takes_long(struct rig *);
 
 /* A stream on the bench.  Its state stays at one address, so that bytes can be compared.     */
 struct stream {
@@ -37,6 +40,8 @@ void check_grad_x(struct trial *);
 void check_grad_params(struct trial *);
 void check_grad_state(struct trial *);
 void check_grad_adds(struct trial *);
+void check_grad_frozen(struct trial *);
+void check_grad_long(struct trial *);
 void check_recompute_again(struct trial *);
 void check_recompute_workspace(struct trial *);
 void check_recompute_twice(struct trial *);
@@ -45,6 +50,8 @@ void check_step_rows(struct trial *);
 void check_step_cuts(struct trial *);
 void check_step_keep(struct trial *);
 void check_step_limits(struct trial *);
+void check_step_long(struct trial *);
+void check_step_opened(struct trial *);
 void check_causal_forward(struct trial *);
 void check_causal_keep(struct trial *);
 void check_causal_backward(struct trial *);

@@ -85,6 +85,26 @@ void check_step_cuts(struct trial *t)
     each_case(t, INFERENCE, T, 1, pieces);
 }
 
+/* Row by row, in short pieces and in long ones                                               */
+static void long_pieces(struct rig *r)
+{
+    struct stream s;
+    struct whole w;
+    char what[80];
+    if (!takes_long(r)) return;
+    s = stream_new(r, 6, 0, LONG);
+    if (!run_whole(r, &s, FORWARD, &w)) return;
+    for (int64_t longest = 1; longest <= 125; longest *= 5) {
+        snprintf(what, sizeof what, "in pieces of up to %lld rows, against one call of %d", (long long)longest, LONG);
+        if (!run_pieces(r, &s, longest, longest == 1 ? STEP : FORWARD) || !equals_whole(r, &s, &w, what)) return;
+    }
+}
+
+void check_step_long(struct trial *t)
+{
+    each_case(t, INFERENCE, LONG, 1, long_pieces);
+}
+
 static void near_whole(struct rig *r, const struct stream *s, const struct whole *w, const char *what)
 {
     double e = rig_distance(s->y, w->y, s->rows * r->d);
@@ -111,6 +131,30 @@ static void keep_or_not(struct rig *r)
 void check_step_keep(struct trial *t)
 {
     each_case(t, TRAINING, T, 1, keep_or_not);
+}
+
+/* What open() is told of calls and of training changes no result: y of forward, then of the same stream in
+ * a layer that was opened for inference, small calls and the same weights                      */
+static void opened_otherwise(struct rig *r)
+{
+    const struct model_tensor *v, *w;
+    struct rig other;
+    struct stream s = stream_new(r, 7, 0, T);
+    struct whole whole;
+    if (!run_whole(r, &s, FORWARD, &whole) || !rig_open(&other, r->trial, r->is, false, T, 5)) return;
+    for (int64_t i = 0; (v = solo_tensor(r->solo, i)) && (w = solo_tensor(other.solo, i)); i++)
+        memcpy(w->w, v->w, (size_t)min_i64(v->n, w->n) * sizeof *w->w);
+    if (other.state_bytes != r->state_bytes)
+        trial_fail(r->trial, "a stream has %lld bytes of state in a layer opened for training, %lld in one for inference (%s)",
+                   (long long)r->state_bytes, (long long)other.state_bytes, case_words(r->is));
+    else if (trial_must(r->trial, solo_bind(other.solo), "binding weights") && stream_run(&other, &s, 0, T, FORWARD))
+        equals_whole(r, &s, &whole, "a forward in a layer opened for inference, against one opened for training");
+    rig_close(&other);
+}
+
+void check_step_opened(struct trial *t)
+{
+    each_case(t, TRAINING, T, 1, opened_otherwise);
 }
 
 /* A call of no rows writes nothing; calls as large as open() was told of work, and have the bits

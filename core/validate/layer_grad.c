@@ -31,6 +31,7 @@ struct probe {
     struct chi_segment g[SEGS];
     unsigned char *before[SEGS];        /* states before the call                                */
     float *x, *y, *dy, *dx;             /* [ROWS, d]                                             */
+    double floor;                       /* of what differs: rounding of the largest gradient     */
 };
 
 static bool probe_new(struct rig *r, struct probe *p)
@@ -54,15 +55,26 @@ static void restore(const struct probe *p)
     for (int64_t i = 0; i < SEGS; i++) memcpy(p->g[i].state, p->before[i], (size_t)p->r->state_bytes);
 }
 
+static double largest(const float *v, int64_t n)
+{
+    double most = 0;
+    for (int64_t i = 0; i < n; i++) most = fmax(most, fabs((double)v[i]));
+    return most;
+}
+
 /* Forward and backward; the gradients are in the tensors, dx in p                              */
 static bool probe_backward(struct probe *p)
 {
+    const struct model_tensor *w;
     rig_zero_grads(p->r);
     memset(p->dx, 0, (size_t)row_bytes(p->r, ROWS));
     restore(p);
     if (!rig_forward(p->r, p->g, SEGS, true, p->x, p->y)) return false;
     restore(p);
-    return rig_backward(p->r, p->g, SEGS, p->x, p->dy, p->dx);
+    if (!rig_backward(p->r, p->g, SEGS, p->x, p->dy, p->dx)) return false;
+    p->floor = 1e-5 * largest(p->dx, ROWS * p->r->d);
+    for (int64_t i = 0; (w = solo_tensor(p->r->solo, i)); i++) p->floor = fmax(p->floor, 1e-5 * largest(w->g, w->n));
+    return true;
 }
 
 /* NaN if the call fails, which shows as a slope that cannot be trusted                          */
@@ -203,7 +215,7 @@ static bool try_vectors(const struct probe *p, const struct target *t, struct ve
             u[i] /= sqrt(norm);
             claimed += u[i] * (double)t->g[i];
         }
-        ok = judge(p, t, v, k ? "along a random vector" : "along itself", u, claimed, ALONG * size + 100 * noise(p));
+        ok = judge(p, t, v, k ? "along a random vector" : "along itself", u, claimed, ALONG * size + 100 * noise(p) + p->floor);
     }
     free(u);
     return ok;
@@ -212,16 +224,15 @@ static bool try_vectors(const struct probe *p, const struct target *t, struct ve
 /* Every entry of a small tensor, some of a large one                                             */
 static void try_entries(const struct probe *p, const struct target *t, struct verdict *v)
 {
-    double *u = xcalloc((size_t)t->n, sizeof *u), most = 0;
+    double *u = xcalloc((size_t)t->n, sizeof *u), most = largest(t->g, t->n);
     bool ok = true;
     int64_t n = min_i64(t->n, ENTRIES);
-    for (int64_t i = 0; i < t->n; i++) most = fmax(most, fabs((double)t->g[i]));
     for (int64_t k = 0; ok && k < n; k++) {
         char where[48];
         int64_t i = t->n <= ENTRIES ? k : trial_between(p->r->trial, k * t->n / n, (k + 1) * t->n / n - 1);
         snprintf(where, sizeof where, "at [%lld]", (long long)i);
         u[i] = 1;
-        ok = judge(p, t, v, where, u, (double)t->g[i], ENTRY * most + 100 * noise(p));
+        ok = judge(p, t, v, where, u, (double)t->g[i], ENTRY * most + 100 * noise(p) + p->floor);
         u[i] = 0;
     }
     free(u);
@@ -292,9 +303,40 @@ void check_grad_adds(struct trial *t)
     each_case(t, TRAINING, ROWS, SEGS, grad_adds);
 }
 
+/* grads is NULL: nothing is written there, and dx and dstate are what they are with it              */
+static void grad_frozen(struct rig *r)
+{
+    struct probe p;
+    unsigned char *dstate[2][SEGS];
+    for (int64_t i = 0; i < SEGS; i++)
+        for (int k = 0; k < 2; k++) dstate[k][i] = rig_block(r, r->state_bytes);
+    if (!probe_new(r, &p) || !probe_backward(&p)) return;
+    float *dx[2] = { rig_rows(r, ROWS), rig_rows(r, ROWS) };
+    for (int k = 0; k < 2; k++) {
+        struct chi_segment g[SEGS];
+        memcpy(g, p.g, sizeof g);
+        for (int64_t i = 0; i < SEGS; i++) g[i].dstate = dstate[k][i];
+        solo_freeze(r->solo, k == 1);
+        restore(&p);
+        if (!rig_forward(r, p.g, SEGS, true, p.x, p.y)) return;
+        restore(&p);
+        if (!rig_backward(r, g, SEGS, p.x, p.dy, dx[k])) return;
+    }
+    solo_freeze(r->solo, false);
+    if (!rig_same(r, "dx with grads = NULL, against dx with gradients", dx[1], dx[0], ROWS, r->d)) return;
+    for (int64_t i = 0; i < SEGS; i++)
+        if (!rig_same_bytes(r, "dstate with grads = NULL, against dstate with gradients", dstate[1][i], dstate[0][i], r->state_bytes))
+            return;
+}
+
+void check_grad_frozen(struct trial *t)
+{
+    each_case(t, TRAINING, ROWS, SEGS, grad_frozen);
+}
+
 /* ---- through the state ----------------------------------------------------------------------------- */
 
-enum { STREAM = 40 };
+enum { STREAM = 40, CALLS = 8 };
 
 /* Gradients of a stream whose loss looks at its last rows                                          */
 struct joined { float *dx, *g[TENSORS]; };
@@ -310,8 +352,8 @@ static struct joined take_gradients(struct rig *r, float *dx)
 /* In calls of rows cut[k]..cut[k+1]-1, from the last to the first; d loss/d state joins them          */
 static bool join_calls(struct rig *r, const struct stream *s, const float *dy, const int64_t *cut, int64_t n, struct joined *out)
 {
-    unsigned char *before[4], *dstate = rig_block(r, r->state_bytes);
-    float *dx = rig_rows(r, STREAM);
+    unsigned char *before[CALLS], *dstate = rig_block(r, r->state_bytes);
+    float *dx = rig_rows(r, s->rows);
     rig_zero_grads(r);
     stream_rewind(r, s);
     for (int64_t k = 0; k < n; k++) {
@@ -331,10 +373,10 @@ static bool join_calls(struct rig *r, const struct stream *s, const float *dy, c
     return true;
 }
 
-static bool same_gradients(struct rig *r, const struct joined *got, const struct joined *want, int64_t cut)
+static bool same_gradients(struct rig *r, const struct joined *got, const struct joined *want, int64_t rows, int64_t cut)
 {
     const struct model_tensor *w;
-    double e = rig_distance(got->dx, want->dx, STREAM * r->d), size = length(want->dx, STREAM * r->d);
+    double e = rig_distance(got->dx, want->dx, rows * r->d), size = length(want->dx, rows * r->d);
     if (!(e <= 1e-3)) {
         trial_fail(r->trial, "the state's gradient: dx of a stream in calls cut at row %lld and joined by dstate is off by "
                    "%.2g from dx of one call (%s)", (long long)cut, e, case_words(r->is));
@@ -369,11 +411,28 @@ static void grad_state(struct rig *r)
         memset(dy, 0, (size_t)row_bytes(r, STREAM));
         for (int64_t i = cuts[c][n - 1] * r->d; i < STREAM * r->d; i++) dy[i] = trial_uniform(r->trial);
         if (!join_calls(r, &s, dy, whole, 1, &want) || !join_calls(r, &s, dy, cuts[c], n, &got)) return;
-        if (!same_gradients(r, &got, &want, cuts[c][1])) return;
+        if (!same_gradients(r, &got, &want, STREAM, cuts[c][1])) return;
     }
 }
 
 void check_grad_state(struct trial *t)
 {
     each_case(t, TRAINING, STREAM, SEGS, grad_state);
+}
+
+/* One long call against short ones, whose gradients were measured above                              */
+static void grad_long(struct rig *r)
+{
+    static const int64_t cut[CALLS + 1] = { 0, 20, 53, 64, 97, 127, 149, 170, LONG }, whole[] = { 0, LONG };
+    struct joined want, got;
+    if (!takes_long(r)) return;
+    struct stream s = stream_new(r, 8, 0, LONG);
+    float *dy = rig_random_rows(r, LONG, 1);
+    if (join_calls(r, &s, dy, whole, 1, &got) && join_calls(r, &s, dy, cut, CALLS, &want))
+        same_gradients(r, &got, &want, LONG, cut[1]);
+}
+
+void check_grad_long(struct trial *t)
+{
+    each_case(t, TRAINING, LONG, SEGS, grad_long);
 }

@@ -1,8 +1,10 @@
-/* quantizers.c - checks of quantizers: rows are independent, numbers stay in their class and near the
- * weights, what is not finite is refused, and encodings of the class hold the result.          */
+/* quantizers.c - checks of quantizers: rows are independent, numbers stay in their class and in the order of
+ * the weights, what is not finite is refused, and encodings of the class hold the result.      */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <chimera/math.h>
 
 #include "core.h"
 #include "kinds.h"
@@ -132,26 +134,65 @@ static double value(const struct job *j, int64_t i)
     return floats(j) ? scale : scale * j->q[i];
 }
 
-static void in_class(struct job *j)
+/* Numbers that the class has                                                                      */
+static bool in_range(const struct job *j)
 {
     int most = !strcmp(j->ops->values, "ternary") ? 1 : 127;
-    double limit = !strcmp(j->ops->values, "f32") ? 0 : !strcmp(j->ops->values, "bf16") ? 0.005
-                 : !strcmp(j->ops->values, "int8") ? 0.03 : 0.85;
-    double off = 0, size = 0;
-    if (!whole(j)) return;
-    for (int64_t i = 0; i < ROWS * j->cols; i++) {
+    for (int64_t i = 0; i < ROWS * j->cols && !floats(j); i++)
         if (j->q[i] > most || j->q[i] < -most) {
             trial_fail(j->t, "q[%lld] is %d, the class %s has -%d..%d (%s)", (long long)i, j->q[i], j->ops->values, most, most,
                        j->with);
-            return;
+            return false;
         }
+    for (int64_t i = 0; i < ROWS * j->groups; i++)
+        if (!isfinite(j->scale[i]) || (!strcmp(j->ops->values, "bf16") && (chi_bits(j->scale[i]) & 0xffff) != 0)) {
+            trial_fail(j->t, "%s %lld is %.9g, which %s (%s)", floats(j) ? "value" : "scale", (long long)i,
+                       (double)j->scale[i], isfinite(j->scale[i]) ? "bf16 does not have" : "is not finite", j->with);
+            return false;
+        }
+    return true;
+}
+
+/* No weight changes its sign, and of two weights under one scale the larger one keeps the larger value.
+ * Those that become 0 are left out, since pruning may take any.                                    */
+static bool in_order(const struct job *j)
+{
+    int64_t group = floats(j) ? j->cols : j->group;
+    for (int64_t i = 0; i < ROWS * j->cols; i++) {
+        double v = value(j, i), w = (double)j->w[i];
+        if (v * w < 0) {
+            trial_fail(j->t, "the weight %.6g becomes %.6g: its sign is lost (%s)", w, v, j->with);
+            return false;
+        }
+        int64_t start = i - i % j->cols % group;
+        for (int64_t k = start; k < i && v != 0; k++) {
+            double other = value(j, k), from = (double)j->w[k];
+            if (other == 0 || (from < w ? other <= v : from > w ? other >= v : other == v)) continue;
+            trial_fail(j->t, "under one scale the weights %.6g and %.6g become %.6g and %.6g: their order is lost (%s)",
+                       from, w, other, v, j->with);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How coarse it is, is its own business; but weights of zero would be as near                      */
+static void nearer_than_zeros(const struct job *j)
+{
+    double off = 0, size = 0;
+    for (int64_t i = 0; i < ROWS * j->cols; i++) {
         double e = value(j, i) - (double)j->w[i];
         off += e * e;
         size += (double)j->w[i] * (double)j->w[i];
     }
-    if (!(sqrt(off / size) <= limit))
-        trial_fail(j->t, "the quantised weights are %.3g of their length away from the weights, at most %g is plausible for "
-                   "%s (%s)", sqrt(off / size), limit, j->ops->values, j->with);
+    if (!(sqrt(off / size) <= 0.9))
+        trial_fail(j->t, "the quantised weights are %.3g of their length away from the weights, as far as zeros would be: "
+                   "wanted is 0.9 at most (%s)", sqrt(off / size), j->with);
+}
+
+static void in_class(struct job *j)
+{
+    if (whole(j) && in_range(j) && in_order(j)) nearer_than_zeros(j);
 }
 
 static void zeros(struct job *j)
@@ -242,7 +283,7 @@ static void check_gradient(struct trial *t)
 
 const struct check checks_quantizers[] = {
     { "quantizer.rows", CHI_QUANTIZER, 30, "rows are independent: any slices give the same bits, inside their blocks", check_rows },
-    { "quantizer.class", CHI_QUANTIZER, 30, "numbers lie in the class and near the weights", check_class },
+    { "quantizer.class", CHI_QUANTIZER, 30, "numbers lie in the class, keep sign and order, and are nearer than zeros", check_class },
     { "quantizer.zeros", CHI_QUANTIZER, 30, "zeros stay zeros", check_zeros },
     { "quantizer.not_finite", CHI_QUANTIZER, 30, "NaN and infinities are refused with CHI_ENUMERIC", check_not_finite },
     { "quantizer.encodings", CHI_QUANTIZER, 30, "encodings of its class hold what it makes", check_encodings },

@@ -8,20 +8,34 @@
 #include "core.h"
 #include "pool.h"
 
-enum { DRAWS = 200, PROBE_ROWS = 48, SMALL = 6000 };
+enum { DRAWS = 200, PROBE_ROWS = 48, SMALL = 6000, ORDERLY = 40 };
 
 /* ---- cases --------------------------------------------------------------------------- */
 
 /* How a draw is made.  The first case has the least sizes that work; all begin small and come closer to the
- * defaults with every refusal, since an option may be a limit that small numbers make useless.  */
-struct taste { bool first; int64_t plain; };        /* plain: of 100 options so many keep the default */
+ * defaults with every refusal, since an option may be a limit that small numbers make useless.  While refusals
+ * are few, a case goes through what chance might leave out: case 1 has odd sizes, and each case the next value
+ * of every enum and switch.                                                                      */
+struct taste {
+    int64_t index, turn;                /* of the case; of the option's values                    */
+    bool first, orderly;
+    int64_t plain;                      /* of 100 options so many keep the default                */
+};
+
+static const int small_sizes[] = { 2, 3, 1, 4, 5, 7, 8, 16 };
+
+static int64_t pick_size(struct trial *t, const struct taste *how, int64_t tries)
+{
+    if (how->first) return small_sizes[min_i64(tries + how->plain / 10, COUNT(small_sizes) - 1)];
+    int64_t v = small_sizes[trial_between(t, 0, COUNT(small_sizes) - 1)];
+    return how->orderly && how->index == 1 ? v | 1 : v;
+}
 
 static void draw_int(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
 {
-    static const int small[] = { 2, 3, 1, 4, 5, 7, 8, 16 };
     int64_t lo = o->min < -9e18 ? INT64_MIN : (int64_t)o->min, hi = o->max > 9e18 ? INT64_MAX : (int64_t)o->max;
     for (int64_t tries = 0; tries < 8; tries++) {
-        int64_t v = small[how->first ? min_i64(tries + how->plain / 10, COUNT(small) - 1) : trial_between(t, 0, COUNT(small) - 1)];
+        int64_t v = pick_size(t, how, tries);
         if (v < lo || v > hi) continue;
         snprintf(out, size, "%s = %lld\n", o->name, (long long)v);
         return;
@@ -39,43 +53,76 @@ static void draw_float(struct trial *t, const struct chi_option *o, const struct
     snprintf(out, size, "%s = %.6g\n", o->name, fmin(fmax(v, o->min), o->max));
 }
 
-static void draw_enum(struct trial *t, const struct chi_option *o, char *out, size_t size)
+/* Value i of n: in order from the default on, or any                                       */
+static int64_t pick(struct trial *t, const struct taste *how, int64_t n, int64_t start)
 {
-    int64_t n = 1;
-    for (const char *c = o->choices; *c; c++) n += *c == '|';
+    return how->orderly ? (start + how->turn) % n : trial_between(t, 0, n - 1);
+}
+
+static void draw_enum(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
+{
+    int64_t n = 0, start = 0;
+    size_t length = o->fallback ? strlen(o->fallback) : 0;
+    for (const char *c = o->choices; *c; c += strcspn(c, "|"), c += *c == '|', n++)
+        if (strcspn(c, "|") == length && !strncmp(c, o->fallback, length)) start = n;
     const char *at = o->choices;
-    for (int64_t skip = trial_between(t, 0, n - 1); skip; skip--) at = strchr(at, '|') + 1;
+    for (int64_t skip = pick(t, how, n, start); skip; skip--) at = strchr(at, '|') + 1;
     snprintf(out, size, "%s = %.*s\n", o->name, (int)strcspn(at, "|"), at);
 }
 
-/* A line for the option, or nothing: its default.  Texts, paths, lists and components are not guessed. */
+/* One to three small numbers                                                               */
+static void draw_list(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "%s = ", o->name);
+    for (int64_t i = trial_between(t, 1, 3); i > 0 && n < size; i--) {
+        double v = fmin(fmax((double)pick_size(t, how, 0), o->min), o->max);
+        n += (size_t)snprintf(out + n, size - n, "%.6g%s", v, i > 1 ? ", " : "\n");
+    }
+}
+
+/* A line for the option, or nothing: its default.  Paths, components and optional texts are not guessed.  */
 static void draw_option(struct trial *t, const struct chi_option *o, const struct taste *how, char *out, size_t size)
 {
+    bool no = how->first && o->fallback;
     *out = 0;
     if (o->flags & CHI_OPT_DEPRECATED || (o->fallback && trial_between(t, 0, 99) < how->plain)) return;
     switch (o->type) {
     case CHI_OPT_INT:   draw_int(t, o, how, out, size); break;
     case CHI_OPT_FLOAT: draw_float(t, o, how, out, size); break;
     case CHI_OPT_BOOL:
-        if (!how->first) snprintf(out, size, "%s = %s\n", o->name, trial_between(t, 0, 1) ? "yes" : "no");
+        if (!no) snprintf(out, size, "%s = %s\n", o->name,
+                          pick(t, how, 2, o->fallback && !strcmp(o->fallback, "yes")) ? "yes" : "no");
         break;
     case CHI_OPT_ENUM:
-        if (!how->first && o->choices) draw_enum(t, o, out, size);
+        if (!no && o->choices) draw_enum(t, o, how, out, size);
+        break;
+    case CHI_OPT_LIST:
+        if (!no) draw_list(t, o, how, out, size);
+        break;
+    case CHI_OPT_STRING:
+        if (!o->fallback) snprintf(out, size, "%s = x\n", o->name);
         break;
     default: break;
     }
 }
 
-static void draw_case(struct trial *t, const struct taste *how, struct layer_case *c)
+static int64_t draw_width(struct trial *t, const struct taste *how)
 {
     static const int width[] = { 8, 12, 7, 16, 9, 5, 24, 32, 64 };
+    if (how->first && how->plain < 20) return width[0];
+    int64_t d = width[trial_between(t, 0, how->plain < 50 ? COUNT(width) - 3 : COUNT(width) - 1)];
+    return how->orderly && how->index == 1 ? d | 1 : d;
+}
+
+static void draw_case(struct trial *t, struct taste how, struct layer_case *c)
+{
     size_t used = 0;
-    int64_t widths = how->plain < 50 ? COUNT(width) - 2 : COUNT(width);
-    *c = (struct layer_case){ .d = width[how->first && how->plain < 20 ? 0 : trial_between(t, 0, widths - 1)],
-                              .linear = "quantizer = f32\n" };
+    *c = (struct layer_case){ .d = draw_width(t, &how), .linear = "quantizer = f32\n" };
+    how.turn = how.index;
     for (const struct chi_option *o = t->component->options; o && o->name; o++) {
         char line[160];
-        draw_option(t, o, how, line, sizeof line);
+        draw_option(t, o, &how, line, sizeof line);
+        if (o->type == CHI_OPT_ENUM || o->type == CHI_OPT_BOOL) how.turn += (int64_t)((t->seed + 999) % 1000);
         size_t n = strlen(line);
         if (used + n + 1 > sizeof c->options) break;
         memcpy(c->options + used, line, n + 1);
@@ -85,15 +132,14 @@ static void draw_case(struct trial *t, const struct taste *how, struct layer_cas
 
 /* ---- a layer that is open -------------------------------------------------------------- */
 
+/* The plugin itself is preferred by the registry, so no path stands in the text             */
 chi_status case_spec(struct trial *t, const struct layer_case *c, struct spec **out)
 {
     struct config *config;
-    bool file = t->plugin->path[0] == '/';
     char *text = xprintf("[model]\nhidden_size = %lld\nnum_hidden_layers = 1\nvocab_size = 97\n"
-                         "layer_pattern = X\nffn_pattern = X\n[run]\nthreads = 1\nmemory_limit_mb = 1024\n%s%s%s"
+                         "layer_pattern = X\nffn_pattern = X\n[run]\nthreads = 1\nmemory_limit_mb = 1024\n"
                          "[layer.X]\nuse = %s\n%s[linear]\n%s",
-                         (long long)c->d, file ? "[plugins]\nload = " : "", file ? t->plugin->path : "",
-                         file ? "\n" : "", t->component->name, c->options, c->linear);
+                         (long long)c->d, t->component->name, c->options, c->linear);
     chi_status s = config_load_text(&config, "drawn options", text, NULL, 0);
     free(text);
     return s == CHI_OK ? spec_open(out, config, SPEC_MODEL) : s;
@@ -138,7 +184,8 @@ bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
     t->draw = t->seed * 1000003u + (uint64_t)i * 0x10001u;
     for (int tries = 0; tries < DRAWS; tries++) {
         struct layer_case draw;
-        draw_case(t, &(struct taste){ i == 0 && tries < DRAWS / 2, tries % (DRAWS / 2) }, &draw);
+        draw_case(t, (struct taste){ .index = i, .first = i == 0 && tries < DRAWS / 2, .orderly = tries < ORDERLY,
+                                     .plain = tries % (DRAWS / 2) }, &draw);
         int64_t size = case_size(t, &draw);
         if (size < 0 || (least >= 0 && size >= least)) continue;
         *c = draw;

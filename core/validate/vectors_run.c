@@ -1,16 +1,24 @@
 /* vectors_run.c - reference vectors from the command line; see vectors_run.h.
  *
  * A file is told in lines: its name, a line per tensor, and a last one that begins with "ok",
- * "FAILED" or "skipped".                                                                       */
+ * "FAILED", "skipped" or "CRASHED".  All files run in one child process, which a plugin may bring down:
+ * forked before a thread or a plugin is there.                                                 */
 #include "vectors_run.h"
 
 #include "core.h"
+#include "crumb.h"
 #include "fs.h"
 #include "inspect_plugin.h"
 #include "vectors.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <unistd.h>
 
 static bool ends_in(const char *s, const char *tail)
 {
@@ -57,7 +65,7 @@ static chi_status run_file(const char *file, FILE *out, int *ran)
     return s == CHI_ENOTSUP ? CHI_OK : s;
 }
 
-chi_status vectors_run(const struct cli_texts *files, char *const *word, int n_word, FILE *out)
+static chi_status run_all(const struct cli_texts *files, char *const *word, int n_word, FILE *out)
 {
     const char *plugin = NULL;
     int ran = 0, n = files->n;
@@ -76,4 +84,47 @@ chi_status vectors_run(const struct cli_texts *files, char *const *word, int n_w
     fprintf(out, "%d passed, %d skipped\n", ran, n - ran);
     if (!ran) return fail(CHI_EPLUGIN, "validate --vectors: the components of none of these files are there");
     return CHI_OK;
+}
+
+/* ---- the child --------------------------------------------------------------------------------- */
+
+struct shared { char doing[CRUMB_PAGE]; int complete; };     /* what outlives it                */
+
+/* How it ended, if not by itself                                                              */
+static chi_status crashed(const struct shared *s, int status)
+{
+    const char *where = *s->doing ? s->doing : "before a plugin was loaded";
+    char how[64];
+    if (WIFSIGNALED(status)) snprintf(how, sizeof how, "died of signal %d (%.40s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else snprintf(how, sizeof how, "was ended with exit code %d", WEXITSTATUS(status));
+    printf("CRASHED: the process %s %s\n", how, where);
+    return fail(CHI_EPLUGIN, "validate --vectors: the process %s %s - `--in-process` runs it under a debugger", how, where);
+}
+
+/* What the child could not do has been told by it                                             */
+static chi_status wait_for(pid_t pid, const struct shared *s)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) return fail_errno(CHI_EIO, "waiting for a process");
+    if (!s->complete || !WIFEXITED(status)) return crashed(s, status);
+    if (WEXITSTATUS(status)) exit(WEXITSTATUS(status));
+    return CHI_OK;
+}
+
+chi_status vectors_run(const struct cli_texts *files, char *const *word, int n_word, bool in_process, FILE *out)
+{
+    if (in_process) return run_all(files, word, n_word, out);
+    struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return fail_errno(CHI_EIO, "memory to share with a process");
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0) return fail_errno(CHI_EIO, "no process to run vectors in");
+    if (pid > 0) return wait_for(pid, shared);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    crumb_mirror(shared->doing);
+    chi_status s = run_all(files, word, n_word, out);
+    crumb_mirror(NULL);
+    shared->complete = 1;
+    return s;
 }

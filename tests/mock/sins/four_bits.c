@@ -1,0 +1,3 @@
+/* four_bits.c - no sin: a coarse quantizer. */
+#define NAME "four_bits"
+#include "coarse.h"
