@@ -67,14 +67,19 @@ static chi_status make_folder(const char *path)
     return s;
 }
 
+static const struct blank *find_blank(const struct blank *b, const char *name, size_t n)
+{
+    while (b->name && (strlen(b->name) != n || strncmp(b->name, name, n) != 0)) b++;
+    return b->name ? b : NULL;
+}
+
 static void put_line(FILE *f, const char *line, const struct blank *blank)
 {
     for (const char *at; (at = strchr(line, '@')); ) {
         const char *end = strchr(at + 1, '@');
-        const struct blank *b = blank;
+        const struct blank *b = end ? find_blank(blank, at + 1, (size_t)(end - at - 1)) : NULL;
         fwrite(line, 1, (size_t)(at - line), f);
-        while (end && b->name && (strlen(b->name) != (size_t)(end - at - 1) || strncmp(b->name, at + 1, strlen(b->name)))) b++;
-        if (end && b->name) {
+        if (b) {
             fputs(b->value, f);
             line = end + 1;
         } else {
@@ -113,8 +118,8 @@ static chi_status write_all(const char *dir, int kind, const char *name)
 {
     static const char *const use[CHI_KINDS] = {
         [CHI_LAYER] = "layer.GD.use", [CHI_BACKEND] = "backend.use", [CHI_QUANTIZER] = "linear.quantizer",
-        [CHI_ENCODING] = "linear.encoding", [CHI_OBJECTIVE] = "train.objective",
-        [CHI_LOOP] = "loop.use", [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
+        [CHI_ENCODING] = "linear.encoding", [CHI_OBJECTIVE] = "train.objective", [CHI_LOOP] = "loop.use",
+        [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
     };
     char *line = xprintf("%s=%s", use[kind], name), *c = xprintf("%s.c", name), *page = xprintf("%s.md", name);
     char *from_c = xprintf("%s.c", kind_name(kind)), *from_page = xprintf("%s.md", kind_name(kind));

@@ -106,7 +106,8 @@ static void print_list(void)
             first = first && k >= i;
             kinds++;
         }
-        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind), c->doc);
+        const char *of = !c->kind ? "file" : kinds > 1 ? "component" : kind_name(c->kind);
+        if (first && chosen(c)) printf("%-24s %-10s %s\n", c->name, of, c->doc);
     }
 }
 

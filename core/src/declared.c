@@ -63,7 +63,7 @@ void declared_count(const struct model *m, const char *section, struct declared_
         const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
         for (int s = 0; s < 2; s++) {
             if (strcmp(in[s]->part->section + strlen("layer."), section + strlen("declared."))) continue;
-            c->state_bytes += in[s]->state_bytes;
+            c->state_bytes += (looped(m, l) ? m->loop.turns : 1) * in[s]->state_bytes;
             for (int64_t i = 0; i < in[s]->n_param; i++) {
                 const struct planned_param *p = &in[s]->param[i];
                 c->params += p->n;

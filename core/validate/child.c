@@ -16,8 +16,16 @@
 #include "inspect_plugin.h"
 #include "pool.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+# define SANITIZED
+#elif defined(__has_feature)
+# if __has_feature(address_sanitizer)
+#  define SANITIZED
+# endif
+#endif
+
 enum { FILE_LIMIT = 64 << 20 };
-static const rlim_t space_limit = (rlim_t)6 << 30;      /* stacks and arenas of 8 threads, too */
+static const rlim_t space_limit = (rlim_t)SPACE_LIMIT_GB << 30;
 
 static void set_limit(int what, rlim_t soft, rlim_t hard)
 {
@@ -33,7 +41,7 @@ static void set_limits(rlim_t seconds)
     set_limit(RLIMIT_CORE, 0, 0);
     set_limit(RLIMIT_FSIZE, FILE_LIMIT, FILE_LIMIT);
     set_limit(RLIMIT_CPU, seconds, seconds + 2);
-#if !defined(__SANITIZE_ADDRESS__)                      /* which maps terabytes             */
+#if !defined(SANITIZED)                                 /* which maps terabytes             */
     set_limit(RLIMIT_AS, space_limit, space_limit);
 #endif
 }
@@ -72,6 +80,7 @@ static void one_job(struct trial *t, const char *subject, int64_t index, int kin
         return;
     }
     t->registry = r;
+    if (t->plugin->path[0] == '/') registry_prefer(t->plugin->path);        /* also before a linked-in one */
     crumb_set(NULL);
     if (!c) {
         look(t);

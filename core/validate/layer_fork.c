@@ -42,15 +42,17 @@ void check_fork_move(struct trial *t)
     each_case(t, INFERENCE, 2 * T, 2, moving);
 }
 
-/* One stream goes on with its own rows in both copies; the other reads something else.  Packed into one
- * call, row by row in turn, and each alone from the start                                      */
+/* After row AT one stream goes on, and its copy, a stream of another number, reads something else: row by
+ * row in turn, and packed into one call, against each without the other                         */
 static void branches(struct rig *r)
 {
     enum { AT = 9 };
     struct stream s = stream_new(r, 6, 0, T), b = stream_new(r, 6, 0, T);
     if (!has_state(r)) return;
     memcpy(b.x, s.x, (size_t)row_bytes(r, AT));
-    if (!stream_run(r, &s, 0, T, FORWARD) || !stream_run(r, &b, 0, T, FORWARD)) return;
+    if (!stream_run(r, &s, 0, T, FORWARD) || !stream_run(r, &b, 0, AT, FORWARD)) return;
+    b.id = 7;
+    if (!stream_run(r, &b, AT, T, FORWARD)) return;
     float *ys = kept_copy(r, s.y, row_bytes(r, T)), *yb = kept_copy(r, b.y, row_bytes(r, T));
     for (int together = 0; together < 2; together++) {
         float *x = rig_rows(r, 2), *y = rig_rows(r, 2);

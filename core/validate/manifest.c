@@ -49,17 +49,21 @@ static void check_option(struct trial *t, const char *component, const struct ch
     if (o->type == CHI_OPT_INT && (o->min < -9007199254740992.0 || o->max > 9223372036854775807.0))
         trial_fail(t, "%s: option %s: its bounds %g..%g do not fit into 64 bits", component, o->name, o->min, o->max);
     if ((o->flags & CHI_OPT_SHAPE) && (o->flags & CHI_OPT_RUNTIME))
-        trial_fail(t, "%s: option %s is SHAPE and RUNTIME, wanted is one: does it decide what weights mean?", component, o->name);
+        trial_fail(t, "%s: option %s is SHAPE and RUNTIME, wanted is one: does it decide what weights mean?",
+                   component, o->name);
     if ((o->flags & CHI_OPT_REQUIRED) && o->fallback)
-        trial_fail(t, "%s: option %s is REQUIRED and has the default '%s', wanted is one of the two", component, o->name, o->fallback);
+        trial_fail(t, "%s: option %s is REQUIRED and has the default '%s', wanted is one of the two", component,
+                   o->name, o->fallback);
 }
 
 static void check_layer_caps(struct trial *t, const char *where, const struct chi_component *c)
 {
     const struct chi_layer_ops *o = c->ops;
-    uint32_t known = CHI_LAYER_CAUSAL | CHI_LAYER_STATELESS | CHI_LAYER_SPLIT_FREE | CHI_LAYER_NO_GRAD | CHI_LAYER_NO_TRAIL;
+    uint32_t known = CHI_LAYER_CAUSAL | CHI_LAYER_STATELESS | CHI_LAYER_SPLIT_FREE | CHI_LAYER_NO_GRAD
+                   | CHI_LAYER_NO_TRAIL;
     if (c->caps & ~known)
-        trial_fail(t, "%s: caps has the unknown bits 0x%x - use CHI_LAYER_CAUSAL and its like", where, c->caps & ~known);
+        trial_fail(t, "%s: caps has the unknown bits 0x%x - use CHI_LAYER_CAUSAL and its like", where,
+                   c->caps & ~known);
     if ((c->caps & CHI_LAYER_NO_GRAD) && o->backward)
         trial_fail(t, "%s: caps says CHI_LAYER_NO_GRAD, but backward is there - remove one", where);
 }
@@ -69,7 +73,8 @@ static void check_component(struct trial *t, const struct chi_component *c)
     char *where = xprintf("%s %s", kind_name(c->kind), c->name), *summary = xprintf("%s: summary", where);
     check_text(t, summary, c->summary, true);
     check_papers(t, where, c->papers);
-    if (c->revision < 1) trial_fail(t, "%s: revision is 0, wanted is 1 for the first form of parameters and state", where);
+    if (c->revision < 1)
+        trial_fail(t, "%s: revision is 0, wanted is 1 for the first form of parameters and state", where);
     if (c->kind == CHI_LAYER) check_layer_caps(t, where, c);
     for (const struct chi_option *o = c->options; o && o->name; o++) check_option(t, where, o);
     free(summary);
@@ -107,29 +112,36 @@ static const char plain[] =
     "memcpy memmove memset memcmp memchr strlen strnlen strcmp strncmp strchr strrchr strstr strcpy strncpy strcat "
     "strspn strcspn strtol strtoll strtoul strtoull strtod strtof bsearch abs labs llabs snprintf vsnprintf "
     "__memcpy_chk __memmove_chk __memset_chk __strcpy_chk __strncpy_chk __strcat_chk __snprintf_chk __vsnprintf_chk "
-    "__ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc isalpha isdigit isspace isupper islower isalnum tolower toupper "
+    "__ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc isalpha isdigit isspace isupper islower isalnum "
+    "tolower toupper "
     "__errno_location __stack_chk_fail __tls_get_addr __cxa_finalize __asan_* __ubsan_* __tsan_* __gcov_* "
-    "__popcountdi2 __divti3 __udivti3 __modti3 __umodti3 __isoc23_strtol __isoc23_strtoll __isoc23_strtoul __isoc23_strtoull";
+    "__popcountdi2 __divti3 __udivti3 __modti3 __umodti3 __isoc23_strtol __isoc23_strtoll __isoc23_strtoul "
+    "__isoc23_strtoull";
 /* Good enough for set-up; what runs per token takes chimera/math.h                      */
 static const char maths[] =
-    "exp exp2 exp10 expm1 log log2 log10 log1p pow sqrt cbrt hypot sin cos tan sincos asin acos atan atan2 sinh cosh tanh "
-    "asinh acosh atanh erf erfc lgamma tgamma floor ceil round trunc rint nearbyint lround llround lrint llrint fmod "
-    "remainder modf frexp ldexp scalbn scalbln logb ilogb fabs fmin fmax fdim fma copysign nextafter "
+    "exp exp2 exp10 expm1 log log2 log10 log1p pow sqrt cbrt hypot sin cos tan sincos asin acos atan atan2 sinh "
+    "cosh tanh asinh acosh atanh erf erfc lgamma tgamma floor ceil round trunc rint nearbyint lround llround "
+    "lrint llrint fmod remainder modf frexp ldexp scalbn scalbln logb ilogb fabs fmin fmax fdim fma copysign nextafter "
     "__isnan __isinf __finite __fpclassify __signbit exp_finite log_finite pow_finite";
 
 static const struct { const char *names, *why; } forbidden[] = {
-    { "malloc calloc realloc free aligned_alloc posix_memalign memalign valloc strdup strndup asprintf vasprintf mmap munmap "
-      "brk sbrk _Znwm _ZdlPv", "memory is host->alloc(), plan->state(), array() and scratch(), which the core counts and frees" },
-    { "printf fprintf vprintf vfprintf puts putchar fputs fputc fwrite perror write __printf_chk __fprintf_chk __vfprintf_chk "
-      "stdout stderr syslog", "messages go through host->log() and host->fail()" },
-    { "fork vfork exec* posix_spawn* system popen clone wait waitpid kill raise signal sigaction", "processes are the core's" },
+    { "malloc calloc realloc free aligned_alloc posix_memalign memalign valloc strdup strndup asprintf vasprintf "
+      "mmap munmap brk sbrk _Znwm _ZdlPv",
+      "memory is host->alloc(), plan->state(), array() and scratch(), which the core counts and frees" },
+    { "printf fprintf vprintf vfprintf puts putchar fputs fputc fwrite perror write __printf_chk __fprintf_chk "
+      "__vfprintf_chk stdout stderr syslog", "messages go through host->log() and host->fail()" },
+    { "fork vfork exec* posix_spawn* system popen clone wait waitpid kill raise signal sigaction",
+      "processes are the core's" },
     { "exit _exit _Exit abort quick_exit atexit __assert_fail longjmp _longjmp siglongjmp __longjmp_chk",
       "a plugin never ends the program: return h->fail(...)" },
-    { "pthread_* thrd_* mtx_* cnd_* sem_* GOMP_* omp_* __kmpc_*", "threads are host->parallel(), which gives the same bits for any number" },
-    { "getenv secure_getenv setenv putenv environ setlocale", "options come from the INI file through the option table" },
+    { "pthread_* thrd_* mtx_* cnd_* sem_* GOMP_* omp_* __kmpc_*",
+      "threads are host->parallel(), which gives the same bits for any number" },
+    { "getenv secure_getenv setenv putenv environ setlocale",
+      "options come from the INI file through the option table" },
     { "rand srand rand_r random srandom drand48 getrandom getentropy arc4random*",
       "random numbers are host->random(), a function of seed, stream and position" },
-    { "time clock clock_gettime gettimeofday localtime* gmtime* nanosleep usleep sleep", "a result depends on its inputs alone, not on when it was asked for" },
+    { "time clock clock_gettime gettimeofday localtime* gmtime* nanosleep usleep sleep",
+      "a result depends on its inputs alone, not on when it was asked for" },
     { "fopen open openat read fread fgets fscanf fclose close stat lseek opendir readdir socket connect",
       "files are read by host->service(h, \"chimera.files/1\")" },
 };
@@ -185,7 +197,8 @@ static void imports(struct trial *t)
 }
 
 const struct check checks_manifest[] = {
-    { "manifest", 0, 30, "the loader accepts the file; names, texts, papers, flags and capabilities are in order", manifest },
+    { "manifest", 0, 30, "the loader accepts the file; names, texts, papers, flags and capabilities are in order",
+      manifest },
     { "imports",  0, 30, "it calls nothing but libm, mem* and str* functions and snprintf", imports },
     { 0 }
 };

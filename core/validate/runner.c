@@ -161,7 +161,7 @@ static void judge_output(struct job *j, int fd, const char *where, bool crashed)
 }
 
 /* How it ended, if it did not end by itself                                              */
-static void judge_end(struct child *c, int status)
+static void judge_end(struct child *c, int status, const struct rusage *used)
 {
     struct job *j = c->job;
     const char *where = *c->report->doing ? c->report->doing : "before the plugin was loaded";
@@ -180,10 +180,13 @@ static void judge_end(struct child *c, int status)
         j->ending = xprintf("exit code %d %s", WEXITSTATUS(status), where);
         add_line(j, TRIAL_CRASHED, "it ended the process with exit code %d %s", WEXITSTATUS(status), where);
     }
+    if (used->ru_maxrss > (SPACE_LIMIT_GB << 20) / 2)               /* kB              */
+        add_line(j, j->outcome, "it held %.1f GB of the %d GB that it may take: does it allocate without limit?",
+                 (double)used->ru_maxrss / 1048576, SPACE_LIMIT_GB);
 }
 
 /* True if it hung                                                                        */
-static bool finish(struct child *c, int status)
+static bool finish(struct child *c, int status, const struct rusage *used)
 {
     struct job *j = c->job;
     bool well = c->report->complete && WIFEXITED(status) && WEXITSTATUS(status) == 0, hung;
@@ -192,7 +195,7 @@ static bool finish(struct child *c, int status)
     j->seconds = now_s() - c->begun;
     if (*c->report->text && c->report->complete) j->text = xstrdup(c->report->text);
     if (well) j->outcome = (enum outcome)c->report->outcome;
-    else judge_end(c, status);
+    else judge_end(c, status, used);
     hung = j->ending && !strncmp(j->ending, "no end", 6);
     judge_output(j, c->out, "standard output", !well);
     judge_output(j, c->err, "standard error", !well);
@@ -213,16 +216,17 @@ static void reap(struct runner *r)
 {
     for (int i = 0; i < AT_ONCE_MAX; i++) {
         struct child *c = &r->child[i];
+        struct rusage used;
         int status;
         if (!c->pid) continue;
         if (!c->killed && now_s() - c->begun > c->patience) {
             c->killed = true;
             kill(-c->pid, SIGKILL);
         }
-        if (waitpid(c->pid, &status, WNOHANG) != c->pid) continue;
+        if (wait4(c->pid, &status, WNOHANG, &used) != c->pid) continue;
         kill(-c->pid, SIGKILL);         /* what it may have started                     */
         int64_t index = c->job - r->job;
-        r->hangs += finish(c, status);
+        r->hangs += finish(c, status, &used);
         r->finished[index] = true;
     }
 }

@@ -12,7 +12,8 @@
 #include "crumb.h"
 #include "validate.h"
 
-enum { REPORT_TEXT = 24 << 10 };
+/* Addresses of a child: the program, stacks of 8 threads, the 1 GB that rigs may take          */
+enum { REPORT_TEXT = 24 << 10, SPACE_LIMIT_GB = 3 };
 struct report {
     char    doing[CRUMB_PAGE];          /* "in forward of ema", see crumb.h             */
     int32_t complete, outcome;          /* complete: the check returned                 */

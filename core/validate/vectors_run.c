@@ -46,6 +46,7 @@ static chi_status prefer(const char *word)
 
 static chi_status run_file(const char *file, FILE *out, int *ran)
 {
+    if (!fs_exists(file)) return fail(CHI_ECONF, "validate --vectors: there is no file %s", file);
     fprintf(out, "%s\n", file);
     chi_status s = vectors_check(file, out);
     if (s == CHI_OK) fprintf(out, "ok %s\n", file);

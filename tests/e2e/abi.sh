@@ -7,6 +7,7 @@ set -eu
 umask 022
 make_corpus
 cp -r "$srcdir/conf" "$tmp/conf"
+chmod -R u+w "$tmp/conf"
 frozen=$srcdir/tests/abi
 cd "$tmp"
 
@@ -37,7 +38,7 @@ run 0 "$CHIMERA" train conf/layer.ini plugins.path="$tmp/old" run.dir=run train.
 if [ "$(grep -c '"step"' run/metrics.jsonl 2>/dev/null)" -ge 3 ]; then ok; else no "the frozen plugins did not train"; fi
 
 # ---- an older MINOR: chi_layer_ops ends before its last member, settle
-cp -r "$frozen/include" shorter
+cp -r "$frozen/include" shorter && chmod -R u+w shorter
 sed 's/^#define CHI_ABI_MINOR .*/#define CHI_ABI_MINOR 0/' "$frozen/include/chimera/base.h" >shorter/chimera/base.h
 sed '/void (\*settle)/,/;/d' "$frozen/include/chimera/layer.h" >shorter/chimera/layer.h
 if cmp -s shorter/chimera/layer.h "$frozen/include/chimera/layer.h"; then no "layer.h was not shortened"; else ok; fi
@@ -54,7 +55,7 @@ else no "the shorter table trains another model"; fi
 
 # ---- a member appended without a new MINOR is invisible; with one, older programs refuse the plugin by number
 grow() { sed 's/^\(    const void \*(\*service)(const struct chi_host \*, const char \*id);\)/'"$1"'/' "$frozen/include/chimera/host.h" >"$2/chimera/host.h"; }
-cp -r "$frozen/include" appended
+cp -r "$frozen/include" appended && chmod -R u+w appended
 grow '\1\n    void (*added)(const struct chi_host *);' appended
 if cmp -s appended/chimera/host.h "$frozen/include/chimera/host.h"; then no "host.h did not grow"; else ok; fi
 build appended more old_layer
@@ -68,7 +69,7 @@ for number in "MINOR $((minor + 1))" 'MAJOR 7'; do
 done
 
 # ---- a member in the middle, without a new MAJOR
-cp -r "$frozen/include" middle
+cp -r "$frozen/include" middle && chmod -R u+w middle
 grow 'void (*added)(const struct chi_host *);\n\1' middle
 build middle between old_layer
 bad 4 'layout fingerprint' "$CHIMERA" inspect ./between/old_layer.so

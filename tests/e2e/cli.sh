@@ -18,7 +18,7 @@ done
 if [ $best -lt 20 ]; then ok; else no "--version takes $best ms"; fi
 
 run 0 "$CHIMERA" --help
-verbs="train generate eval bench inspect plugins config"
+verbs="train generate eval bench inspect plugins config validate"
 for verb in $verbs; do
     "$CHIMERA" --help >"$tmp/out"
     says out "^ *$verb "

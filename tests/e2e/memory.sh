@@ -54,13 +54,28 @@ INI
 run() { "$CHIMERA" "$@" 2> "$work/err" || { code=$?; cat "$work/err" >&2; die "chimera $*: exit code $code"; }; }
 weights() { sha256sum < "$work/$1/ckpt/0000000004/model.safetensors"; }
 
-run train "$work/m.ini" > /dev/null
-run train "$work/m.ini" run.dir="$work/parts" run.threads=3 > /dev/null
-[ "$(weights whole)" = "$(weights parts)" ] || die "three threads learned something else"
-run eval "$work/whole" > "$work/out"
-grep -q 'bits per byte' "$work/out" || die "eval printed no bits per byte"
-run generate "$work/whole" -p 12 -n 9 > "$work/a"
-[ -s "$work/a" ] || die "nothing generated"
+# Trained on 1, 2, 3 and 8 threads, in one go and resumed after two steps; read at once
+check() {
+    name=$1; shift
+    run train "$work/m.ini" run.dir="$work/$name" run.threads=1 "$@" > /dev/null
+    for n in 2 3 8; do
+        run train "$work/m.ini" run.dir="$work/$name$n" run.threads=$n "$@" > /dev/null
+        [ "$(weights $name)" = "$(weights $name$n)" ] || die "$name: $n threads learned something else"
+    done
+    cp -r "$work/$name" "$work/$name-cut"
+    rm -r "$work/$name-cut/ckpt/0000000004"
+    run train "$work/m.ini" run.dir="$work/$name-cut" --resume "$@" > /dev/null
+    [ "$(weights $name)" = "$(weights $name-cut)" ] || die "$name: the resumed run learned something else"
+    grep -q '"memory_norm":' "$work/$name/metrics.jsonl" || die "$name: no word of the memory's norm"
+    run eval "$work/$name" > "$work/out"
+    grep -q 'bits per byte' "$work/out" || die "$name: eval printed no bits per byte"
+    for n in 1 2 3; do run generate "$work/$name" -p 12 -n 24 run.threads=$n > "$work/text$n"; done
+    [ -s "$work/text1" ] || die "$name: nothing generated"
+    cmp -s "$work/text1" "$work/text2" && cmp -s "$work/text1" "$work/text3" || die "$name: threads change the text"
+}
+check two
+check window layer.TM.core=window layer.TM.local_window_size=7 layer.TM.semi_exact=yes
+check three layer.TM.memory_depth=3 linear.quantizer=ternary
 
 code=0
 "$CHIMERA" train "$work/m.ini" run.dir="$work/no" layer.TM.theta_max=9 layer.TM.chunk=200 > "$work/out" 2> "$work/err" || code=$?

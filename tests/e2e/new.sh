@@ -6,6 +6,7 @@ set -eu
 umask 002                               # which must not make plugins that others may write
 make_corpus
 cp -r "$srcdir/conf" "$tmp/conf"
+chmod -R u+w "$tmp/conf"
 include="-I$srcdir/core/include -fvisibility=hidden -ffp-contract=off"
 strict='-std=c11 -O2 -Wall -Wextra -Wpedantic -Werror'
 compilers=${CC:-cc}

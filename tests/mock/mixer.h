@@ -12,7 +12,7 @@
 #include <chimera/plugin.h>
 
 enum sin { NONE, WRONG_SKIP, SCALED, ASSIGNS, FUTURE, LOUD, ONE_STATE, ACROSS, ROW_POSITION, POSITION_FRESH, TWO_ROWS,
-           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE };
+           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE, SAME_PLACE };
 
 struct mixer {
     int64_t d, decay, start, gain, skip, count;         /* parameters                          */
@@ -36,10 +36,10 @@ static chi_status mixer_open(const struct chi_host *h, void *self, const void *c
     m->in    = ops->linear(plan, "in_proj", d, d, 0);
     m->S     = ops->state(plan, "s", CHI_F32, d);
     m->mark  = ops->state(plan, "mark", CHI_F32, GUARD);
+    m->tag   = ops->array(plan, "tag", CHI_F32, 1, CHI_PER_CALL, CHI_ARRAY_KEEP);
     m->u     = ops->array(plan, "u", CHI_F32, d, CHI_PER_ROW, SIN == BORROWS ? 0 : CHI_ARRAY_KEEP);
     m->s     = ops->array(plan, "s", CHI_F32, d, CHI_PER_ROW, SIN == BORROWS ? 0 : CHI_ARRAY_KEEP);
     m->du    = ops->array(plan, "du", CHI_F32, d, CHI_PER_ROW, 0);
-    m->tag   = ops->array(plan, "tag", CHI_F32, 1, CHI_PER_CALL, CHI_ARRAY_KEEP);
     return CHI_OK;
 }
 
@@ -55,12 +55,24 @@ static bool begins(const struct chi_segment *g)
     return SIN == POSITION_FRESH ? g->pos == 0 : g->fresh;
 }
 
-/* u = W x.  REMEMBERS keeps that of the last training call if its first number is the same      */
+/* REMEMBERS takes the projection of the last training call if its rows had this sum; SAME_PLACE that of
+ * the last call of one row if it stood at this position                                       */
+static float tag_of(const struct mixer *m, const struct chi_run *r, const float *x)
+{
+    float sum = 1;
+    if (SIN == SAME_PLACE) return r->rows == 1 && r->seg->pos ? (float)r->seg->pos : -1;
+    for (int64_t i = 0; i < r->rows * m->d; i++) sum += (float)(i % 7 + 1) * x[i];
+    return sum;
+}
+
+/* u = W x                                                                                      */
 static chi_status project(const struct mixer *m, struct chi_run *r, const float *x)
 {
-    float *u = CHI_ARRAY(r, m->u, float), *tag = CHI_ARRAY(r, m->tag, float);
-    if (SIN == REMEMBERS && r->keep && *tag == x[0]) return CHI_OK;
-    *tag = x[0];
+    float *u = CHI_ARRAY(r, m->u, float), *tag = CHI_ARRAY(r, m->tag, float), now = tag_of(m, r, x);
+    bool known = *tag == now;
+    *tag = now;
+    if (SIN == REMEMBERS && r->keep && known) return CHI_OK;
+    if (SIN == SAME_PLACE && !r->keep && known && now > 0) return CHI_OK;
     return r->h->linears(&m->in, 1, r, x, r->rows, &u);
 }
 
@@ -205,7 +217,7 @@ static void mixer_settle(const void *self, unsigned char *params, const unsigned
 static const struct chi_layer_ops mixer_ops = {
     .struct_size = sizeof mixer_ops, .self_size = sizeof(struct mixer), .open = mixer_open,
     .forward = mixer_forward, .backward = mixer_backward,
-    .tree = SIN == TWO_ROWS ? NULL : mixer_tree, .settle = mixer_settle,
+    .tree = SIN == TWO_ROWS || SIN == SAME_PLACE ? NULL : mixer_tree, .settle = mixer_settle,
 };
 
 #define MIXER(name_)                                                                            \

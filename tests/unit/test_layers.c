@@ -581,11 +581,7 @@ Test(layers, what_decays)
             bool matrix = is_matrix(t->name) && !t->shape[2], want = matrix;
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
-            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight")
-                          || !strcmp(t->name, "gate.weight");
-            bool linear = matrix || ends_with(t->name, "gate_preact.weight");
-            bool linear = is_matrix(t->name) || ends_with(t->name, "gate_preact.weight");
-            bool linear = ends_with(t->name, "_proj.weight") || !strcmp(t->name, "gate.weight");
+            bool linear = matrix || ends_with(t->name, "gate_preact.weight") || !strcmp(t->name, "gate.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);

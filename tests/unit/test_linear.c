@@ -220,6 +220,26 @@ Test(linear, a_weight_that_is_no_number_is_refused)
     bench_close(b);
 }
 
+/* A row of one weight has a group of one, as classes of floats have; it is still an integer and a scale */
+Test(linear, one_column_of_int8)
+{
+    struct bench *b = bench_open("[linear]\nquantizer = int8\n");
+    unsigned char room[8192];
+    struct chi_scratch s = { room, 0, sizeof room };
+    struct chi_linear l = { .d_out = OUT, .d_in = 1, .training = true, .w = b->w[0] };
+    strcpy(l.name, "layers.0.mixer.one");
+    must(linear_choose(&l, b->spec));
+    must(pool_scratch(linear_scratch(&l, 1)));
+    must(linear_bind(&l, b->w[0], 1));
+    for (int o = 0; o < OUT; o++) {
+        float w;
+        linear_row(&l, o, false, &w, &s);
+        cr_expect_float_eq((double)w, (double)b->w[0][o], 1e-6, "%d", o);
+    }
+    linear_drop(&l);
+    bench_close(b);
+}
+
 Test(linear, calls_beyond_the_plan_are_refused)
 {
     struct bench *b = bench_open("[linear]\nquantizer = ternary\n");

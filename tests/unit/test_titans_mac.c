@@ -491,6 +491,29 @@ Test(titans_mac, a_memory_that_blew_up_starts_again)
     rig_close(&r);
 }
 
+/* Errors that grow from row to row of a chunk, and answers through matrices full of them  */
+Test(titans_mac, within_a_chunk_everything_stays_a_number)
+{
+    static const struct shape wild[] = {
+        { .H = 2, .D = 16, .L = 6, .C = 32, .P = 2, .W = 2, .d = 8, .theta_max = 3, .semi = true },
+        { .H = 1, .D = 8, .L = 6, .C = 1, .P = 2, .W = 2, .d = 8, .theta_max = 3, .window = 7 },
+    };
+    for (int64_t i = 0; i < COUNT(wild); i++) {
+        struct rig r = rig_open(&wild[i]);
+        float *dx = calloc((size_t)(ROWS * r.c.d), sizeof *dx);
+        struct chi_segment seg = { .rows = ROWS, .fresh = true, .state = r.state };
+        for (int64_t j = 0; j < ROWS * r.c.d; j++) r.x[j] *= 1e6f;
+        run(&r, false, r.y);
+        for (int64_t j = 0; j < ROWS * r.c.d; j++) cr_assert(isfinite(r.y[j]), "shape %d at %d", (int)i, (int)j);
+        run(&r, true, r.y);
+        for (int64_t j = 0; j < ROWS * r.c.d; j++) cr_assert(isfinite(r.y[j]), "shape %d at %d", (int)i, (int)j);
+        memset(r.state, 0, (size_t)solo_state_bytes(r.solo));
+        must(solo_backward(r.solo, &seg, 1, r.x, r.x, dx));
+        free(dx);
+        rig_close(&r);
+    }
+}
+
 static double loss(struct rig *r)
 {
     double sum = 0;

@@ -52,7 +52,8 @@ static void weights(struct head *a, int64_t t, int64_t n)
     const struct titans *s = a->s;
     int64_t all = scores_of(s);
 
-    titans_times(a, a->p, all, row_of(a, s->y[Q], t), s->inner, param_of(a, s->slot[0], s->P * s->D), n, s->P);
+    titans_times(a, a->p, all, row_of(a, s->y[Q], t), s->inner, param_of(a, s->slot[0], s->P * s->D), n,
+                 s->P);
     for (int64_t i = 0; i < n; i++) {
         int64_t pos = a->g->pos + t + i, from = oldest(s, pos), m = visible(s, pos);
         const float *q = row_of(a, s->y[Q], t + i);

@@ -50,18 +50,20 @@ static void remake_h(void *arg, int64_t i, struct chi_scratch *scratch)
     }
 }
 
+static void reduce(struct chi_run *r, int64_t param, int64_t part, int64_t n, int64_t len)
+{
+    r->h->reduce(r->h, CHI_GRAD(r, param, float), CHI_ARRAY(r, part, float), n, len);
+}
+
 static void reduce_parts(const struct titans *s, struct chi_run *r)
 {
-    const struct chi_host *h = r->h;
     for (int i = 0; i < 3; i++) {
-        h->reduce(h, CHI_GRAD(r, s->conv[i], float), CHI_ARRAY(r, s->part_conv[i], float), r->n_seg, s->inner * s->W);
-        h->reduce(h, CHI_GRAD(r, s->bias[i], float), CHI_ARRAY(r, s->part_bias[i], float), r->n_seg, s->H);
+        reduce(r, s->conv[i], s->part_conv[i], r->n_seg, s->inner * s->W);
+        reduce(r, s->bias[i], s->part_bias[i], r->n_seg, s->H);
     }
-    for (int64_t l = 0; l < s->L; l++)
-        h->reduce(h, CHI_GRAD(r, s->w[l], float), CHI_ARRAY(r, s->part_w[l], float), r->n_seg, s->inner * s->D);
-    for (int i = 0; i < 2; i++)
-        h->reduce(h, CHI_GRAD(r, s->slot[i], float), CHI_ARRAY(r, s->part_slot[i], float), r->n_seg, s->inner * s->P);
-    h->reduce(h, CHI_GRAD(r, s->o_norm, float), CHI_ARRAY(r, s->part_norm, float), r->n_seg * s->H, s->D);
+    for (int64_t l = 0; l < s->L; l++) reduce(r, s->w[l], s->part_w[l], r->n_seg, s->inner * s->D);
+    for (int i = 0; i < 2; i++) reduce(r, s->slot[i], s->part_slot[i], r->n_seg, s->inner * s->P);
+    reduce(r, s->o_norm, s->part_norm, r->n_seg * s->H, s->D);
 }
 
 chi_status titans_backward(const void *self, struct chi_run *r, const float *x, const float *dy, float *dx)

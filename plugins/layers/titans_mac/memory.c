@@ -18,16 +18,16 @@
 #include "titans_mac.h"
 
 /* Y = X M', one dot product an element                                          */
-static void plain_times(const struct head *a, float *Y, int64_t ldy, const float *X, int64_t ldx, const float *M,
-                        int64_t n, int64_t m)
+static void plain_times(const struct head *a, float *Y, int64_t ldy, const float *X, int64_t ldx,
+                        const float *M, int64_t n, int64_t m)
 {
     int64_t D = a->s->D;
     for (int64_t t = 0; t < n; t++)
         for (int64_t i = 0; i < m; i++) Y[t * ldy + i] = a->k->dot(M + i * D, X + t * ldx, D);
 }
 
-void titans_times(const struct head *a, float *Y, int64_t ldy, const float *X, int64_t ldx, const float *M,
-                  int64_t n, int64_t m)
+void titans_times(const struct head *a, float *Y, int64_t ldy, const float *X, int64_t ldx,
+                  const float *M, int64_t n, int64_t m)
 {
     int64_t D = a->s->D;
     if (a->fast) a->k->gemm(false, true, n, m, D, X, ldx, M, D, 0, Y, ldy);
@@ -54,14 +54,16 @@ static int64_t taken(int64_t n)                 /* floats that take(n) uses     
 
 int64_t titans_memory_floats(const struct titans *s)
 {
-    int64_t rows = taken(s->C * s->D), all = taken(s->L * s->C * s->D), coefs = taken((s->C + 1) * (s->C + 1));
-    return 2 * coefs + taken(s->C + 1) + 7 * all + 2 * rows + taken((s->L + 1) * s->C * s->C);
+    int64_t rows = taken(s->C * s->D), all = taken(s->L * s->C * s->D), w = s->C + 1;
+    return 2 * taken(w * w) + taken(w) + 6 * all + 2 * rows + taken((s->L + 1) * s->C * s->C);
 }
 
 void titans_memory_room(struct head *a, struct chi_scratch *scratch)
 {
     int64_t C = a->s->C, all = a->s->L * C * a->s->D;
-    a->c = (struct coefs){ take(scratch, (C + 1) * (C + 1)), take(scratch, (C + 1) * (C + 1)), take(scratch, C + 1) };
+    a->c.P = take(scratch, (C + 1) * (C + 1));
+    a->c.W = take(scratch, (C + 1) * (C + 1));
+    a->c.B = take(scratch, C + 1);
     a->Z = take(scratch, all);
     a->T = take(scratch, all);
     a->X = take(scratch, all);
@@ -118,6 +120,17 @@ void titans_coefs(struct head *a, int64_t at, int64_t n, int64_t t)
     }
 }
 
+/* Within its chunk a memory may blow up before the guard sees it: errors and answers stay
+ * numbers.  Answers of sound matrices stay below: of norm 1000 the first two, of norm 10
+ * the first six.                                                                */
+static void limit(float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float low = y[i] > LARGEST ? LARGEST : y[i];
+        y[i] = low < -LARGEST ? -LARGEST : low;             /* NaN stays NaN         */
+    }
+}
+
 /* ---- write ------------------------------------------------------------------------ */
 
 /* e_t = B M' a_t + W_0 S' a_t - v_t + sum over j < t of W_j (a_j . a_t) e_j, all factors
@@ -135,6 +148,7 @@ static void exact_errors(struct head *a, int64_t at, int64_t n, int64_t t)
         for (int64_t d = 0; d < D; d++) e[d] = a->c.B[i] * U[i * D + d] + W[0] * a->last[i * D + d] - v[d];
         for (int64_t j = 0; j < at + i; j++)
             a->k->axpy(e, W[j + 1] * a->k->dot(A + j * D, A + (at + i) * D, D), E + j * D, D);
+        limit(e, D);
     }
 }
 
@@ -145,6 +159,7 @@ static void plain_errors(struct head *a, int64_t at, int64_t n, int64_t t)
         const float *z = a->Z + last + i * D, *v = row_of(a, a->s->y[V], t + i);
         float *e = a->E + last + (at + i) * D;
         for (int64_t d = 0; d < D; d++) e[d] = z[d] - v[d];
+        limit(e, D);
     }
 }
 
@@ -177,7 +192,8 @@ static void fast_rows(struct head *a, int64_t l, int64_t at, int64_t n)
 
     a->k->gemm(false, true, n, m, D, a->X + l * all, D, a->A + l * all, D, 0, F, C);
     for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < m; j++) FW[i * C + j] = j <= at + i ? F[i * C + j] * a->c.W[(i + 1) * w + j + 1] : 0;
+        for (int64_t j = 0; j < m; j++)
+            FW[i * C + j] = j <= at + i ? F[i * C + j] * a->c.W[(i + 1) * w + j + 1] : 0;
     a->k->gemm(false, false, n, D, m, FW, C, a->E + l * all, D, 1, a->Y + l * all, D);
 }
 
@@ -208,6 +224,7 @@ void titans_read(struct head *a, int64_t at, int64_t n, int64_t t)
         }
         if (a->fast) fast_rows(a, l, at, n);
         else plain_rows(a, l, at, n);
+        limit(Y, n * D);
         if (l + 1 < s->L) a->k->silu(a->X + (l + 1) * all, Y, n * D);
     }
 }

@@ -6,7 +6,7 @@
 
 struct back {
     struct head a;
-    int64_t at, n, t;               /* the chunk's rows at..at+n-1 are t..t+n-1 of the segment */
+    int64_t at, n, t;               /* the chunk's rows at..at+n-1, in the segment from t on */
     float *starts;                  /* [span][2][L][D][D] M' and S' of the chunks in work */
     float *dM, *dS;                 /* [L][D][D]                                 */
     float *dA, *dE, *dZ;            /* [L][C][D]                                 */
@@ -23,8 +23,9 @@ static int64_t taken(int64_t n)
 int64_t titans_back_floats(const struct titans *s)
 {
     int64_t D = s->D, L = s->L, C = s->C, w = C + 1;
-    return (2 * s->span + 2) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w) + 4 * taken(C * D)
-           + 2 * taken(C * C) + 2 * taken(s->W * D) + taken(BLOCK * (s->P + 2 * s->window));
+    return 2 * (s->span + 1) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w)
+           + 4 * taken(C * D) + 2 * taken(C * C) + 2 * taken(s->W * D)
+           + taken(BLOCK * (s->P + 2 * s->window));
 }
 
 static struct back begin_back(struct head *a, struct chi_scratch *scratch)
@@ -35,7 +36,8 @@ static struct back begin_back(struct head *a, struct chi_scratch *scratch)
     a->A = take(scratch, all);
     a->E = take(scratch, all);
     struct back b = {
-        .a = *a, .starts = take(scratch, 2 * s->span * size), .dM = take(scratch, size), .dS = take(scratch, size),
+        .a = *a, .starts = take(scratch, 2 * s->span * size),
+        .dM = take(scratch, size), .dS = take(scratch, size),
         .dA = take(scratch, all), .dE = take(scratch, all), .dZ = take(scratch, all),
         .d = { take(scratch, C + 1), take(scratch, (C + 1) * (C + 1)), take(scratch, C + 1) },
         .dY = take(scratch, C * D), .dX = take(scratch, C * D), .BY = take(scratch, C * D),
@@ -51,6 +53,13 @@ static struct back begin_back(struct head *a, struct chi_scratch *scratch)
     for (int64_t l = 0; l < s->L; l++) zero(part_of(a, s->part_w[l], D * D), D * D);
     for (int i = 0; i < 3; i++) *part_of(a, s->part_bias[i], 1) = 0;
     return b;
+}
+
+/* Nothing flows through what memory.c, limit, cut                                */
+static void cut(float *d, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(y[i]) >= LARGEST) d[i] = 0;
 }
 
 /* Y += X' Z, X[n][D], Z[n][D]                                                    */
@@ -186,7 +195,8 @@ static void read_back(struct back *b)
 
     for (int64_t i = 0; i < b->n; i++) copy(b->dY + i * D, row_of(a, s->dr, b->t + i), D);
     for (int64_t l = s->L - 1; l >= 0; l--) {
-        const float *X = a->X + l * all;
+        const float *X = a->X + l * all, *Y = a->Y + l * all;
+        cut(b->dY, Y, b->n * D);
         read_factors_back(b, l);
         a->k->gemm(false, false, b->n, D, m, b->dF, C, a->A + l * all, D, 0, b->dX, D);
         through(b, b->dX, b->BY, a->M + l * D * D);
@@ -234,8 +244,9 @@ static void exact_back(struct back *b)
     float *dA = b->dA + l * all, *dE = b->dE + l * all, *dZ = b->dZ + l * all;
 
     for (int64_t i = b->n - 1; i >= 0; i--) {
-        const float *W = a->c.W + i * w, *de = dE + (b->at + i) * D, *mine = A + (b->at + i) * D;
-        float *dW = b->d.W + i * w, B = a->c.B[i];
+        const float *W = a->c.W + i * w, *mine = A + (b->at + i) * D;
+        float *de = dE + (b->at + i) * D, *dW = b->d.W + i * w, B = a->c.B[i];
+        cut(de, E + (b->at + i) * D, D);
         b->d.B[i] += a->k->dot(de, U + i * D, D);
         dW[0] += a->k->dot(de, a->last + i * D, D);
         for (int64_t j = 0; j < b->at + i; j++) {
@@ -261,6 +272,7 @@ static void write_back(struct back *b)
     int64_t D = s->D, all = s->C * D, row = b->at * D, last = (s->L - 1) * all;
 
     errors_back(b);
+    cut(b->dE + last + row, a->E + last + row, b->n * D);
     if (s->semi_exact) exact_back(b);
     else copy(b->dZ + last, b->dE + last + row, b->n * D);
     for (int64_t i = 0; i < b->n; i++)

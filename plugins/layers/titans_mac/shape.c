@@ -59,7 +59,8 @@ void titans_move_tail(const struct head *a)
     int64_t T = a->s->W - 1;
     for (int i = 0; i < 3; i++)
         for (int64_t j = 0; j < T; j++)
-            memmove(tail_of(a, a->g->state, i, j), raw(a, i, a->g->rows - T + j), (size_t)a->s->D * sizeof(float));
+            memmove(tail_of(a, a->g->state, i, j), raw(a, i, a->g->rows - T + j),
+                    (size_t)a->s->D * sizeof(float));
 }
 
 /* ---- backward --------------------------------------------------------------------- */

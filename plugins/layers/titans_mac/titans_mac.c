@@ -33,10 +33,12 @@ static const struct chi_option options[] = {
              CHI_OPT_SHAPE),
     CHI_INT(struct conf, persistent_memory_slots, "64", 1, 1024, "learned pairs of key and value",
             CHI_OPT_SHAPE),
-    CHI_INT(struct conf, conv_size, "4", 1, 16, "taps of the short causal convolution of q, k and v", CHI_OPT_SHAPE),
+    CHI_INT(struct conf, conv_size, "4", 1, 16, "taps of the short causal convolution of q, k and v",
+            CHI_OPT_SHAPE),
     CHI_FLOAT(struct conf, theta_max, "0.3", 0, 10, "largest inner step", CHI_OPT_SHAPE),
     CHI_FLOAT(struct conf, max_norm, "1000", 1e-3, 1e15,
-              "a memory with a longer matrix at a chunk's end starts again from its parameters", CHI_OPT_SHAPE),
+              "a memory with a longer matrix at a chunk's end starts again from its parameters",
+              CHI_OPT_SHAPE),
     CHI_ENUM(struct conf, core, "gated", "gated|window",
              "what surrounds the memory: learned slots, or they and the last tokens", CHI_OPT_SHAPE),
     CHI_INT(struct conf, local_window_size, "1024", 1, 65536, "tokens that a token sees if core = window",
@@ -89,8 +91,10 @@ static void plan_params(struct titans *s, const struct chi_plan_ops *ops, struct
     int64_t H = s->H, D = s->D;
     double sd = 1 / sqrt((double)D), tap = 1 / sqrt((double)s->W);
     for (int i = 0; i < 3; i++) {
-        s->conv[i] = ops->param(plan, conv[i], (int64_t[]){ s->inner, s->W, 0 }, CHI_INIT_UNIFORM, -tap, tap, 0);
-        s->bias[i] = ops->param(plan, bias[i], (int64_t[]){ H, 0 }, CHI_INIT_LINEAR, i ? 0 : -9, i ? 0 : -4, 0);
+        s->conv[i] = ops->param(plan, conv[i], (int64_t[]){ s->inner, s->W, 0 }, CHI_INIT_UNIFORM,
+                                -tap, tap, 0);
+        s->bias[i] = ops->param(plan, bias[i], (int64_t[]){ H, 0 }, CHI_INIT_LINEAR, i ? 0 : -9,
+                                i ? 0 : -4, 0);
     }
     for (int64_t l = 0; l < s->L; l++) {
         char name[] = "memory.w1";
@@ -128,8 +132,8 @@ static chi_status check(const struct chi_host *host, const struct conf *c, const
         return host->fail(host, CHI_ESHAPE, "d_in %lld is not d_out %lld", (long long)shape->d_in,
                           (long long)shape->d_out);
     if (c->theta_max * (double)c->chunk > 100)
-        return host->fail(host, CHI_ECONF, "theta_max = %g with chunk = %lld diverges: their product must not "
-                          "exceed 100", c->theta_max, (long long)c->chunk);
+        return host->fail(host, CHI_ECONF, "theta_max = %g with chunk = %lld diverges: their product must "
+                          "not exceed 100", c->theta_max, (long long)c->chunk);
     return CHI_OK;
 }
 
@@ -145,13 +149,15 @@ static chi_status titans_open(const struct chi_host *host, void *self, const voi
     if (e != CHI_OK) return e;
 
     *s = (struct titans){ .H = c->num_heads, .D = c->head_dim, .L = c->memory_depth, .C = c->chunk,
-                          .P = c->persistent_memory_slots, .W = c->conv_size, .inner = c->num_heads * c->head_dim,
-                          .window = c->core == WINDOW ? c->local_window_size : 0, .semi_exact = c->semi_exact,
+                          .P = c->persistent_memory_slots, .W = c->conv_size,
+                          .inner = c->num_heads * c->head_dim, .semi_exact = c->semi_exact,
+                          .window = c->core == WINDOW ? c->local_window_size : 0,
                           .eps = (float)shape->rms_norm_eps, .theta_max = (float)c->theta_max,
                           .scale = (float)(1 / sqrt((double)c->head_dim)), .max_norm = (float)c->max_norm,
                           .span = c->chunk >= KEEP_ROWS ? 1 : least(KEEP_ROWS / c->chunk, MAX_SPAN) };
     for (int i = 0; i < N_IN; i++)
-        s->in[i] = ops->linear(plan, in[i], i < AL ? s->inner : s->H, shape->d_in, i < AL ? 0 : CHI_LINEAR_F32);
+        s->in[i] = ops->linear(plan, in[i], i < AL ? s->inner : s->H, shape->d_in,
+                               i < AL ? 0 : CHI_LINEAR_F32);
     s->out = ops->linear(plan, "o_proj", shape->d_out, s->inner, 0);
     plan_params(s, ops, plan);
     plan_state(s, ops, plan);
@@ -263,7 +269,8 @@ struct job { struct head like; int64_t group, groups; };
 
 static struct job make_job(const struct titans *s, struct chi_run *r)
 {
-    int64_t rows = (r->rows + r->n_seg - 1) / r->n_seg, group = TASK_WORK / (rows * 2 * s->L * s->D * s->D);
+    int64_t rows = (r->rows + r->n_seg - 1) / r->n_seg;
+    int64_t group = TASK_WORK / (rows * 2 * s->L * s->D * s->D);
     if (group < 1) group = 1;
     group = least(group, s->H);
     return (struct job){ { .s = s, .r = r }, group, (s->H + group - 1) / group };

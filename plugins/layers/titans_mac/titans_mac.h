@@ -9,10 +9,12 @@
 
 enum { Q, K, V, G, AL, ET, TH, N_IN };          /* linears of the layer's input  */
 enum { MAX_DEPTH = 8 };
+#define LARGEST 1e6f                            /* error, and value that a matrix answers */
 enum { BLOCK = 16 };                            /* rows that attend at once      */
 
 struct titans {
-    int64_t H, D, L, C, P, W, window, inner;    /* heads, channels, depth, chunk, slots, taps; window 0: gated */
+    int64_t H, D, L, C, P, W;                   /* heads, channels, depth, chunk, slots, taps */
+    int64_t window, inner;                      /* window 0: gated; inner: H D   */
     int64_t span;                               /* chunks between two starts that are kept */
     bool    semi_exact;
     float   eps, theta_max, scale, max_norm;
@@ -33,7 +35,7 @@ struct titans {
 /* The factors of the chunk's rows after each row, and before the first one:
  *     M_t = B_t M' + W_t[0] S' + sum over rows j of W_t[j + 1] e_j a_j'
  *     S_t =          P_t[0] S' + sum over rows j of P_t[j + 1] e_j a_j'         */
-struct coefs { float *P, *W, *B; };             /* [n + 1][C + 1], [n + 1][C + 1], [n + 1] */
+struct coefs { float *P, *W, *B; };             /* [n + 1][C + 1] twice, [n + 1] */
 
 struct gates { float alpha, eta, theta, open; };        /* open = sigmoid of theta's map */
 
@@ -48,7 +50,7 @@ struct head {
     bool    fast;
     float  *taps[3];                            /* [W][D]                        */
     float  *M, *S;                              /* [L][D][D] at the chunk's start */
-    float  *A, *E;                              /* [L][C][D] inputs of the matrices, errors at their outputs */
+    float  *A, *E;                              /* [L][C][D] inputs of matrices, errors behind them */
     struct coefs c;
     float  *Z, *T;                              /* [L][C][D] M' a, and M'' e of the next one */
     float  *X, *Y, *U, *N;                      /* [L][C][D] reads: input, output, M' x, S' x */

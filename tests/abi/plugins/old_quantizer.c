@@ -1,21 +1,22 @@
 /* old_quantizer.c - which numbers a weight may be, in formulas; why; the source.
  *
- * This one keeps `bits` bits a weight and one scale a row:
+ * This one keeps 8 bits a weight and one scale a row, a power of two (as in arXiv 1903.08066), so
+ * that scaling only shifts:
  *
- *     L = 2^(bits-1) - 1;   scale_o = max_k |w[o,k]| / L;   q[o,k] = clamp(rne(w[o,k] / scale_o), -L, L)
+ *     scale_o = 2^ceil(log2(max_k |w[o,k]| / 127));   q[o,k] = clamp(rne(w[o,k] / scale_o), -127, 127)
  *
- * rne rounds half to even.  Source: (paper, arXiv number, equation).  There is no grad(): the
- * gradient of the quantised weight is passed straight through to the master.                */
+ * rne rounds half to even.  There is no grad(): the gradient of the quantised weight is passed
+ * straight through to the master.                                                           */
 #include <chimera/format.h>
 #include <chimera/math.h>
 #include <chimera/plugin.h>
 
 struct conf {                               /* what [linear.X] says; the core fills it   */
-    int64_t bits;
+    bool power_of_two;
 };
 
 static const struct chi_option options[] = {
-    CHI_INT(struct conf, bits, "4", 2, 8, "bits of a weight", CHI_OPT_SHAPE),
+    CHI_BOOL(struct conf, power_of_two, "yes", "round scales up to a power of two", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
@@ -31,7 +32,13 @@ static float rne(float x)
     return (x + 12582912.0f) - 12582912.0f;
 }
 
-static bool quantize_row(const float *w, int64_t cols, float limit, int8_t *q, float *scale)
+/* The exponent of a float stands above its 23 bits of mantissa                              */
+static float round_up(float x)
+{
+    return chi_float((chi_bits(x) + 0x7fffffu) & 0x7f800000u);
+}
+
+static bool quantize_row(const struct conf *conf, const float *w, int64_t cols, int8_t *q, float *scale)
 {
     bool finite = true;
     float max = 0;
@@ -39,10 +46,10 @@ static bool quantize_row(const float *w, int64_t cols, float limit, int8_t *q, f
         finite &= (chi_bits(w[k]) & 0x7f800000u) != 0x7f800000u;
         max = fabsf(w[k]) > max ? fabsf(w[k]) : max;
     }
-    float s = *scale = max / limit;
+    float s = *scale = conf->power_of_two ? round_up(max / 127) : max / 127;
     for (int64_t k = 0; k < cols; k++) {
         float x = s > 0 ? w[k] / s : 0;
-        q[k] = (int8_t)rne(x > limit ? limit : x > -limit ? x : -limit);
+        q[k] = (int8_t)rne(x > 127 ? 127 : x > -127 ? x : -127);
     }
     return finite;
 }
@@ -50,9 +57,8 @@ static bool quantize_row(const float *w, int64_t cols, float limit, int8_t *q, f
 /* Rows are independent: the core calls it for slices of them                                */
 static chi_status quantize(const void *conf, const float *w, int64_t rows, int64_t cols, int8_t *q, float *scale)
 {
-    float limit = (float)((1 << (((const struct conf *)conf)->bits - 1)) - 1);
     bool finite = true;
-    for (int64_t r = 0; r < rows; r++) finite &= quantize_row(w + r * cols, cols, limit, q + r * cols, scale + r);
+    for (int64_t r = 0; r < rows; r++) finite &= quantize_row(conf, w + r * cols, cols, q + r * cols, scale + r);
     return finite ? CHI_OK : CHI_ENUMERIC;
 }
 
@@ -61,10 +67,10 @@ static const struct chi_quantizer_ops ops = {
 };
 
 static const struct chi_component component = {
-    .struct_size = sizeof component, .kind = CHI_QUANTIZER, .name = "old_quantizer", .revision = 1,
-    .summary = "weights of a few bits, a scale a row",
+    .struct_size = sizeof component, .kind = CHI_QUANTIZER, .name = "old_quantizer", .revision = 1, .papers = "1903.08066",
+    .summary = "8-bit weights, a power of two a row",
     .options = options, .conf_size = sizeof(struct conf), .ops = &ops,
 };
 
-CHI_PLUGIN(old_quantizer, .version = "0.1", .license = "MIT", .summary = "weights of a few bits, a scale a row",
+CHI_PLUGIN(old_quantizer, .version = "0.1", .license = "MIT", .summary = "8-bit weights, a power of two a row",
            .components = CHI_COMPONENTS(&component));

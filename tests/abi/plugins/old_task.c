@@ -17,8 +17,8 @@ struct conf {                               /* what [task] says; the core fills 
 
 static const struct chi_option options[] = {
     CHI_INT(struct conf, largest, "99", 1, 999999, "largest number of a sum", 0),
-    CHI_INT(struct conf, train, "4000", 1, 10000000, "documents to learn from", 0),
-    CHI_INT(struct conf, heldout, "200", 1, 10000000, "documents to measure on", 0),
+    CHI_INT(struct conf, train, "4000", 1, 1000000, "documents to learn from", 0),
+    CHI_INT(struct conf, heldout, "200", 1, 1000000, "documents to measure on", 0),
     CHI_OPTIONS_END
 };
 

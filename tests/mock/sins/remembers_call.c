@@ -1,4 +1,4 @@
-/* remembers_call.c - keeps what the last training call left in an array if the first number is the same. */
+/* remembers_call.c - takes what the last training call left in an array if the rows are the same: weights may differ. */
 #define SIN REMEMBERS
 #include "mixer.h"
 MIXER(remembers_call);
