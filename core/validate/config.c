@@ -329,38 +329,44 @@ static void range(struct trial *t)
     }
 }
 
-/* Forward, step and backward of a case                                                    */
-static void run_all_ways(struct trial *t, const struct layer_case *c, bool training)
+/* Names that it gave to host->meter() while it ran                                        */
+static void judge_meters(struct trial *t)
+{
+    const char *name;
+    double value;
+    for (int64_t i = 0; host_meter(i, &name, &value); i++) {
+        bool known = false;
+        for (const char *const *m = t->component->meters; m && *m; m++) known = known || !strcmp(*m, name);
+        if (!known) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
+    }
+}
+
+/* In forward and step, or in forward and backward                                          */
+static void meters_of(struct trial *t, const struct layer_case *c, bool training)
 {
     struct rig r;
     if (!rig_open(&r, t, c, training, 8, 2)) return;
     struct chi_segment g = rig_segment(0, 8, 0, 1, rig_block(&r, r.state_bytes));
     float *x = rig_random_rows(&r, 8, 1), *y = rig_rows(&r, 8), *dx = rig_rows(&r, 8);
-    if (rig_forward(&r, &g, 1, training, x, y) && training) {
+    bool ok = rig_forward(&r, &g, 1, training, x, y);
+    if (ok && training) {
         g.state = rig_block(&r, r.state_bytes);
-        rig_backward(&r, &g, 1, x, y, dx);
-    } else if (t->outcome < TRIAL_FAILED) {
+        ok = rig_backward(&r, &g, 1, x, y, dx);
+    } else if (ok) {
         struct chi_segment next = rig_segment(0, 1, 8, 1, g.state);
-        rig_step(&r, &next, 1, x, y);
+        ok = rig_step(&r, &next, 1, x, y);
     }
+    if (ok) judge_meters(t);            /* closing forgets them                            */
     rig_close(&r);
 }
 
-/* Names that it gave to host->meter() while it ran                                        */
 static void meters(struct trial *t)
 {
     struct layer_case c;
-    const char *name;
-    double value;
     for (int64_t i = 0; i < 4 && t->outcome < TRIAL_FAILED; i++) {
         if (!layer_case(t, i, &c)) return;
-        run_all_ways(t, &c, false);
-        if (can_train(t)) run_all_ways(t, &c, true);
-    }
-    for (int64_t i = 0; host_meter(i, &name, &value); i++) {
-        bool known = false;
-        for (const char *const *m = t->component->meters; m && *m; m++) known = known || !strcmp(*m, name);
-        if (!known) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
+        meters_of(t, &c, false);
+        if (can_train(t) && t->outcome < TRIAL_FAILED) meters_of(t, &c, true);
     }
 }
 

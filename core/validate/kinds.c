@@ -19,25 +19,41 @@ static void draw_int(struct trial *t, const struct chi_option *o, char *out, siz
     snprintf(out, size, "%s = %lld\n", o->name, (long long)(v < lo ? lo : v > hi ? hi : v));
 }
 
-static void draw_enum(struct trial *t, const struct chi_option *o, char *out, size_t size)
+/* Value i of n, counted from the default: each case has the next one                           */
+static int64_t next_value(const struct trial *t, int64_t i, int64_t n, int64_t start)
+{
+    return (start + i + (int64_t)(t->seed % 1000)) % n;
+}
+
+static void draw_enum(const struct trial *t, int64_t i, const struct chi_option *o, char *out, size_t size)
 {
     int64_t n = 1;
     const char *at = o->choices;
     for (const char *c = at; *c; c++) n += *c == '|';
-    for (n = trial_between(t, 0, n - 1); n; n--) at = strchr(at, '|') + 1;
+    for (n = next_value(t, i, n, 0); n; n--) at = strchr(at, '|') + 1;
     snprintf(out, size, "%s = %.*s\n", o->name, (int)strcspn(at, "|"), at);
 }
 
-/* A line for the option, or nothing: its default                                              */
-static void draw_option(struct trial *t, const struct chi_option *o, char *out, size_t size)
+static void draw_list(struct trial *t, const struct chi_option *o, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "%s = ", o->name);
+    for (int64_t i = trial_between(t, 1, 3); i > 0 && n < size; i--)
+        n += (size_t)snprintf(out + n, size - n, "%.6g%s", fmin(fmax((double)trial_between(t, 1, 8), o->min), o->max),
+                              i > 1 ? ", " : "\n");
+}
+
+/* A line for the option of case i, or nothing: its default                                     */
+static void draw_option(struct trial *t, int64_t i, const struct chi_option *o, char *out, size_t size)
 {
     double v;
+    bool choice = o->type == CHI_OPT_ENUM || o->type == CHI_OPT_BOOL;
     *out = 0;
-    if (o->fallback && trial_between(t, 0, 2) == 0) return;
+    if (o->fallback && !choice && trial_between(t, 0, 2) == 0) return;
     switch (o->type) {
     case CHI_OPT_INT:  draw_int(t, o, out, size); break;
-    case CHI_OPT_ENUM: draw_enum(t, o, out, size); break;
-    case CHI_OPT_BOOL: snprintf(out, size, "%s = %s\n", o->name, trial_between(t, 0, 1) ? "yes" : "no"); break;
+    case CHI_OPT_ENUM: draw_enum(t, i, o, out, size); break;
+    case CHI_OPT_LIST: draw_list(t, o, out, size); break;
+    case CHI_OPT_BOOL: snprintf(out, size, "%s = %s\n", o->name, next_value(t, i, 2, 0) ? "yes" : "no"); break;
     case CHI_OPT_FLOAT:
         v = (o->fallback ? strtod(o->fallback, NULL) : (o->min + o->max) / 2) * (1 + 0.5 * (double)trial_uniform(t));
         snprintf(out, size, "%s = %.6g\n", o->name, fmin(fmax(v, o->min), o->max));
@@ -51,7 +67,7 @@ static char *draw_text(struct trial *t, int64_t i, const char *fixed)
     char *all = xprintf("[it]\n%s", fixed ? fixed : "");
     for (const struct chi_option *o = t->component->options; o && o->name; o++) {
         char line[160], *key = xprintf("\n%s =", o->name);
-        draw_option(t, o, line, sizeof line);
+        draw_option(t, i, o, line, sizeof line);
         if (!strstr(all, key) && (i || !o->fallback)) {
             char *longer = xprintf("%s%s", all, line);
             free(all);
@@ -82,9 +98,9 @@ static chi_status read_options(struct bench_part *b, struct trial *t, const char
 
 bool part_bench_open(struct bench_part *b, struct trial *t, int64_t i, const char *fixed)
 {
-    enum { TRIES = 100 };
+    enum { TRIES = 100, ORDERLY = 30 };         /* then any values, since some exclude others   */
     for (int tries = 0; tries < TRIES; tries++) {
-        char *text = draw_text(t, i, fixed);
+        char *text = draw_text(t, tries < ORDERLY || !i ? i : trial_between(t, 1, 1000), fixed);
         *b = (struct bench_part){ .host = host_open(NULL, t->component->name) };
         b->host->k = &reference_kernels;
         b->conf = xcalloc(1, t->component->conf_size);

@@ -25,7 +25,7 @@ static const double ENTRY = 4e-3;       /* allowed in an entry, relative to the 
 /* ---- the loss ---------------------------------------------------------------------------------- */
 
 /* A call over a fresh stream, a carried one that crosses row 32, one that is fresh at position 7, and
- * a short carried one                                                                           */
+ * a short carried one; every fourth row is large, for what only saturates there                 */
 struct probe {
     struct rig *r;
     struct chi_segment g[SEGS];
@@ -39,6 +39,7 @@ static bool probe_new(struct rig *r, struct probe *p)
     static const struct { int64_t first, rows, pos; } plan[SEGS] = { { 0, 19, 0 }, { 19, 9, 27 }, { 28, 3, 7 }, { 31, 2, 2 } };
     *p = (struct probe){ .r = r, .x = rig_random_rows(r, ROWS, 1), .y = rig_rows(r, ROWS),
                          .dy = rig_random_rows(r, ROWS, 1), .dx = rig_rows(r, ROWS) };
+    for (int64_t i = 0; i < ROWS * r->d; i++) p->x[i] *= i / r->d % 4 == 3 ? 4 : 1;
     for (int64_t i = 0; i < SEGS; i++) {
         struct stream s = stream_new(r, (uint64_t)i, 0, max_i64(plan[i].pos, 1));
         bool fresh = i % 2 == 0;

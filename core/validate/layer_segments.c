@@ -10,7 +10,7 @@
 
 #include "core.h"
 
-enum { STREAMS = 5, LONGEST = 24, ROWS = STREAMS * LONGEST };
+enum { STREAMS = 9, LONGEST = 24, ROWS = STREAMS * LONGEST };
 
 /* Streams side by side in the rows of a call                                                */
 struct pack {

@@ -128,6 +128,25 @@ static void threads(struct trial *t, struct bench_part *p)
     two_ways(t, p, GAP, 8, "with 8 threads");
 }
 
+/* A weight with a gradient moves                                                                       */
+static void every(struct trial *t, struct bench_part *part)
+{
+    struct bench b, before;
+    fill(&b, t, part, GAP);
+    fill(&before, t, part, GAP);
+    bool ok = update(&b) && update(&b) && update(&b);
+    for (int i = 0; i < SLICES && ok; i++) {
+        int64_t still = 0, last = 0;
+        for (int64_t j = 0; j < lengths[i]; j++)
+            if (b.g[i][j] != 0 && b.slice[i].w[j] == before.slice[i].w[j]) still++, last = j;
+        if (still)
+            trial_warn(t, "%lld of %lld weights of a slice stay where they are in 3 steps with a gradient, such as number %lld: "
+                       "are all of them visited? (%s)", (long long)still, (long long)lengths[i], (long long)last, part->options);
+    }
+    pile_drop(&b.pile);
+    pile_drop(&before.pile);
+}
+
 /* clip = 1/4 on gradients g is clip = 1 on g/4: powers of two change no bit                           */
 static void clip(struct trial *t, struct bench_part *part)
 {
@@ -210,6 +229,7 @@ static void names(struct trial *t)
 static void check_repeat(struct trial *t) { each_case(t, NULL, repeat); }
 static void check_stride(struct trial *t) { each_case(t, NULL, stride); }
 static void check_threads(struct trial *t) { each_case(t, NULL, threads); }
+static void check_every(struct trial *t) { each_case(t, NULL, every); }
 static void check_clip(struct trial *t) { each_case(t, NULL, clip); }
 static void check_decay(struct trial *t) { each_case(t, NULL, decay); }
 static void check_downhill(struct trial *t) { each_case(t, NULL, downhill); }
@@ -219,6 +239,7 @@ const struct check checks_optimizers[] = {
     { "optimizer.repeat", CHI_OPTIMIZER, 20, "the same inputs give the same step, inside its blocks", check_repeat },
     { "optimizer.stride", CHI_OPTIMIZER, 20, "moment k of value i is m[k * stride + i], and nothing else", check_stride },
     { "optimizer.threads", CHI_OPTIMIZER, 20, "the same bits for 1, 2, 3, 8 threads", check_threads },
+    { "optimizer.every", CHI_OPTIMIZER, 20, "weights that have a gradient move (a warning)", check_every },
     { "optimizer.clip", CHI_OPTIMIZER, 20, "clip multiplies every gradient", check_clip },
     { "optimizer.decay", CHI_OPTIMIZER, 20, "only slices that ask for decay decay", check_decay },
     { "optimizer.downhill", CHI_OPTIMIZER, 20, "a quadratic gets smaller", check_downhill },

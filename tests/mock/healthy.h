@@ -27,7 +27,7 @@
 #define SUMMARY "a mock"
 #endif
 
-struct conf { int64_t width; double rate; bool flag; };
+struct conf { int64_t width; double rate; bool flag; int32_t kind; struct chi_list list; };
 struct leaky { int64_t d, a, s, sum, part; struct conf conf; };
 
 static const struct chi_option options[] = {

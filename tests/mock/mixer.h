@@ -12,12 +12,13 @@
 #include <chimera/plugin.h>
 
 enum sin { NONE, WRONG_SKIP, SCALED, ASSIGNS, FUTURE, LOUD, ONE_STATE, ACROSS, ROW_POSITION, POSITION_FRESH, TWO_ROWS,
-           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE, SAME_PLACE };
+           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE, SAME_PLACE, FROZEN, FAR_ROW, FAR_GRADIENT, FIRST_DSTATE, OPENED, LARGE };
 
 struct mixer {
     int64_t d, decay, start, gain, skip, count;         /* parameters                          */
     int64_t S, mark;                                    /* state                               */
     int64_t u, s, du, tag;                              /* arrays [rows, d]; tag: one a call   */
+    bool training;
     const struct chi_linear *in;
 };
 enum { GUARD = 16 };                                    /* floats of state besides s            */
@@ -27,6 +28,7 @@ static chi_status mixer_open(const struct chi_host *h, void *self, const void *c
 {
     struct mixer *m = self;
     int64_t d = m->d = shape->d_in, each[] = { d, 0 };
+    m->training = shape->training;
     (void)h, (void)conf;
     m->decay = ops->param(plan, "decay", each, CHI_INIT_CONST, 1, 0, 0);
     m->start = ops->param(plan, "start", each, CHI_INIT_NORMAL, 0.5, 0, 0);
@@ -43,10 +45,10 @@ static chi_status mixer_open(const struct chi_host *h, void *self, const void *c
     return CHI_OK;
 }
 
-static float phase(const struct chi_segment *g, int64_t t)
+static float phase(const struct mixer *m, const struct chi_segment *g, int64_t t)
 {
     int64_t at = SIN == ROW_POSITION ? g->first + t : g->pos + t;
-    return 1 + (float)(at % 5) / 8;
+    return 1 + (float)(at % 5) / 8 + (SIN == OPENED && m->training ? 0.01f : 0);
 }
 
 /* Does the stream begin here?                                                                 */
@@ -107,9 +109,10 @@ static void forward_segment(const struct mixer *m, struct chi_run *r, const stru
     int64_t d = m->d, end = g->first + g->rows;
     for (int64_t t = g->first; t < end; t++) {
         int64_t from = SIN == FUTURE && t + 1 < end ? t + 1 : t;
-        advance(m, r, before, u + from * d, phase(g, t - g->first), s + t * d);
+        advance(m, r, before, u + from * d, phase(m, g, t - g->first), s + t * d);
         if (SIN == TWO_ROWS && !r->keep && g->rows == 2 && t == g->first)      /* rounds otherwise */
             for (int64_t c = 0; c < d; c++) s[t * d + c] = (s[t * d + c] + 3) - 3;
+        if (SIN == FAR_ROW && !r->keep && t - g->first == 64) s[t * d] += 1e-3f;
         output(m, r, s + t * d, x + t * d, y + t * d);
         before = s + t * d;
     }
@@ -139,12 +142,21 @@ static chi_status mixer_forward(const void *self, struct chi_run *r, const float
     return e;
 }
 
+/* To dgain, dskip, ddecay: what row t, channel c has for them                                   */
+static void parameters_back(const struct mixer *m, struct chi_run *r, const float *x, float out, int64_t t, int64_t c, float da)
+{
+    float here = x[t * m->d + c], sign = SIN == LARGE && fabsf(here) > 2 ? -1 : 1;
+    if (!r->grads && SIN != FROZEN) return;
+    CHI_GRAD(r, m->gain, float)[c]  += (SIN == SCALED ? 1.01f : 1.0f) * CHI_ARRAY(r, m->s, float)[t * m->d + c] * out;
+    CHI_GRAD(r, m->skip, float)[c]  += (SIN == WRONG_SKIP ? 0.5f : sign) * here * out;
+    CHI_GRAD(r, m->decay, float)[c] += da;
+}
+
 /* g[d] goes from behind the segment to before it                                              */
 static void backward_segment(const struct mixer *m, struct chi_run *r, const struct chi_segment *seg, const float *x,
                              const float *dy, float *g)
 {
     const float *gain = CHI_PARAM(r, m->gain, float), *decay = CHI_PARAM(r, m->decay, float), *s = CHI_ARRAY(r, m->s, float);
-    float *dgain = CHI_GRAD(r, m->gain, float), *dskip = CHI_GRAD(r, m->skip, float), *ddecay = CHI_GRAD(r, m->decay, float);
     float *du = CHI_ARRAY(r, m->du, float);
     int64_t d = m->d;
     for (int64_t t = seg->first + seg->rows - 1; t >= seg->first; t--)
@@ -154,12 +166,10 @@ static void backward_segment(const struct mixer *m, struct chi_run *r, const str
                          : begins(seg) ? CHI_PARAM(r, m->start, float)[c] : state_of(m, seg)[c];
             float out = dy[t * d + c];
             g[c] += gain[c] * out;
-            if (SIN == ASSIGNS && t == seg->first + seg->rows - 1 && seg == r->seg) dskip[c] = 0;
-            dgain[c]  += (SIN == SCALED ? 1.01f : 1.0f) * s[t * d + c] * out;
-            dskip[c]  += (SIN == WRONG_SKIP ? 0.5f : 1.0f) * x[t * d + c] * out;
-            ddecay[c] += a * (1 - a) * g[c] * before;
-            du[t * d + c] = phase(seg, t - seg->first) * g[c];
-            g[c] *= a;
+            if (SIN == ASSIGNS && r->grads && t == seg->first + seg->rows - 1 && seg == r->seg) CHI_GRAD(r, m->skip, float)[c] = 0;
+            parameters_back(m, r, x, out, t, c, a * (1 - a) * g[c] * before);
+            du[t * d + c] = phase(m, seg, t - seg->first) * g[c];
+            g[c] *= SIN == FAR_GRADIENT && t - seg->first == 64 ? 0.5f * a : a;
         }
 }
 
@@ -167,21 +177,21 @@ static chi_status mixer_backward(const void *self, struct chi_run *r, const floa
 {
     const struct mixer *m = self;
     const float *du = CHI_ARRAY(r, m->du, float), *skip = CHI_PARAM(r, m->skip, float);
-    float *dstart = CHI_GRAD(r, m->start, float), g[4096] = { 0 };
+    float g[4096] = { 0 };
     int64_t d = m->d;
     if (r->rows == 0) return CHI_OK;
     for (int64_t i = r->n_seg - 1; i >= 0; i--) {
         const struct chi_segment *seg = &r->seg[i];
-        float *later = seg->dstate ? CHI_DSTATE(seg, m->S, float) : NULL;
+        float *later = (SIN == FIRST_DSTATE ? r->seg : seg)->dstate ? CHI_DSTATE(seg, m->S, float) : NULL;
         for (int64_t c = 0; c < d; c++) g[c] = later && SIN != NO_DSTATE ? later[c] : SIN == ACROSS ? g[c] : 0;
         backward_segment(m, r, seg, x, dy, g);
         for (int64_t c = 0; c < d; c++) {
-            if (begins(seg)) dstart[c] += g[c];
+            if (begins(seg) && r->grads) CHI_GRAD(r, m->start, float)[c] += g[c];
             if (later) later[c] = begins(seg) ? 0 : g[c];
         }
     }
     for (int64_t i = 0; i < r->rows * d; i++) dx[i] += skip[i % d] * dy[i];
-    *CHI_GRAD(r, m->count, float) += (float)r->rows;
+    if (r->grads) *CHI_GRAD(r, m->count, float) += (float)r->rows;
     return r->h->linears_back(&m->in, 1, r, x, r->rows, &du, dx);
 }
 
@@ -198,7 +208,7 @@ static chi_status mixer_tree(const void *self, struct chi_run *r, const float *x
             int64_t depth = 0;
             for (int64_t at = parent[t]; at >= 0; at = parent[at]) depth++;
             if (SIN == WRONG_TREE) depth = t - g->first;
-            advance(m, r, parent[t] < 0 ? root : s + parent[t] * d, u + t * d, phase(g, depth), s + t * d);
+            advance(m, r, parent[t] < 0 ? root : s + parent[t] * d, u + t * d, phase(m, g, depth), s + t * d);
             output(m, r, s + t * d, x + t * d, y + t * d);
         }
     }

@@ -8,13 +8,16 @@
 #ifndef DECAYS                          /* s: a slice                                          */
 # define DECAYS(s) ((s)->decay)
 #endif
+#ifndef VALUES                          /* how many of slice s are moved                       */
+# define VALUES(s) ((s)->n)
+#endif
 
 static chi_status update(const struct chi_host *h, const void *conf, const struct chi_slice *slice, int64_t n_slices,
                          int64_t step, double lr, double clip)
 {
     (void)h, (void)conf, (void)step, (void)clip;
     for (const struct chi_slice *s = slice; s < slice + n_slices; s++)
-        for (int64_t i = 0; i < s->n; i++) {
+        for (int64_t i = 0; i < VALUES(s); i++) {
             s->m[i] = 0.5f * s->m[i] + (float)(CLIP) * s->g[i];
             s->w[i] -= (float)lr * (s->m[i] + (DECAYS(s) ? 0.1f * s->w[i] : 0));
         }
