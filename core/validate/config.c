@@ -370,13 +370,76 @@ static void meters(struct trial *t)
     }
 }
 
+/* The case's options without NAME, then a line for it                                     */
+static bool replace_option(struct layer_case *c, const char *name, const char *line)
+{
+    char kept[CASE_TEXT] = "";
+    size_t n = 0, length = strlen(name);
+    for (const char *at = c->options; *at; at += strcspn(at, "\n") + 1) {
+        size_t m = strcspn(at, "\n") + 1;
+        if (!strncmp(at, name, length) && at[length] == ' ') continue;
+        memcpy(kept + n, at, m);
+        kept[n += m] = 0;
+    }
+    return snprintf(c->options, sizeof c->options, "%s%s", kept, line) < CASE_TEXT;
+}
+
+/* Names and sizes of parameters as text; false: it does not open.  Caller frees            */
+static bool parameters(struct trial *t, const struct layer_case *c, char **out)
+{
+    const struct model_tensor *w;
+    struct spec *spec;
+    struct solo *solo = NULL;
+    if (case_spec(t, c, &spec) != CHI_OK) return false;
+    bool ok = solo_open(&solo, spec, &spec->mixer[0], false, 8, 2) == CHI_OK;
+    *out = xprintf("%s", "");
+    for (int64_t i = 0; ok && (w = solo_tensor(solo, i)); i++) {
+        char *all = xprintf("%s%s[%lld] ", *out, w->name, (long long)w->n);
+        free(*out);
+        *out = all;
+    }
+    solo_close(solo);
+    spec_close(spec);
+    if (!ok) free(*out);
+    return ok;
+}
+
+static void changes_nothing(struct trial *t, const struct layer_case *c, const struct chi_option *o, const char *want)
+{
+    enum { VALUES = 8 };
+    for (int i = 0; i < VALUES && t->outcome < TRIAL_FAILED; i++) {
+        struct layer_case other = *c;
+        char line[LINE], *got;
+        draw_option(t, o, line);
+        if (!*line || !replace_option(&other, o->name, line) || !parameters(t, &other, &got)) continue;
+        if (strcmp(got, want) != 0)
+            trial_fail(t, "option %s decides which parameters there are, but has no CHI_OPT_SHAPE, so checkpoints do not keep "
+                       "it: %swith %s, else %s", o->name, got, words(line), want);
+        free(got);
+    }
+}
+
+/* Options that are not stored in checkpoints leave the parameters as they are               */
+static void shape_flags(struct trial *t)
+{
+    struct layer_case c;
+    char *want;
+    if (!layer_case(t, 0, &c) || !parameters(t, &c, &want)) return;
+    mem_limit(MOST_BYTES);
+    for (const struct chi_option *o = t->component->options; o && o->name; o++)
+        if (!(o->flags & CHI_OPT_SHAPE)) changes_nothing(t, &c, o, want);
+    free(want);
+}
+
 #define FOR_KIND(k)                                                                          \
     { "config.defaults", k, 20, "defaults open, or are refused with a reason, in bounded memory", defaults }, \
     { "config.random",   k, 40, "random options and sizes open and run, or are refused in one line", random_options }, \
     { "config.range",    k, 20, "what lies outside of the table never reaches the component", range }
 
 const struct check checks_config[] = {
-    FOR_KIND(CHI_LAYER), { "config.meters", CHI_LAYER, 20, "meters are those that the component lists", meters },
+    FOR_KIND(CHI_LAYER),
+    { "config.shape", CHI_LAYER, 20, "options without CHI_OPT_SHAPE leave the parameters as they are", shape_flags },
+    { "config.meters", CHI_LAYER, 20, "meters are those that the component lists", meters },
     FOR_KIND(CHI_BACKEND), FOR_KIND(CHI_QUANTIZER), FOR_KIND(CHI_ENCODING), FOR_KIND(CHI_OBJECTIVE),
     FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK), FOR_KIND(CHI_LOOP),
     { 0 }
