@@ -6,11 +6,11 @@ mock=$builddir/tests/mock/.libs
 
 # A plan, numbered lines in order however many run at once, a summary
 run 0 "$CHIMERA" validate swiglu --only config --jobs 3
-says out '^1\.\.4$'
+says out '^1\.\.5$'
 says out '^ok 1 - layer/swiglu config\.defaults'
-says out '^# swiglu: 4 checks in .* 0 failed, 0 crashed'
+says out '^# swiglu: 5 checks in .* 0 failed, 0 crashed'
 numbers=$(sed -n 's/^\(not \)\{0,1\}ok \([0-9]*\) .*/\2/p' "$tmp/out" | tr '\n' ' ')
-if [ "$numbers" = "1 2 3 4 " ]; then ok; else no "numbers are $numbers"; fi
+if [ "$numbers" = "1 2 3 4 5 " ]; then ok; else no "numbers are $numbers"; fi
 cp "$tmp/out" "$tmp/three"
 run 0 "$CHIMERA" validate swiglu --only config --jobs 1
 if [ "$(sed 's/ in .* s:/:/' "$tmp/three")" = "$(sed 's/ in .* s:/:/' "$tmp/out")" ]; then ok; else no "--jobs changes the output"; fi
@@ -23,6 +23,18 @@ for subject in swiglu "$builddir/plugins/layers/swiglu.la" "$builddir/plugins/la
     run 0 "$CHIMERA" validate "$subject" --only manifest
     says out '^ok 1 - swiglu manifest$'
 done
+
+# A path with blanks and signs of INI files
+mkdir "$tmp/odd, dir;#x"
+chmod 755 "$tmp/odd, dir;#x"
+if [ -f "$builddir/plugins/layers/.libs/swiglu.so" ]; then
+    cp "$builddir/plugins/layers/.libs/swiglu.so" "$tmp/odd, dir;#x"
+    for way in '' --in-process; do
+        # shellcheck disable=SC2086 # one word or none
+        run 0 "$CHIMERA" validate "$tmp/odd, dir;#x/swiglu.so" --only config $way
+        says out '^ok 1 - layer/swiglu config\.defaults$'
+    done
+fi
 
 # Choices
 run 0 "$CHIMERA" validate --list
