@@ -16,6 +16,7 @@ struct bench {
 
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
 chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
+chi_status bench_layers(const struct bench *) CHI_MUST_CHECK;   /* a decode step of each layer */
 chi_status bench_learn(const struct bench *) CHI_MUST_CHECK;    /* 200 steps: does the loss fall? */
 
 #endif
