@@ -36,6 +36,7 @@ struct subject {
     char name[24];                          /* "GD", as the pattern calls it               */
     char where[32];                         /* "layers.0.mixer": rules of linears look there */
     struct copy *copy; int64_t n;
+    unsigned char *params, *states;         /* of all copies                               */
     double weights, written;                /* bytes of a step                             */
     int64_t state;
     struct workspace ws;
@@ -88,28 +89,42 @@ static chi_status set_weights(const struct subject *s, struct copy *c, const str
     return CHI_OK;
 }
 
-static chi_status open_copy(const struct subject *s, struct copy *c, const struct copy *from)
+static chi_status take_weights(const struct subject *s, int64_t number)
 {
+    struct copy *c = &s->copy[number];
     struct instance *in = &c->in;
-    TRY(instance_open(in, s->spec, s->where, s->part, MODEL_INFER, 1, 1));
     int64_t scratch = max_i64(4096, in->scratch_bytes);
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) scratch = max_i64(scratch, linear_scratch(in->param[i].linear, 1));
     TRY(pool_scratch(scratch));
     TRY(linear_room(1, max_i64(in->widest, 1), in->heaviest, false));
-    in->params = mem_take((size_t)in->param_bytes + LINE, s->name);
-    c->state = mem_take((size_t)in->state_bytes + LINE, "a state");
-    if (!in->params || !c->state) return CHI_ENOMEM;
+    in->params = s->params + number * in->param_bytes;
+    c->state = s->states + number * in->state_bytes;
     TRY(instance_ready(in));
     c->seg = (struct chi_segment){ .rows = 1, .fresh = true, .state = c->state };
-    return set_weights(s, c, from);
+    return set_weights(s, c, number ? &s->copy[0] : NULL);
 }
 
-static void close_copy(struct copy *c)
+/* The first says how many there will be                                                       */
+static chi_status open_copies(struct subject *s)
 {
-    mem_free(c->in.params);
-    mem_free(c->state);
-    instance_close(&c->in);
+    struct copy first = { .seg = { 0 } };
+    chi_status st = instance_open(&first.in, s->spec, s->where, s->part, MODEL_INFER, 1, 1);
+    double bytes = instance_read_bytes(&first.in) + (double)first.in.state_bytes;
+    int64_t n = (int64_t)ceil(LIMIT_BYTES / fmax(bytes, LIMIT_BYTES / 4096));
+    s->copy = xcalloc((size_t)n, sizeof *s->copy);
+    s->copy[s->n++] = first;
+    TRY(st);
+    for (; s->n < n; s->n++)
+        if ((st = instance_open(&s->copy[s->n].in, s->spec, s->where, s->part, MODEL_INFER, 1, 1)) != CHI_OK) {
+            s->n++;
+            return st;
+        }
+    s->params = mem_take((size_t)(n * first.in.param_bytes) + LINE, s->name);
+    s->states = mem_take((size_t)(n * first.in.state_bytes) + LINE, "states");
+    if (!s->params || !s->states) return CHI_ENOMEM;
+    for (int64_t i = 0; i < n; i++) TRY(take_weights(s, i));
+    return CHI_OK;
 }
 
 /* ---- a step -------------------------------------------------------------------------------- */
@@ -201,9 +216,7 @@ static chi_status count_read(struct subject *s)
 static chi_status open_subject(struct subject *s)
 {
     size_t row = (size_t)s->spec->model.hidden_size * sizeof(float);
-    s->copy = xcalloc(1, sizeof *s->copy);
-    s->n = 1;
-    TRY(open_copy(s, &s->copy[0], NULL));
+    TRY(open_copies(s));
     s->state = s->copy[0].in.state_bytes;
     s->scratch_bytes = max_i64(4096, s->copy[0].in.scratch_bytes);
     s->scratch = mem_take((size_t)s->scratch_bytes, "scratch");
@@ -216,26 +229,17 @@ static chi_status open_subject(struct subject *s)
         s->x[i] = (float)rng_normal(1, RNG_BENCH, 0, (uint64_t)i);
     TRY(count_written(s));
     TRY(count_read(s));
-    int64_t n = (int64_t)ceil(LIMIT_BYTES / fmax(s->weights + (double)s->state, LIMIT_BYTES / 4096));
-    s->copy = xrealloc(s->copy, (size_t)n * sizeof *s->copy);
-    for (; s->n < n; s->n++) {
-        s->copy[s->n] = (struct copy){ .seg = { 0 } };
-        chi_status st = open_copy(s, &s->copy[s->n], &s->copy[0]);
-        if (st != CHI_OK) {
-            s->n++;
-            return st;
-        }
-        for (int64_t i = 0; i < s->n % SEEN; i++) TRY(step(s, &s->copy[s->n]));  /* each at its own place in a chunk */
-    }
+    for (int64_t i = 1; i < s->n; i++)       /* each at a place of its own in a chunk         */
+        for (int64_t t = 0; t < i % SEEN; t++) TRY(step(s, &s->copy[i]));
     return CHI_OK;
 }
 
 static void close_subject(struct subject *s)
 {
-    for (int64_t i = 0; i < s->n; i++) close_copy(&s->copy[i]);
+    for (int64_t i = 0; i < s->n; i++) instance_close(&s->copy[i].in);
     free(s->copy);
     workspace_drop(&s->ws);
-    void *block[] = { s->scratch, s->x, s->y, s->e, s->h };
+    void *block[] = { s->params, s->states, s->scratch, s->x, s->y, s->e, s->h };
     for (int64_t i = 0; i < COUNT(block); i++) mem_free(block[i]);
 }
 
