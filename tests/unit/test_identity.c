@@ -85,8 +85,8 @@ static uint64_t hash_of(const char *quantizer, const char *change, int64_t piece
 }
 
 static const struct { const char *quantizer; uint64_t logits; } known[] = {
-    { "f32", 0x0 },
-    { "ternary", 0x0 },
+    { "f32", 0x31321684882cb029 },
+    { "ternary", 0x19bbafa10f4ce7c2 },
 };
 
 Test(identity, the_bits_of_the_seeds_pattern)
@@ -98,6 +98,7 @@ Test(identity, the_bits_of_the_seeds_pattern)
             cr_expect_eq(whole, known[i].logits, "%s: %#llx", known[i].quantizer, (unsigned long long)whole);
             cr_expect_eq(hash_of(known[i].quantizer, NULL, 1), whole, "%s: token by token", known[i].quantizer);
             cr_expect_eq(hash_of(known[i].quantizer, NULL, 17), whole, "%s: in pieces of 17", known[i].quantizer);
+            cr_expect_eq(hash_of(known[i].quantizer, "backend.use=portable", TOKENS), whole, "%s: portable", known[i].quantizer);
         }
 }
 
