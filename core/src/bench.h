@@ -9,6 +9,7 @@ struct bench {
     char *const *override;
     int   n_override;
     int64_t steps;                          /* timed ones of each measurement              */
+    int64_t context;                        /* tokens that bench_context() reads    */
     bool  json;                             /* an object a line, else text                 */
     int   threads;
     bool  compare;                          /* with one thread, step by step               */
@@ -16,6 +17,8 @@ struct bench {
 
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
 chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
+chi_status bench_layers(const struct bench *) CHI_MUST_CHECK;   /* a decode step of each layer */
+chi_status bench_context(const struct bench *) CHI_MUST_CHECK;  /* 1 token of it to b->context */
 chi_status bench_learn(const struct bench *) CHI_MUST_CHECK;    /* 200 steps: does the loss fall? */
 
 #endif

@@ -6,6 +6,7 @@
  * registers alone for many rows and for gemm.  Reading and decoding alternate and
  * give medians; arithmetic gives the best of many short windows on both sides.      */
 #include "bench_kernels.h"
+#include "bench_limit.h"
 #include "core.h"
 #include "linear.h"
 #include "pool.h"
@@ -17,53 +18,12 @@
 #include <immintrin.h>
 #endif
 
-enum { ROUNDS = 21, POOL_BYTES = 128 << 20, PIECES = 64 };
+enum { ROUNDS = 21, POOL_BYTES = LIMIT_BYTES };
 
 /* ---- limits ------------------------------------------------------------------------ */
 
-static volatile uint64_t sink;              /* what nobody reads may not be computed  */
-
-static uint64_t read_plain(const uint8_t *p, int64_t bytes)
-{
-    uint64_t s[8] = { 0 };
-    for (int64_t i = 0; i < bytes; i += 64) {
-        uint64_t v[8];
-        memcpy(v, p + i, 64);
-        for (int j = 0; j < 8; j++) s[j] += v[j];
-    }
-    return s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
-}
-
 #ifdef __x86_64__
 #define AVX2_CODE __attribute__((target("avx2,fma")))
-
-AVX2_CODE static uint64_t sum_of(__m256i v)
-{
-    uint64_t s[4];
-    _mm256_storeu_si256((__m256i *)(void *)s, v);
-    return s[0] ^ s[1] ^ s[2] ^ s[3];
-}
-
-/* streams parts of the array side by side; ahead: prefetch so many bytes, 0 none      */
-AVX2_CODE static inline __attribute__((always_inline))
-uint64_t read_loop(const uint8_t *p, int64_t bytes, int streams, int ahead)
-{
-    __m256i a = _mm256_setzero_si256(), b = a;
-    int64_t part = bytes / streams;
-    for (int64_t i = 0; i < part; i += 64)
-        for (int s = 0; s < streams; s++) {
-            const uint8_t *at = p + s * part + i;
-            if (ahead) _mm_prefetch((const char *)at + ahead, _MM_HINT_T0);
-            a = _mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)(const void *)at));
-            b = _mm256_xor_si256(b, _mm256_loadu_si256((const __m256i *)(const void *)(at + 32)));
-        }
-    return sum_of(_mm256_xor_si256(a, b));
-}
-
-AVX2_CODE static uint64_t read_1(const uint8_t *p, int64_t n) { return read_loop(p, n, 1, 0); }
-AVX2_CODE static uint64_t read_1_ahead(const uint8_t *p, int64_t n) { return read_loop(p, n, 1, 3072); }
-AVX2_CODE static uint64_t read_2_ahead(const uint8_t *p, int64_t n) { return read_loop(p, n, 2, 3072); }
-AVX2_CODE static uint64_t read_4(const uint8_t *p, int64_t n) { return read_loop(p, n, 4, 0); }
 
 /* n turns of ten independent instructions on registers                                */
 #define TEN(op) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
@@ -91,35 +51,6 @@ static bool has_avx2(void)
     return (cpu_features() & want) == want;
 }
 #endif
-
-typedef uint64_t reader(const uint8_t *, int64_t);
-struct read_job { reader *read; const uint8_t *p; int64_t piece; };
-
-static void read_task(void *arg, int64_t i, struct chi_scratch *s)
-{
-    (void)s;
-    const struct read_job *j = arg;
-    sink = j->read(j->p + i * j->piece, j->piece);
-}
-
-/* Bytes per second of one pass over the pool                                          */
-static double read_rate(reader *f, const uint8_t *p)
-{
-    struct read_job j = { f, p, POOL_BYTES / PIECES };
-    double t = now_s();
-    pool_run(PIECES, read_task, &j);
-    return POOL_BYTES / (now_s() - t);
-}
-
-static int readers(reader *f[5])
-{
-    int n = 0;
-    f[n++] = read_plain;
-#ifdef __x86_64__
-    if (has_avx2()) f[n++] = read_1, f[n++] = read_1_ahead, f[n++] = read_2_ahead, f[n++] = read_4;
-#endif
-    return n;
-}
 
 static void int8_task(void *arg, int64_t i, struct chi_scratch *s)
 {
@@ -211,18 +142,6 @@ static struct ternary_job job(const struct bench_kernels *b, const struct room *
     };
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int64_t n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[n / 2];
-}
-
 /* ---- output ------------------------------------------------------------------------------ */
 
 /* ratio 0: there is no limit to compare with                                              */
@@ -248,13 +167,14 @@ static void line(const struct bench_kernels *b, const char *what, const char *sh
 
 static reader *best_reader(const struct bench_kernels *b, const struct room *m)
 {
-    reader *f[5], *best = read_plain;
+    reader *f[LIMIT_READERS], *best;
     double top = 0;
-    int n = readers(f);
+    int n = limit_readers(f);
+    best = f[0];
     for (int i = 0; i < n; i++) {
         double rate[7];
-        for (int j = 0; j < COUNT(rate); j++) rate[j] = read_rate(f[i], m->pool);
-        double r = median(rate, COUNT(rate));
+        for (int j = 0; j < COUNT(rate); j++) rate[j] = limit_read_rate(f[i], m->pool);
+        double r = bench_median(rate, COUNT(rate));
         if (r > top) top = r, best = f[i];
     }
     line(b, "read", "128 MB", top / 1e9, "GB/s", 0, NULL);
@@ -267,19 +187,19 @@ static void bench_decode(const struct bench_kernels *b, const struct room *m, in
     struct ternary_job j = job(b, m, 1, d_out, d_in);
     int64_t bytes = b->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
     double rate[ROUNDS], read[5][ROUNDS], limit = 0;
-    reader *f[5];
-    int nf = readers(f);
+    reader *f[LIMIT_READERS];
+    int nf = limit_readers(f);
     for (int i = 0; i < ROUNDS; i++) {
         double t = 0;
         for (int64_t c = 0; c < n; c++) t += multiply(&j, m->pool + c * bytes);
         rate[i] = (double)(n * bytes) / t;
-        for (int k = 0; k < nf; k++) read[k][i] = read_rate(f[k], m->pool);
+        for (int k = 0; k < nf; k++) read[k][i] = limit_read_rate(f[k], m->pool);
     }
     for (int k = 0; k < nf; k++) {                      /* the best loop, not the best pass */
-        double r = median(read[k], ROUNDS);
+        double r = bench_median(read[k], ROUNDS);
         limit = r > limit ? r : limit;
     }
-    double got = median(rate, ROUNDS);
+    double got = bench_median(rate, ROUNDS);
     char shape[48];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)d_out, (long long)d_in);
     line(b, "decode", shape, got / 1e9, "GB/s", got / limit,

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-static bool train, reading, learn, kernels, json;
-static int64_t steps = 10;
+static bool train, reading, learn, kernels, layers, json;
+static int64_t steps = 10, context;
 
 /* The kernel of ternary2 that this machine's backends would use                                */
 static chi_status run_kernels(const struct bench *b)
@@ -52,12 +52,14 @@ static chi_status wanted_threads(struct bench *b)
 static chi_status run(const struct cli_args *a)
 {
     struct bench b = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
-                       .steps = steps < 2 ? 2 : steps, .json = json };
-    bool usual = !train && !reading && !learn && !kernels;
+                       .steps = steps < 2 ? 2 : steps, .json = json, .context = context };
+    bool usual = !train && !reading && !learn && !kernels && !layers && !context;
     TRY(wanted_threads(&b));
     if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));
     if (learn) TRY(bench_learn(&b));
+    if (layers) TRY(bench_layers(&b));
+    if (context) TRY(bench_context(&b));
     if (kernels) TRY(run_kernels(&b));
     return CHI_OK;
 }
@@ -66,6 +68,8 @@ static const struct cli_flag flags[] = {
     { "train", 0, CLI_SWITCH, &train, NULL, "tokens per second of training, on random tokens" },
     { "read", 0, CLI_SWITCH, &reading, NULL, "tokens per second of prefill (256 rows) and of decoding one stream" },
     { "learn", 0, CLI_SWITCH, &learn, NULL, "train 200 steps on the configuration's data; fails unless the loss falls" },
+    { "layers", 0, CLI_SWITCH, &layers, NULL, "a decode step of each layer beside the bandwidth of reading" },
+    { "context", 0, CLI_INT, &context, "N", "time per token and memory from 1 token of context to N" },
     { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
@@ -82,6 +86,7 @@ const struct verb verb_bench = {
     .examples = "chimera bench conf/quickstart.ini\n"
                 "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
                 "chimera bench conf/quickstart.ini --kernels --json\n"
+                "chimera bench conf/chimera-5.1.ini --layers\n"
                 "chimera bench runs/quickstart\n",
     .flags = flags,
     .min_words = 1, .max_words = 1,

@@ -73,9 +73,19 @@ static int64_t dtype_bytes(int dtype)
     }
 }
 
+/* Is n a number of values of a state or an array?                                              */
+static bool size_fits(struct chi_plan *p, const char *what, const char *name, int64_t n, const char *unit)
+{
+    if (p->error) return false;
+    if (n < 0 || n > INT64_MAX / 16)
+        p->error = fail(CHI_ESHAPE, "%s: %s %s has %lld %s", p->in->name, what, name ? name : "?", (long long)n,
+                        unit);
+    return p->error == CHI_OK;
+}
+
 static int64_t plan_state(struct chi_plan *p, const char *name, int dtype, int64_t n)
 {
-    (void)name;
+    if (!size_fits(p, "state", name, n, "values")) return 0;
     int64_t at = p->in->state_bytes;
     p->in->state_bytes += round_up(n * dtype_bytes(dtype), ALIGN);
     return at;
@@ -84,6 +94,11 @@ static int64_t plan_state(struct chi_plan *p, const char *name, int dtype, int64
 static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64_t n, int64_t every, uint32_t flags)
 {
     struct instance *in = p->in;
+    if (!size_fits(p, "array", name, n, "values")) return 0;
+    if (every < CHI_PER_CALL) {
+        p->error = fail(CHI_EPLUGIN, "%s: array %s is planned for every %lld rows", in->name, name ? name : "?", (long long)every);
+        return 0;
+    }
     in->array = xrealloc(in->array, (size_t)(in->n_array + 1) * sizeof *in->array);
     in->array[in->n_array] = (struct planned_array){ n * dtype_bytes(dtype), every, flags & CHI_ARRAY_KEEP, "" };
     copy_name(in->array[in->n_array].name, sizeof in->array->name, name ? name : "?");
@@ -92,6 +107,7 @@ static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64
 
 static void plan_scratch(struct chi_plan *p, int64_t bytes)
 {
+    if (!size_fits(p, "scratch", "of a task", bytes, "bytes")) return;
     p->in->scratch_bytes = max_i64(p->in->scratch_bytes, bytes);
 }
 

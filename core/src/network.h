@@ -162,5 +162,7 @@ chi_status turns_backward(struct model *, const struct model_segment *, const st
 struct need { int64_t scratch, widest, heaviest; };
 struct need plan_needs(const struct model *);
 int64_t plan_bytes(const struct model *);
+/* Bytes of weights that a token reads, on average                                          */
+double instance_read_bytes(const struct instance *);
 
 #endif

@@ -123,7 +123,7 @@ static int64_t instance_weight_bytes(const struct instance *in)
 }
 
 /* By a token, on average                                                                        */
-static double instance_read_bytes(const struct instance *in)
+double instance_read_bytes(const struct instance *in)
 {
     double sum = 0;
     for (int64_t i = 0; i < in->n_param; i++) sum += in->param[i].share * (double)weight_bytes(&in->param[i]);

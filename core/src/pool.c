@@ -19,19 +19,20 @@ static int n_scratch;
 static int64_t scratch_bytes;
 static _Thread_local bool inside;           /* in a task                         */
 
-/* GNU's OpenMP lets a thread that waits spin for about a millisecond before it sleeps.  On idle
- * cores that gains nothing over some 30 us; beside other busy programs the spinning takes the
- * time of the very thread that is waited for, and training was 13 times slower (doc/performance.md).
- * The library reads how long from the environment before main() runs, so the program
- * sets it, unless somebody did, and becomes itself again.                        */
+/* GNU's OpenMP lets a thread that waits spin for about a millisecond before it sleeps, LLVM's for
+ * 200.  On idle cores that gains nothing over some 30 us; beside other busy programs the spinning
+ * takes the time of the very thread that is waited for, and training was 13 and 20 times slower
+ * (doc/performance.md).  LLVM's counts in whole milliseconds: it gets none.  Either library reads
+ * its variable from the environment before main() runs, so the program sets both, unless
+ * somebody did, and becomes itself again.                                        */
 void pool_begin(char **argv)
 {
 #ifdef _OPENMP
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || n <= 0) return;
+    if (getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME") || getenv("OMP_WAIT_POLICY") || n <= 0) return;
     self[n] = 0;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(self, argv);
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0 && setenv("KMP_BLOCKTIME", "0", 1) == 0) execv(self, argv);
     /* If that failed we only wait less well.                                     */
 #else
     (void)argv;

@@ -21,6 +21,7 @@ struct bench {
 static const char *const layers[] = {
     "use = gated_deltanet\n", "use = deltanet\n", "use = span_knot\nefla = yes\n", "use = mlstm\n",
     "use = linear_attention\n", "use = mamba2\nstate_dim = 64\n", "use = causal_conv\n", "use = mlstm\nblock = v1\n",
+    "use = titans_mac\nmemory_depth = 1\n", "use = titans_mac\nmemory_depth = 2\n",
 };
 
 static double now(void)
@@ -90,7 +91,7 @@ static void compare(int d, int rounds)
     for (int i = 0; i < n; i++) {
         double own = b[i].forward + b[i].backward, base = b[0].forward + b[0].backward;
         printf("  %-18s%s forward %6.2f  backward %6.2f  both %6.2f  %.2f\n", b[i].spec->mixer[0].component->name,
-               strstr(layers[i], "v1") ? " v1" : "   ", b[i].forward / ROWS, b[i].backward / ROWS, own / ROWS, own / base);
+               strstr(layers[i], "v1") ? " v1" : strstr(layers[i], "= 1") ? " L1" : "   ", b[i].forward / ROWS, b[i].backward / ROWS, own / ROWS, own / base);
         solo_close(b[i].solo);
         spec_close(b[i].spec);
         free(b[i].state);

@@ -8,12 +8,15 @@
 enum { IN_FORWARD, IN_BACKWARD, IN_TASK };
 enum { SEGV, ABORT, NAN_Y, NAN_DX, NAN_GRAD };
 
-struct faulty_conf { int64_t at; int32_t where, what; };
+enum { SOUND, STATE, ARRAY, EVERY, SCRATCH };
+
+struct faulty_conf { int64_t at; int32_t where, what, size; };
 
 static const struct chi_option options[] = {
     CHI_INT(struct faulty_conf, at, "0", 0, 1e9, "which call goes wrong; 0: none", 0),
     CHI_ENUM(struct faulty_conf, where, "forward", "forward|backward|task", "in which call", 0),
     CHI_ENUM(struct faulty_conf, what, "segv", "segv|abort|nan_y|nan_dx|nan_grad", "what happens", 0),
+    CHI_ENUM(struct faulty_conf, size, "sound", "sound|state|array|every|scratch", "what is planned with a negative size", 0),
     CHI_OPTIONS_END
 };
 
@@ -29,6 +32,10 @@ static chi_status faulty_open(const struct chi_host *h, void *self, const void *
     s->conf = conf;
     s->d = shape->d_in;
     s->w = ops->param(plan, "w", (int64_t[]){ s->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
+    if (s->conf->size == STATE) ops->state(plan, "memory", CHI_F32, -s->d);
+    if (s->conf->size == ARRAY) ops->array(plan, "rows", CHI_F32, -1, CHI_PER_ROW, 0);
+    if (s->conf->size == EVERY) ops->array(plan, "rows", CHI_F32, s->d, -2, 0);
+    if (s->conf->size == SCRATCH) ops->scratch(plan, -64);
     return CHI_OK;
 }
 

@@ -83,6 +83,13 @@ static __m256 write_row(float *s, float a, float u, const float *k, const float 
 
 /* ---- forward --------------------------------------------------------------------------- */
 
+/* A decode step reads a state that no cache has: the next rows of S come while these are at
+ * work.  What lies behind S is asked for in vain.                                          */
+static inline void fetch_rows(const float *S, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) _mm_prefetch((const char *)(S + i), _MM_HINT_T0);
+}
+
 /* Up to eight rows of S for one step                                                       */
 static void step8(float *S, const float *q, const float *k, const float *v, float a, float b,
                   float *o, int64_t count, int64_t dk)
@@ -103,9 +110,11 @@ void avx2_delta_rule(float *S, const float *q, const float *k, const float *v, i
                      int64_t dk, int64_t dv)
 {
     for (int64_t t = 0; t < rows; t++)
-        for (int64_t i = 0; i < dv; i += 8)
+        for (int64_t i = 0; i < dv; i += 8) {
+            if (rows == 1) fetch_rows(S + (i + 8) * dk, 8 * dk);
             step8(S + i * dk, q + t * ld, k + t * ld, v + t * ld + i, a[t * lds], b[t * lds],
                   o + t * ld + i, dv - i < 8 ? dv - i : 8, dk);
+        }
 }
 
 /* ---- gradient: the formulas of core/src/reference.c -------------------------------------- *
@@ -268,9 +277,11 @@ void avx2_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const
                     int64_t dv)
 {
     for (int64_t t = 0; t < rows; t++)
-        for (int64_t i = 0; i < dv; i += 8)
+        for (int64_t i = 0; i < dv; i += 8) {
+            if (rows == 1) fetch_rows(S + (i + 8) * dk, 8 * dk);
             hebb_step8(S + i * dk, q + t * ldk, k + t * ldk, v + t * ldv + i, a[t * lds], b[t * lds],
                        o + t * ldv + i, dv - i < 8 ? dv - i : 8, dk);
+        }
 }
 
 /* n columns of rows (1 or 4) rows: s = a s + u k;  gq += go s                               */

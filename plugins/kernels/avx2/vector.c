@@ -10,8 +10,14 @@
 
 float avx2_dot(const float *a, const float *b, int64_t n)
 {
+    enum { LONG = 1024, AHEAD = 768 };      /* a long b comes from memory, and more after it */
     __m256 lo = _mm256_setzero_ps(), hi = lo;
     int64_t i = 0;
+    for (; n >= LONG && i + 16 <= n; i += 16) {
+        _mm_prefetch((const char *)(b + i + AHEAD), _MM_HINT_T0);
+        lo = muladd(lo, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        hi = muladd(hi, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));
+    }
     for (; i + 16 <= n; i += 16) {
         lo = muladd(lo, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
         hi = muladd(hi, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));

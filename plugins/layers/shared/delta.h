@@ -23,7 +23,7 @@
 
 enum { Q, K, V, G, A, B, N_ROLES };             /* linears of the layer's input  */
 enum { CHUNK = 16 };                            /* rows between two kept states  */
-enum { TASK_WORK = 1 << 15 };                   /* state values read by a task   */
+enum { TASK_WORK = 1 << 14 };                   /* state values read by a task   */
 
 struct delta_conf {                             /* options; a layer shows some   */
     int64_t num_heads, head_dim, conv_size;

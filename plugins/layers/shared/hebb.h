@@ -16,7 +16,7 @@
 #include "floats.h"
 
 enum { HEBB_CHUNK = 32 };                       /* rows between two kept states   */
-enum { HEBB_TASK = 1 << 15 };                   /* state values read by a task    */
+enum { HEBB_TASK = 1 << 14 };                   /* state values read by a task    */
 
 struct hebb_chunk;
 struct hebb_ops {
