@@ -128,7 +128,7 @@ void trace_batch(struct trainer *t, const struct batch *b)
     memcpy(r->value[TOKENS] + r->n * all, b->token, (size_t)all * sizeof(int32_t));
     memcpy(r->value[TARGETS] + r->n * all, b->target, (size_t)all * sizeof(int32_t));
     memset(fresh, 0, (size_t)all * sizeof *fresh);
-    for (int64_t s = 0, row = 0; s < b->n_seg; row += b->seg[s++].rows) fresh[row] = 1;
+    for (int64_t s = 0; s < b->n_seg; s++) fresh[b->seg[s].tokens - b->token] = 1;
     for (int64_t s = 0; s < b->n_seq; s++) {
         struct chi_depth d = b->seg[b->first_seg[s]].depth;
         r->value[DEPTH][r->n * b->n_seq + s] = d.turns;
