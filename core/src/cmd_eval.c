@@ -47,6 +47,7 @@ static void print_accuracy(const struct eval_result *e, bool json)
         printf("accuracy       %.4f\nloss           %.4f nats a scored row\nexamples       %lld\nscored rows    %lld of "
                "%lld\n", accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
     for (int64_t i = 0; i < e->n_slice; i++) {
+        if (!s[i].scored) continue;
         double part = eval_accuracy(s[i].right, s[i].scored);
         if (json) printf(",\"accuracy.%s\":%.9g", s[i].name, part);
         else printf("  %-12s %.4f of %lld\n", s[i].name, part, (long long)s[i].scored);

@@ -59,13 +59,14 @@ chi_status metrics_step(struct trainer *t, const struct step_result *r)
     return append(t, f, &line);
 }
 
-/* Of examples: accuracy of all scored rows, then of each slice as accuracy.NAME       */
+/* Of examples: accuracy of all scored rows, then of each slice that was met as accuracy.NAME */
 static void put_accuracy(FILE *f, const struct eval_result *e)
 {
     put_number(f, "accuracy", eval_accuracy(e->right, e->scored));
     put_number(f, "heldout_loss", e->loss);
     for (int64_t i = 0; i < e->n_slice; i++)
-        fprintf(f, ",\"accuracy.%s\":%.9g", e->slice[i].name, eval_accuracy(e->slice[i].right, e->slice[i].scored));
+        if (e->slice[i].scored)
+            fprintf(f, ",\"accuracy.%s\":%.9g", e->slice[i].name, eval_accuracy(e->slice[i].right, e->slice[i].scored));
     fprintf(f, ",\"heldout_scored\":%lld,\"heldout_tokens\":%lld,\"heldout_examples\":%lld", (long long)e->scored,
             (long long)e->tokens, (long long)e->documents);
 }

@@ -171,7 +171,8 @@ static void note_heldout(const struct trainer *t, const struct eval_result *e)
 {
     char *slices = xstrdup("");
     for (int64_t i = 0; i < e->n_slice; i++) {
-        char *more = xprintf("%s%s %s %.3f", slices, i ? "," : ":", e->slice[i].name,
+        if (!e->slice[i].scored) continue;
+        char *more = xprintf("%s%s %s %.3f", slices, *slices ? "," : ":", e->slice[i].name,
                              eval_accuracy(e->slice[i].right, e->slice[i].scored));
         free(slices);
         slices = more;

@@ -228,16 +228,21 @@ static const struct row_of_tasks {
 
 struct open { struct spec *spec; struct dataset *data; };
 
+/* more: overrides with spaces between them                                                        */
 static chi_status try_open(struct open *o, const char *task, const char *options, const char *more)
 {
     struct config *c;
+    char *list = xstrdup(more), *override[8];
+    int n = 0;
+    for (char *word = strtok(list, " "); word; word = strtok(NULL, " ")) override[n++] = word;
     char *text = xprintf("[model]\nhidden_size = 16\nnum_hidden_layers = 1\nvocab_size = 200\nlayer_pattern = GD\n"
                          "ffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 8\n[layer.MLP]\n"
                          "use = swiglu\nintermediate_size = 32\n[train]\nbatch_size = 4\nseq_len = 150\n[data]\ntask = %s\n"
-                         "[task]\n%s%s", task, options, more);
-    chi_status s = config_load_text(&c, "test", text, NULL, 0);
+                         "[layer.AT]\nuse = attention\nnum_heads = 2\nhead_dim = 16\n[task]\n%s", task, options);
+    chi_status s = config_load_text(&c, "test", text, override, n);
     cr_assert_eq(s, CHI_OK, "%s", fail_text());
     free(text);
+    free(list);
     s = spec_open(&o->spec, c, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER);
     cr_assert_eq(s, CHI_OK, "%s", fail_text());
     return dataset_open(&o->data, o->spec);
@@ -297,7 +302,7 @@ static int64_t check_example(const struct row_of_tasks *t, const struct open *o,
 Test(tasks, targets_and_slices_follow_from_the_inputs)
 {
     for (int64_t t = 0; t < COUNT(tasks); t++) {
-        struct open o = open_task(tasks[t].name, tasks[t].options, "heldout = 200\ntrain = 200\n");
+        struct open o = open_task(tasks[t].name, tasks[t].options, "task.heldout=200 task.train=200");
         struct eval_slice slice[EVAL_SLICES];
         bool met[EVAL_SLICES] = { false };
         cr_assert(dataset_makes_examples(o.data));
@@ -356,9 +361,8 @@ Test(tasks, another_seed_gives_other_data_and_another_model_does_not)
 {
     for (int64_t t = 0; t < COUNT(tasks); t++) {
         struct open a = open_task(tasks[t].name, tasks[t].options, "");
-        struct open b = open_task(tasks[t].name, tasks[t].options, "[model]\nhidden_size = 32\nlayer_pattern = AT\n"
-                                  "[layer.AT]\nuse = attention\nnum_heads = 2\nhead_dim = 16\n[run]\nthreads = 3\n");
-        struct open c = open_task(tasks[t].name, tasks[t].options, "[run]\nseed = 2\n");
+        struct open b = open_task(tasks[t].name, tasks[t].options, "model.hidden_size=32 model.layer_pattern=AT run.threads=3");
+        struct open c = open_task(tasks[t].name, tasks[t].options, "run.seed=2");
         int differ = 0;
         cr_assert_eq(dataset_hash(a.data), dataset_hash(b.data));
         cr_assert_neq(dataset_hash(a.data), dataset_hash(c.data));
@@ -459,7 +463,7 @@ Test(tasks, batches_hold_whole_examples_in_order)
 Test(tasks, an_epoch_has_every_example_once)
 {
     enum { N = 36 };
-    struct open o = open_task("copy", "lengths = 3, 7, 20\n", "train = 36\n");
+    struct open o = open_task("copy", "lengths = 3, 7, 20\n", "task.train=36");
     struct cursor c = { 0, 0 };
     uint64_t orders[2][N];
     for (int epoch = 0; epoch < 2; epoch++) {
@@ -509,7 +513,7 @@ static void count(struct model *m, const struct document *d, int64_t right[EVAL_
 
 Test(tasks, accuracy_is_what_the_logits_say)
 {
-    struct open o = open_task("overwrite", "keys = 5\nwrites = 1, 2, 9\nsymbols = 20\n", "heldout = 40\n");
+    struct open o = open_task("overwrite", "keys = 5\nwrites = 1, 2, 9\nsymbols = 20\n", "task.heldout=40");
     struct model *m;
     struct eval_result e;
     int64_t right[EVAL_SLICES] = { 0 }, all[EVAL_SLICES] = { 0 }, total = 0;
@@ -552,8 +556,8 @@ Test(tasks, refuses_what_cannot_be_meant)
     refused("copy", "lengths = 80\n", "", "lengths");
     refused("copy", "lengths = 4\nsymbols = 200\n", "", "model.vocab_size = 200");
     refused("copy", "lengths = 2.5\n", "", "2.5 is no whole number");
-    refused("copy", "lengths = 1-61\n[train]\n", "seq_len = 400\n", "more than 60");
-    refused("copy", "lengths = 4\n[train]\n", "eval_bytes = 9\n", "train.eval_bytes");
+    refused("copy", "lengths = 1-61\n", "train.seq_len=400", "more than 60");
+    refused("copy", "lengths = 4\n", "train.eval_bytes=9", "train.eval_bytes");
     refused("parity", "lengths = 1\n", "", "too few different ones");
     refused("dyck", "length = 7\n", "", "even length");
     refused("mqar", "length = 20\npairs = 6\n", "", "24 or more");
