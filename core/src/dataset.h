@@ -26,7 +26,7 @@ struct batch {
     int64_t  rows, scored;              /* of segments; of these with a target       */
     int64_t  bytes;                     /* of the scored targets                   */
     int32_t *token, *target;            /* [n_seq * seq_len]; behind a sequence's last
-                                           segment 0 and -1                        */
+                                           segment -1                              */
     int64_t *first_seg;                 /* [n_seq + 1]                             */
     struct model_segment *seg;          /* tokens point into token; pos 0, fresh   */
 };

@@ -199,7 +199,7 @@ chi_status examples_batch(struct examples *e, struct cursor *c, struct batch *b)
         int64_t at = s * b->seq_len, end = at + b->seq_len;
         b->first_seg[s] = b->n_seg;
         for (int64_t j = 0; j < k; j++) TRY(add_example(e, c, b, &at));
-        for (; at < end; at++) b->target[at] = -1;
+        for (; at < end; at++) b->token[at] = b->target[at] = -1;
     }
     b->first_seg[b->n_seq] = b->n_seg;
     if (!b->scored)

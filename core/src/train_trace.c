@@ -3,8 +3,8 @@
  *
  *   config.ini            the resolved configuration
  *   initial.safetensors   weights before the first step, final.safetensors after the last
- *   batches.safetensors   tokens, targets (-1: not scored), fresh (1: a segment starts),
- *                         each [steps, batch_size, seq_len] i32; of a looped model depth
+ *   batches.safetensors   tokens (-1: not computed, behind a sequence's last example),
+ *                         targets (-1: not scored), fresh (1: a segment starts), each [steps, batch_size, seq_len] i32; of a looped model depth
  *                         and graded [steps, batch_size], turns of each sequence and how
  *                         many of the last are differentiated
  *   trace.jsonl           a line a step: step, loss, lr, grad_norm (before clipping), clip

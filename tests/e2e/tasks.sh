@@ -107,7 +107,8 @@ bad 2 'writes' "$CHIMERA" train "$tmp/run.ini" run.dir="$tmp/bad" task.writes=0
 bad 2 'symbols is 2' "$CHIMERA" train "$tmp/run.ini" run.dir="$tmp/bad" task.symbols=2
 if [ -e "$tmp/bad" ]; then no "a refused run left a folder"; else ok; fi
 
-# The trace of a run has what is not computed behind a sequence's examples as rows without a target
+# The trace of a run, from which its steps are taken again
 run 0 "$CHIMERA" train "$tmp/run.ini" run.dir="$tmp/traced" --trace "$tmp/trace" train.trace_steps=2
 if [ -s "$tmp/trace/batches.safetensors" ]; then ok; else no "no batches in the trace"; fi
+if [ -x "$PWD/tests/replay" ]; then run 0 "$PWD/tests/replay" "$tmp/trace"; else no "there is no tests/replay"; fi
 finish

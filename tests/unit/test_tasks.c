@@ -8,6 +8,7 @@
 #include "core.h"
 #include "dataset.h"
 #include "examples.h"
+#include "plugin_file.h"
 
 enum { ROWS = 600 };
 
@@ -537,6 +538,54 @@ Test(tasks, accuracy_is_what_the_logits_say)
     cr_assert_eq(evaluate(m, o.data, CHI_SPLIT_HELDOUT, 10, &e, NULL, NULL), CHI_ECONF);
     model_close(m);
     close_task(&o);
+}
+
+/* ---- the manifest --------------------------------------------------------------------------------------- */
+
+static int64_t some(const void *self, int split) { return self ? split : 1; }
+static void one(const void *self, int split, int64_t i, struct chi_document *d) { (void)self, (void)split, (void)i, (void)d; }
+static int64_t ids(const void *self) { return self ? 1 : 2; }
+static const char *no_slice(const void *self, int64_t i) { (void)self, (void)i; return NULL; }
+static chi_status no_open(const struct chi_host *h, void *self, const void *conf)
+{
+    (void)h, (void)self, (void)conf;
+    return CHI_OK;
+}
+static int64_t no_rows(const void *self, const struct chi_host *h, int split, int64_t i, int32_t *x, int32_t *y, int32_t *s)
+{
+    (void)self, (void)h, (void)split, (void)i, (void)x, (void)y, (void)s;
+    return 0;
+}
+
+static void manifest(struct chi_task_ops ops, chi_status want, const char *words)
+{
+    struct chi_component c = { .struct_size = sizeof c, .kind = CHI_TASK, .name = "x", .ops = &ops };
+    cr_assert_eq(manifest_ops("x.so", &c), want, "%s", fail_text());
+    if (want != CHI_OK) cr_assert(strstr(fail_text(), words), "'%s' is not in: %s", words, fail_text());
+}
+
+Test(tasks, a_task_has_documents_or_examples)
+{
+    struct chi_task_ops made = { .struct_size = sizeof made, .open = no_open, .examples = some, .longest = some, .vocab = ids,
+                                 .slice = no_slice, .example = no_rows };
+    struct chi_task_ops read = { .struct_size = offsetof(struct chi_task_ops, examples), .open = no_open, .documents = some,
+                                 .document = one };
+    manifest(made, CHI_OK, "");
+    manifest(read, CHI_OK, "");
+    read.struct_size = sizeof read;
+    manifest(read, CHI_OK, "");
+    struct chi_task_ops ops = made;
+    ops.documents = some;
+    manifest(ops, CHI_EPLUGIN, "both documents and examples");
+    ops = made;
+    ops.slice = NULL;
+    manifest(ops, CHI_EPLUGIN, "required member slice");
+    ops = made;
+    ops.longest = NULL;
+    manifest(ops, CHI_EPLUGIN, "required member longest");
+    ops = made;
+    ops.struct_size = offsetof(struct chi_task_ops, example);       /* shorter: what lies behind does not count */
+    manifest(ops, CHI_EPLUGIN, "required member documents");
 }
 
 /* ---- refusals --------------------------------------------------------------------------------------------- */
