@@ -47,7 +47,9 @@ static struct batch batch_of(const struct files *f, int64_t step)
         if (r == first) b.first_seg[s] = b.n_seg;
         if (f->value[2][at + r]) b.seg[b.n_seg++] = (struct model_segment){ .tokens = b.token + r, .fresh = true };
         struct model_segment *g = &b.seg[b.n_seg - 1];
+        if (b.token[r] < 0) continue;       /* behind a sequence's examples            */
         g->rows++;
+        b.rows++;
         if (f->value[3]) g->depth = (struct chi_depth){ f->value[3][step * f->n_seq + s], f->value[4][step * f->n_seq + s] };
         b.scored += b.target[r] >= 0;
     }

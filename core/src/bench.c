@@ -100,7 +100,7 @@ static void random_batch(const struct spec *s, struct batch *b)
 {
     int64_t n = s->train.batch_size * s->train.seq_len;
     *b = (struct batch){ .n_seq = s->train.batch_size, .seq_len = s->train.seq_len, .n_seg = s->train.batch_size,
-                         .scored = n, .bytes = n };
+                         .rows = n, .scored = n, .bytes = n };
     b->token = xcalloc((size_t)n, sizeof *b->token);
     b->target = xcalloc((size_t)n, sizeof *b->target);
     b->first_seg = xcalloc((size_t)b->n_seq + 1, sizeof *b->first_seg);

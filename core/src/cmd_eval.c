@@ -21,7 +21,7 @@ static const struct cli_flag flags[] = {
 
 static void show(void *ctx, int64_t done, int64_t total)
 {
-    progress_part(ctx, "held-out text", done, total);
+    progress_part(ctx, "held-out data", done, total);
 }
 
 static void print_result(const struct eval_result *e, bool json)
@@ -34,6 +34,25 @@ static void print_result(const struct eval_result *e, bool json)
         printf("bits per byte  %.4f\nloss           %.4f nats a token\ndocuments      %lld\nbytes          "
                "%lld\ntokens         %lld\n", e->bits_per_byte, e->loss, (long long)e->documents,
                (long long)e->bytes, (long long)e->tokens);
+}
+
+static void print_accuracy(const struct eval_result *e, bool json)
+{
+    const struct eval_slice *s = e->slice;
+    double accuracy = eval_accuracy(e->right, e->scored);
+    if (json)
+        printf("{\"split\":\"%s\",\"accuracy\":%.9g,\"loss\":%.9g,\"examples\":%lld,\"scored\":%lld,\"tokens\":%lld", split,
+               accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
+    else
+        printf("accuracy       %.4f\nloss           %.4f nats a scored row\nexamples       %lld\nscored rows    %lld of "
+               "%lld\n", accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
+    for (int64_t i = 0; i < e->n_slice; i++) {
+        if (!s[i].scored) continue;
+        double part = eval_accuracy(s[i].right, s[i].scored);
+        if (json) printf(",\"accuracy.%s\":%.9g", s[i].name, part);
+        else printf("  %-12s %.4f of %lld\n", s[i].name, part, (long long)s[i].scored);
+    }
+    if (json) puts("}");
 }
 
 static chi_status run_eval(const struct cli_args *a)
@@ -57,7 +76,8 @@ static chi_status run_eval(const struct cli_args *a)
     if (s == CHI_OK)
         s = evaluate(model, data, train ? CHI_SPLIT_TRAIN : CHI_SPLIT_HELDOUT, limit, &e, show, &p);
     progress_end(&p);
-    if (s == CHI_OK) print_result(&e, json);
+    if (s == CHI_OK && e.examples) print_accuracy(&e, json);
+    else if (s == CHI_OK) print_result(&e, json);
     dataset_close(data);
     model_close(model);
     spec_close(spec);
@@ -66,10 +86,12 @@ static chi_status run_eval(const struct cli_args *a)
 
 const struct verb verb_eval = {
     .name = "eval", .usage = "RUN [section.key=value ...]",
-    .summary = "measure a run's held-out bits per byte",
+    .summary = "measure a run's held-out bits per byte, or its accuracy",
     .doc = "Reads the documents that [task] holds out, each from its start to its end, with the run's\n"
            "newest weights, and prints bits per byte: the sum of -log2 p(token), ends of documents\n"
-           "included, over the bytes.  Neither --chunk nor threads change a digit.",
+           "included, over the bytes.  For a task that makes examples it prints accuracy, which is how\n"
+           "often the target has the largest logit, the loss, and the accuracy of each slice.\n"
+           "Neither --chunk nor threads change a digit.",
     .examples = "chimera eval runs/quickstart\n"
                 "chimera eval runs/quickstart --limit 100000 -o json\n"
                 "chimera eval runs/quickstart task.heldout=README.md\n",

@@ -11,8 +11,10 @@
 #include <sys/stat.h>
 
 static const char *folder;
+static bool examples;
 
 static const struct cli_flag flags[] = {
+    { "examples", 0, CLI_SWITCH, &examples, NULL, "task: one that makes examples, instead of documents" },
     { "output", 'o', CLI_TEXT, &folder, "DIR", "the folder to make; default: NAME" },
     CLI_FLAGS_END
 };
@@ -122,7 +124,8 @@ static chi_status write_all(const char *dir, int kind, const char *name)
         [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
     };
     char *line = xprintf("%s=%s", use[kind], name), *c = xprintf("%s.c", name), *page = xprintf("%s.md", name);
-    char *from_c = xprintf("%s.c", kind_name(kind)), *from_page = xprintf("%s.md", kind_name(kind));
+    const char *from = examples ? "examples" : kind_name(kind);
+    char *from_c = xprintf("%s.c", from), *from_page = xprintf("%s.md", from);
     const struct blank blank[] = { { "name", name }, { "kind", kind_name(kind) }, { "use", line }, { NULL, NULL } };
 
     chi_status s = make_folder(dir);
@@ -143,6 +146,7 @@ static chi_status run(const struct cli_args *a)
     const char *name = a->word[1];
     TRY(check_kind(a->word[0], &kind));
     TRY(check_name(kind, name));
+    if (examples && kind != CHI_TASK) return fail(CHI_ECONF, "new: --examples is for tasks, not for a %s", kind_name(kind));
     return write_all(folder ? folder : name, kind, name);
 }
 
@@ -152,8 +156,9 @@ const struct verb verb_new = {
     .summary = "write a folder with a small plugin that works, to start from",
     .doc = "KIND is layer, loop, backend, quantizer, encoding, objective, optimizer, tokenizer or task.  The folder\n"
            "gets NAME.c, its page NAME.md and a Makefile: `make` builds NAME.so, `make check` validates it.  What is\n"
-           "there already is never overwritten.\n",
+           "there already is never overwritten.  A task reads documents, or makes --examples on the fly.\n",
     .examples = "chimera new layer my_layer\n"
+                "chimera new task my_recall --examples\n"
                 "chimera new optimizer my_lion -o ~/src/my_lion\n",
     .flags = flags, .min_words = 2, .max_words = 2,
     .run = run

@@ -1,5 +1,6 @@
 /* dataset.c - see dataset.h: opens the task and the tokenizer, encodes all documents
- * once (4 bytes a token), and deals out batches; the order of rows is pack.h's.      */
+ * once (4 bytes a token), and deals out batches; the order of rows is pack.h's.  A task
+ * that makes examples goes through examples.h instead.                               */
 #include "dataset.h"
 
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <xxhash.h>
 
 #include "core.h"
+#include "examples.h"
 #include "files.h"
 #include "hosting.h"
 #include "pack.h"
@@ -26,6 +28,8 @@ struct dataset {
     unsigned char *id_bytes;                /* [vocab], 255: ask the tokenizer        */
     struct split split[CHI_SPLITS];
     struct pack  pack;                      /* of the training split                  */
+    bool made;                              /* examples, not documents                */
+    struct examples examples;
     uint64_t hash;
 };
 
@@ -117,14 +121,24 @@ static chi_status open_split(struct dataset *d, int which)
     return CHI_OK;
 }
 
+static chi_status open_examples(struct dataset *d)
+{
+    chi_status s;
+    TRY(examples_open(&d->examples, d->spec, d->task_host, d->task));
+    d->hash = examples_hash(&d->examples, &s);
+    return s;
+}
+
 static chi_status open_parts(struct dataset *d)
 {
     const struct spec *spec = d->spec;
-    TRY(open_tokenizer(d));
+    d->made = examples_made(task_ops(d));
+    if (!d->made) TRY(open_tokenizer(d));
     host_register_service("chimera.files/1", &files_service);
     d->task_host = host_open(spec, "task");
-    d->task = xcalloc(1, task_ops(d)->self_size);
+    d->task = xcalloc(1, max_i64(task_ops(d)->self_size, 1));
     TRY(task_ops(d)->open(d->task_host, d->task, spec->task.conf));
+    if (d->made) return open_examples(d);
     for (int i = 0; i < CHI_SPLITS; i++) TRY(open_split(d, i));
     const struct split *train = &d->split[CHI_SPLIT_TRAIN];
     if (!train->n_doc || !train->first[train->n_doc])
@@ -152,6 +166,7 @@ void dataset_close(struct dataset *d)
 {
     if (!d) return;
     pack_close(&d->pack);
+    examples_close(&d->examples);
     for (int i = 0; i < CHI_SPLITS; i++) {
         free(d->split[i].first);
         mem_free(d->split[i].id);
@@ -171,9 +186,21 @@ uint64_t dataset_hash(const struct dataset *d)
     return d->hash;
 }
 
+bool dataset_makes_examples(const struct dataset *d)
+{
+    return d->made;
+}
+
 int64_t dataset_documents(const struct dataset *d, int split)
 {
-    return d->split[split].n_doc;
+    return d->made ? d->examples.n[split] : d->split[split].n_doc;
+}
+
+int64_t dataset_slices(const struct dataset *d, struct eval_slice slice[EVAL_SLICES])
+{
+    for (int64_t i = 0; i < d->examples.n_slice; i++)
+        slice[i] = (struct eval_slice){ .name = d->examples.ops->slice(d->task, i) };
+    return d->examples.n_slice;
 }
 
 int64_t dataset_bytes(const struct dataset *d, int split)
@@ -183,7 +210,7 @@ int64_t dataset_bytes(const struct dataset *d, int split)
 
 int64_t dataset_tokens(const struct dataset *d, int split)
 {
-    return d->split[split].first[d->split[split].n_doc] + d->split[split].n_doc;
+    return d->made ? 0 : d->split[split].first[d->split[split].n_doc] + d->split[split].n_doc;
 }
 
 int64_t dataset_id_bytes(const struct dataset *d, int32_t id)
@@ -196,19 +223,34 @@ int64_t dataset_id_bytes(const struct dataset *d, int32_t id)
 
 int64_t dataset_max_segs(const struct dataset *d, int64_t n_seq, int64_t seq_len)
 {
-    return pack_max_parts(&d->pack, n_seq, seq_len);
+    return d->made ? n_seq * examples_a_sequence(&d->examples) : pack_max_parts(&d->pack, n_seq, seq_len);
 }
 
-int64_t dataset_document(const struct dataset *d, int split, int64_t i, int32_t **token,
-                         int32_t **target)
+chi_status dataset_document(const struct dataset *d, int split, int64_t i, struct document *doc)
 {
     const struct split *s = &d->split[split];
+    int64_t room = d->made ? d->examples.longest[split] : s->first[i + 1] - s->first[i] + 1;
+    *doc = (struct document){
+        .rows = room, .token = xcalloc((size_t)room, sizeof *doc->token),
+        .target = xcalloc((size_t)room, sizeof *doc->target),
+        .slice = d->made ? xcalloc((size_t)room, sizeof *doc->slice) : NULL,
+    };
+    if (d->made) {
+        chi_status st = examples_get(&d->examples, split, i, doc->token, doc->target, doc->slice, &doc->rows);
+        if (st != CHI_OK) document_free(doc);
+        return st;
+    }
     struct pack p = { .id = s->id, .first = s->first, .n_doc = s->n_doc, .end = d->end };
-    int64_t rows = s->first[i + 1] - s->first[i] + 1;
-    *token = xcalloc((size_t)rows, sizeof **token);
-    *target = xcalloc((size_t)rows, sizeof **target);
-    pack_rows(&p, (struct packed_part){ i, 0, rows }, *token, *target);
-    return rows;
+    pack_rows(&p, (struct packed_part){ i, 0, room }, doc->token, doc->target);
+    return CHI_OK;
+}
+
+void document_free(struct document *doc)
+{
+    free(doc->token);
+    free(doc->target);
+    free(doc->slice);
+    *doc = (struct document){ 0 };
 }
 
 /* ---- batches ------------------------------------------------------------------- */
@@ -252,6 +294,10 @@ static void add_segment(struct dataset *d, struct cursor *c, struct batch *b, in
 chi_status dataset_batch(struct dataset *d, struct cursor *c, struct batch *b)
 {
     const struct train_options *o = &d->spec->train;
+    if (d->made) {
+        batch_take(b, o->batch_size, o->seq_len, dataset_max_segs(d, o->batch_size, o->seq_len));
+        return examples_batch(&d->examples, c, b);
+    }
     if (c->epoch < 0 || c->position < 0 || c->position >= d->pack.rows)
         return fail(CHI_EDATA, "position %lld of epoch %lld is outside the corpus, which has %lld rows an "
                     "epoch: it belongs to another corpus", (long long)c->position, (long long)c->epoch,
@@ -262,7 +308,7 @@ chi_status dataset_batch(struct dataset *d, struct cursor *c, struct batch *b)
         while (at < (s + 1) * b->seq_len) add_segment(d, c, b, &at, (s + 1) * b->seq_len);
     }
     b->first_seg[b->n_seq] = b->n_seg;
-    b->scored = b->n_seq * b->seq_len;
+    b->rows = b->scored = b->n_seq * b->seq_len;
     for (int64_t i = 0; i < b->scored; i++) b->bytes += dataset_id_bytes(d, b->target[i]);
     return CHI_OK;
 }

@@ -1,15 +1,18 @@
-/* dataset.h - documents as tokens: packed for training, whole for evaluation.   */
+/* dataset.h - documents as tokens, or examples that a task makes (examples.h): packed for
+ * training, whole for evaluation.                                                 */
 #ifndef DATASET_H
 #define DATASET_H
 
 #include "model.h"
 
 struct dataset;
-/* Opens the spec's task and tokenizer; tokens are int32, ends included.          */
+/* Opens the spec's task and, for documents, its tokenizer; tokens are int32, ends
+ * included.                                                                      */
 chi_status dataset_open(struct dataset **, const struct spec *) CHI_MUST_CHECK;
 void dataset_close(struct dataset *);
 uint64_t dataset_hash(const struct dataset *);    /* of names, splits and bytes    */
-int64_t dataset_documents(const struct dataset *, int split);
+bool    dataset_makes_examples(const struct dataset *);  /* which count as documents */
+int64_t dataset_documents(const struct dataset *, int split);    /* 0: none, or endless */
 int64_t dataset_bytes(const struct dataset *, int split);
 int64_t dataset_tokens(const struct dataset *, int split);   /* rows: n + 1 a document */
 
@@ -19,9 +22,11 @@ struct cursor { int64_t epoch, position; };       /* rows used in the epoch's or
  * of sequence s are seg[first_seg[s]] .. seg[first_seg[s+1]-1]; row r of sequence s is
  * token[s * seq_len + r].                                                        */
 struct batch {
-    int64_t  n_seq, seq_len, n_seg, scored;
+    int64_t  n_seq, seq_len, n_seg;
+    int64_t  rows, scored;              /* of segments; of these with a target       */
     int64_t  bytes;                     /* of the scored targets                   */
-    int32_t *token, *target;            /* [n_seq * seq_len]                       */
+    int32_t *token, *target;            /* [n_seq * seq_len]; behind a sequence's last
+                                           segment -1                              */
     int64_t *first_seg;                 /* [n_seq + 1]                             */
     struct model_segment *seg;          /* tokens point into token; pos 0, fresh   */
 };
@@ -29,18 +34,28 @@ chi_status dataset_batch(struct dataset *, struct cursor *, struct batch *) CHI_
 void batch_free(struct batch *);
 /* No n_seq sequences in a row have more segments than this                        */
 int64_t dataset_max_segs(const struct dataset *, int64_t n_seq, int64_t seq_len);
-/* The rows of a document: inputs token[n + 1], or targets; caller frees both      */
-int64_t dataset_document(const struct dataset *, int split, int64_t i, int32_t **token,
-                         int32_t **target);
+/* A document with n tokens, whose n + 1 rows are all scored, or an example           */
+struct document { int64_t rows; int32_t *token, *target, *slice; };   /* slice: NULL or */
+chi_status dataset_document(const struct dataset *, int split, int64_t i, struct document *)
+                            CHI_MUST_CHECK;
+void document_free(struct document *);
 int64_t dataset_id_bytes(const struct dataset *, int32_t id);  /* 0 for the end     */
 
+/* Right: the target's logit is the largest, the first of equals                    */
+enum { EVAL_SLICES = 64 };
+struct eval_slice { const char *name; int64_t scored, right; };   /* name: the task's */
 struct eval_result {
-    double  nats, bits_per_byte, loss;
+    double  nats, bits_per_byte, loss;      /* loss: nats a scored row; 0 bytes: no bpb */
     int64_t bytes, tokens, documents;
+    bool    examples;                       /* then accuracy is there, and no bytes   */
+    int64_t scored, right, n_slice;
+    struct eval_slice slice[EVAL_SLICES];
     bool    interrupted;                    /* a signal came: nothing was measured    */
 };
-/* Held-out documents (the first limit_bytes of them; 0: all), each one stream from
- * fresh, several at a time in segments; the same bits for any chunking.  progress may
+double  eval_accuracy(int64_t right, int64_t scored);           /* 0 of 0: 0          */
+int64_t dataset_slices(const struct dataset *, struct eval_slice slice[EVAL_SLICES]);
+/* Held-out documents (the first limit_bytes of them; 0: all) or examples, each one stream
+ * from fresh, several at a time in segments; the same bits for any chunking.  progress may
  * be NULL.                                                                       */
 chi_status evaluate(struct model *, struct dataset *, int split, int64_t limit_bytes,
                     struct eval_result *,

@@ -1,6 +1,7 @@
-/* evaluate.c - bits per byte on documents that were not trained on.
+/* evaluate.c - bits per byte on documents, or accuracy on examples, that were not trained on.
  *
  *     bits per byte = sum over rows of -log2 p(target) / bytes of the documents
+ *     accuracy      = scored rows whose target has the largest logit / scored rows
  *
  * Each document is one stream from its start to its end.  Up to STREAMS of them lie
  * side by side in a call, each with its own chunk; a document's sum is a fold over its
@@ -17,8 +18,8 @@
 enum { STREAMS = 16, SCORE_ROWS = 64 };
 
 struct reader {                             /* a document being read                  */
-    int64_t  document, rows, at;
-    int32_t *token, *target;
+    int64_t  document, at;
+    struct document d;
     unsigned char *state;
 };
 
@@ -40,34 +41,60 @@ struct evaluation {
 };
 
 /* How many documents, and how many rows of the last one, make up limit bytes          */
-static void choose_documents(struct evaluation *e, int64_t limit)
+static chi_status choose_documents(struct evaluation *e, int64_t limit)
 {
     int64_t bytes = 0, rows = 0, all = dataset_documents(e->data, e->split);
     for (e->n_doc = 0; e->n_doc < all && (!limit || bytes < limit); e->n_doc++) {
-        int32_t *token, *target;
-        int64_t n = dataset_document(e->data, e->split, e->n_doc, &token, &target);
-        for (rows = 0; rows < n && (!limit || bytes < limit); rows++)
-            bytes += dataset_id_bytes(e->data, target[rows]);
+        struct document d;
+        TRY(dataset_document(e->data, e->split, e->n_doc, &d));
+        for (rows = 0; rows < d.rows && (!limit || bytes < limit); rows++) {
+            if (!e->result->examples) bytes += dataset_id_bytes(e->data, d.target[rows]);
+            e->result->scored += d.target[rows] >= 0;
+        }
         e->total += rows;
-        free(token);
-        free(target);
+        document_free(&d);
     }
     e->row_limit = rows;
     e->result->bytes = bytes;
+    return CHI_OK;
 }
 
-static void reader_begin(struct evaluation *e, struct reader *r)
+static chi_status reader_begin(struct evaluation *e, struct reader *r)
 {
-    free(r->token);
-    free(r->target);
-    r->token = r->target = NULL;
-    r->rows = r->at = 0;
-    if (e->next == e->n_doc) return;
+    document_free(&r->d);
+    r->at = 0;
+    if (e->next == e->n_doc) return CHI_OK;
     r->document = e->next++;
-    r->rows = dataset_document(e->data, e->split, r->document, &r->token, &r->target);
-    if (r->document == e->n_doc - 1) r->rows = e->row_limit;
+    TRY(dataset_document(e->data, e->split, r->document, &r->d));
+    if (r->document == e->n_doc - 1) r->d.rows = e->row_limit;
     int64_t bytes = model_state_bytes(e->model);
     for (int64_t i = 0; i < bytes; i++) r->state[i] = 0;
+    return CHI_OK;
+}
+
+/* Is the target's logit the largest, the first of equals?  A NaN is never             */
+static bool is_right(const float *logit, int64_t vocab, int32_t target)
+{
+    int64_t best = 0;
+    for (int64_t i = 0; i < vocab; i++) {
+        if (logit[i] > logit[best]) best = i;
+        if (isnan(logit[i])) return false;
+    }
+    return best == target;
+}
+
+/* Counts rows at.. of a document                                                      */
+static void count_right(struct evaluation *e, const struct document *d, int64_t at, int64_t rows)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        int32_t target = d->target[at + i], slice = d->slice[at + i];
+        if (target < 0) continue;
+        bool right = is_right(e->logits + i * e->vocab, e->vocab, target);
+        e->result->right += right;
+        if (slice < 0) continue;
+        e->result->slice[slice].scored++;
+        e->result->slice[slice].right += right;
+    }
 }
 
 /* Adds the losses of rows whose hidden states are given to the document's sum         */
@@ -77,8 +104,9 @@ static chi_status score(struct evaluation *e, const struct reader *r, const floa
     for (int64_t i = 0; i < rows; i += SCORE_ROWS) {
         int64_t n = min_i64(SCORE_ROWS, rows - i);
         TRY(model_logits(e->model, hidden + i * e->hidden_size, n, e->logits));
-        TRY(e->objective->loss(e->h, e->objective_conf, e->logits, r->target + r->at + i, n,
+        TRY(e->objective->loss(e->h, e->objective_conf, e->logits, r->d.target + r->at + i, n,
                                e->vocab, 1, NULL, &e->nats[r->document]));
+        if (e->result->examples) count_right(e, &r->d, r->at + i, n);
     }
     return CHI_OK;
 }
@@ -91,9 +119,9 @@ static chi_status advance(struct evaluation *e, int64_t active)
     struct reader *of[STREAMS];
     for (int64_t i = 0; i < e->n_reader; i++) {
         struct reader *r = &e->reader[i];
-        if (r->at == r->rows) continue;
+        if (r->at == r->d.rows) continue;
         seg[n] = (struct model_segment){
-            .tokens = r->token + r->at, .rows = min_i64(chunk, r->rows - r->at), .pos = r->at,
+            .tokens = r->d.token + r->at, .rows = min_i64(chunk, r->d.rows - r->at), .pos = r->at,
             .stream = (uint64_t)r->document, .fresh = !r->at, .state = r->state,
         };
         of[n++] = r;
@@ -113,8 +141,8 @@ static chi_status read_documents(struct evaluation *e, void (*progress)(void *, 
     for (;;) {
         int64_t active = 0;
         for (int64_t i = 0; i < e->n_reader; i++) {
-            if (e->reader[i].at == e->reader[i].rows) reader_begin(e, &e->reader[i]);
-            active += e->reader[i].at < e->reader[i].rows;
+            if (e->reader[i].at == e->reader[i].d.rows) TRY(reader_begin(e, &e->reader[i]));
+            active += e->reader[i].at < e->reader[i].d.rows;
         }
         e->result->interrupted = active && signals_pending();
         if (!active || e->result->interrupted) return CHI_OK;
@@ -139,15 +167,31 @@ static chi_status take_room(struct evaluation *e)
 
 static void drop_room(struct evaluation *e)
 {
-    for (int64_t i = 0; i < STREAMS; i++) {
-        free(e->reader[i].token);
-        free(e->reader[i].target);
-    }
+    for (int64_t i = 0; i < STREAMS; i++) document_free(&e->reader[i].d);
     mem_free(e->states);
     mem_free(e->hidden);
     mem_free(e->logits);
     free(e->nats);
     host_close(e->h);
+}
+
+double eval_accuracy(int64_t right, int64_t scored)
+{
+    return scored ? (double)right / (double)scored : 0;
+}
+
+static chi_status check_request(const struct spec *spec, const struct dataset *data, int split, int64_t limit_bytes)
+{
+    const char *task = spec->task.component->name;
+    bool made = dataset_makes_examples(data), train = split == CHI_SPLIT_TRAIN;
+    if (made && limit_bytes)
+        return fail(CHI_ECONF, "a limit of %lld bytes is for text, but task %s makes examples: [task] says how many are "
+                    "held out", (long long)limit_bytes, task);
+    if (dataset_documents(data, split)) return CHI_OK;
+    if (made && train)
+        return fail(CHI_EDATA, "task %s makes training examples without end: measure on the held-out ones", task);
+    return fail(CHI_EDATA, "there is nothing to measure on: task %s has no %s %s", task, train ? "training" : "held-out",
+                made ? "examples" : "documents");
 }
 
 chi_status evaluate(struct model *model, struct dataset *data, int split, int64_t limit_bytes,
@@ -158,22 +202,22 @@ chi_status evaluate(struct model *model, struct dataset *data, int split, int64_
     *result = (struct eval_result){ 0 };
     if (!spec->objective.component)
         return fail(CHI_EBUG, "evaluate wants a spec with an objective");
-    if (!dataset_documents(data, split))
-        return fail(CHI_EDATA, "there is nothing to measure on: task %s has no %s documents",
-                    spec->task.component->name, split == CHI_SPLIT_TRAIN ? "training" : "held-out");
+    TRY(check_request(spec, data, split, limit_bytes));
     struct evaluation e = {
         .model = model, .data = data, .split = split, .result = result,
         .objective = spec->objective.component->ops, .objective_conf = spec->objective.conf,
         .hidden_size = spec->model.hidden_size, .vocab = spec->model.vocab_size,
         .h = host_open(spec, "objective"),
     };
-    choose_documents(&e, limit_bytes);
-    chi_status s = take_room(&e);
+    result->examples = dataset_makes_examples(data);
+    result->n_slice = dataset_slices(data, result->slice);
+    chi_status s = choose_documents(&e, limit_bytes);
+    if (s == CHI_OK) s = take_room(&e);
     if (s == CHI_OK) s = read_documents(&e, progress, ctx);
     for (int64_t i = 0; s == CHI_OK && i < e.n_doc; i++) result->nats += e.nats[i];
     result->documents = e.n_doc;
     result->tokens = e.total;
-    result->loss = result->nats / (double)max_i64(e.total, 1);
+    result->loss = result->nats / (double)max_i64(result->scored, 1);
     result->bits_per_byte = result->nats / log(2) / (double)max_i64(result->bytes, 1);
     drop_room(&e);
     return s;

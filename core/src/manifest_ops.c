@@ -127,8 +127,14 @@ static chi_status task(const char *file, const struct chi_component *c)
 {
     const struct chi_task_ops *o = c->ops;
     TRY(sized(file, c, LEAST(chi_task_ops, document), sizeof *o));
-    const struct need need[] = { FILLED(open), FILLED(documents), FILLED(document) };
-    return check(file, c, need, COUNT(need));
+    bool examples = CHI_HAS(struct chi_task_ops, o, example);
+    const struct need documents[] = { FILLED(open), FILLED(documents), FILLED(document) };
+    if (!examples) return check(file, c, documents, COUNT(documents));
+    const struct need need[] = { FILLED(open), FILLED(examples), FILLED(longest), FILLED(vocab), FILLED(slice) };
+    TRY(check(file, c, need, COUNT(need)));
+    if (!o->documents && !o->document) return CHI_OK;
+    return fail(CHI_EPLUGIN, "%s: task %s has both documents and examples - leave document and documents out, or the "
+                "members from examples on", file, c->name);
 }
 
 static chi_status loop(const char *file, const struct chi_component *c)

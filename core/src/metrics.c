@@ -46,7 +46,7 @@ chi_status metrics_step(struct trainer *t, const struct step_result *r)
     fprintf(f, "{\"step\":%lld,\"tokens\":%lld", (long long)t->step, (long long)t->tokens);
     put_clock(f, t);
     put_number(f, "loss", r->loss);
-    put_number(f, "bpb", r->bpb);
+    if (r->bytes) put_number(f, "bpb", r->bpb);
     put_number(f, "lr", r->lr);
     put_number(f, "grad_norm", r->norm);
     put_number(f, "clip", r->clip);
@@ -59,6 +59,26 @@ chi_status metrics_step(struct trainer *t, const struct step_result *r)
     return append(t, f, &line);
 }
 
+/* Of examples: accuracy of all scored rows, then of each slice that was met as accuracy.NAME */
+static void put_accuracy(FILE *f, const struct eval_result *e)
+{
+    put_number(f, "accuracy", eval_accuracy(e->right, e->scored));
+    put_number(f, "heldout_loss", e->loss);
+    for (int64_t i = 0; i < e->n_slice; i++)
+        if (e->slice[i].scored)
+            fprintf(f, ",\"accuracy.%s\":%.9g", e->slice[i].name, eval_accuracy(e->slice[i].right, e->slice[i].scored));
+    fprintf(f, ",\"heldout_scored\":%lld,\"heldout_tokens\":%lld,\"heldout_examples\":%lld", (long long)e->scored,
+            (long long)e->tokens, (long long)e->documents);
+}
+
+static void put_text_measures(FILE *f, const struct eval_result *e)
+{
+    put_number(f, "heldout_bpb", e->bits_per_byte);
+    put_number(f, "heldout_loss", e->loss);
+    fprintf(f, ",\"heldout_bytes\":%lld,\"heldout_tokens\":%lld,\"heldout_documents\":%lld",
+            (long long)e->bytes, (long long)e->tokens, (long long)e->documents);
+}
+
 chi_status metrics_heldout(struct trainer *t, const struct eval_result *e)
 {
     char *line = NULL;
@@ -67,9 +87,7 @@ chi_status metrics_heldout(struct trainer *t, const struct eval_result *e)
     if (!f) return fail(CHI_ENOMEM, "no memory for a line of metrics");
     fprintf(f, "{\"step\":%lld,\"tokens\":%lld", (long long)t->step, (long long)t->tokens);
     put_clock(f, t);
-    put_number(f, "heldout_bpb", e->bits_per_byte);
-    put_number(f, "heldout_loss", e->loss);
-    fprintf(f, ",\"heldout_bytes\":%lld,\"heldout_tokens\":%lld,\"heldout_documents\":%lld",
-            (long long)e->bytes, (long long)e->tokens, (long long)e->documents);
+    if (e->examples) put_accuracy(f, e);
+    else put_text_measures(f, e);
     return append(t, f, &line);
 }

@@ -1,6 +1,7 @@
 /* progress.c - see progress.h.                                                       */
 #include "progress.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,9 +30,10 @@ void progress_step(struct progress *p, const struct progress_step *s)
                : !first && !last && !(s->due && since >= 1) && since < SILENCE) return;
     duration(left, s->step_s * (double)(s->steps - s->step));
     human_bytes(rss, rss_bytes());
-    char *line = xprintf("step %lld/%lld  loss %.4f  bpb %.4f  lr %.2e  %.0f tok/s  left %s  memory %s",
-                         (long long)s->step, (long long)s->steps, s->loss, s->bpb, s->lr,
-                         s->tok_s, left, rss);
+    char *bpb = isnan(s->bpb) ? xstrdup("") : xprintf("  bpb %.4f", s->bpb);
+    char *line = xprintf("step %lld/%lld  loss %.4f%s  lr %.2e  %.0f tok/s  left %s  memory %s", (long long)s->step,
+                         (long long)s->steps, s->loss, bpb, s->lr, s->tok_s, left, rss);
+    free(bpb);
     if (p->tty) status_line(line);
     else note("%s", line);
     p->said = now;

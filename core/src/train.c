@@ -13,6 +13,7 @@
  * even if the checkpoint was made behind it, because a signal or a NaN ended the run.  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core.h"
 #include "crumb.h"
@@ -22,14 +23,27 @@
 
 /* ---- one step ---------------------------------------------------------------------- */
 
+/* The targets of segments i .. end-1 in a row, as the model wants them: what is behind the
+ * last segment of a sequence is not computed.                                         */
+static const int32_t *targets_of(const struct batch *b, int64_t i, int64_t end, int32_t *room)
+{
+    const int32_t *first = b->target + (b->seg[i].tokens - b->token);
+    if (b->rows == b->n_seq * b->seq_len) return first;
+    for (int64_t n = 0; i < end; n += b->seg[i++].rows)
+        memcpy(room + n, b->target + (b->seg[i].tokens - b->token), (size_t)b->seg[i].rows * sizeof *room);
+    return room;
+}
+
 /* Sequences s0 .. s1-1; a NaN that something below refused is a loss that is NaN      */
 static chi_status micro_gradient(struct trainer *t, const struct batch *b, int64_t s0, int64_t s1,
                                  double *loss)
 {
+    int64_t i = b->first_seg[s0], end = b->first_seg[s1];
+    int32_t *room = xcalloc((size_t)((s1 - s0) * b->seq_len), sizeof *room);
     model_zero_grads(t->model);
     *loss = 0;
-    chi_status s = model_train(t->model, b->seg + b->first_seg[s0], b->first_seg[s1] - b->first_seg[s0],
-                               b->target + s0 * b->seq_len, 1 / (double)b->scored, loss);
+    chi_status s = model_train(t->model, b->seg + i, end - i, targets_of(b, i, end, room), 1 / (double)b->scored, loss);
+    free(room);
     if (s != CHI_ENUMERIC) return s;
     *loss = NAN;                        /* model_find_nonfinite() will say where          */
     return CHI_OK;
@@ -62,6 +76,7 @@ chi_status train_on(struct trainer *t, const struct batch *b, struct step_result
     const struct train_options *o = &t->spec->train;
     double nats = 0, begun = now_s();
     TRY(batch_gradient(t, b, &nats));
+    r->rows = b->rows;
     r->scored = b->scored;
     r->bytes = b->bytes;
     r->loss = nats / (double)r->scored;
@@ -149,7 +164,26 @@ static bool is_due(const struct trainer *t, int64_t every)
 
 static void show_part(void *ctx, int64_t done, int64_t total)
 {
-    progress_part(ctx, "held-out text", done, total);
+    progress_part(ctx, "held-out data", done, total);
+}
+
+static void note_heldout(const struct trainer *t, const struct eval_result *e)
+{
+    char *slices = xstrdup("");
+    for (int64_t i = 0; i < e->n_slice; i++) {
+        if (!e->slice[i].scored) continue;
+        char *more = xprintf("%s%s %s %.3f", slices, *slices ? "," : ":", e->slice[i].name,
+                             eval_accuracy(e->slice[i].right, e->slice[i].scored));
+        free(slices);
+        slices = more;
+    }
+    if (e->examples)
+        note("step %lld: held-out accuracy %.4f, loss %.4f (%lld examples)%s", (long long)t->step,
+             eval_accuracy(e->right, e->scored), e->loss, (long long)e->documents, slices);
+    else
+        note("step %lld: held-out bits per byte %.4f (%lld documents, %lld bytes)", (long long)t->step,
+             e->bits_per_byte, (long long)e->documents, (long long)e->bytes);
+    free(slices);
 }
 
 static chi_status evaluate_if_due(struct trainer *t)
@@ -164,8 +198,7 @@ static chi_status evaluate_if_due(struct trainer *t)
     t->evaluated_bytes = run_metrics_bytes(t->run);
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
-    note("step %lld: held-out bits per byte %.4f (%lld documents, %lld bytes)", (long long)t->step,
-         e.bits_per_byte, (long long)e.documents, (long long)e.bytes);
+    note_heldout(t, &e);
     t->line_s = now_s();
     return CHI_OK;
 }
@@ -186,8 +219,9 @@ static chi_status save_if_due(struct trainer *t)
 static void show_step(struct trainer *t, const struct step_result *r)
 {
     struct progress_step p = {
-        .step = t->step, .steps = t->spec->train.steps, .loss = r->loss, .bpb = r->bpb, .lr = r->lr,
-        .tok_s = (double)r->scored / (r->seconds > 0 ? r->seconds : 1), .step_s = r->seconds,
+        .step = t->step, .steps = t->spec->train.steps, .loss = r->loss, .lr = r->lr,
+        .bpb = r->bytes ? r->bpb : NAN,
+        .tok_s = (double)r->rows / (r->seconds > 0 ? r->seconds : 1), .step_s = r->seconds,
         .due = is_due(t, t->spec->train.log_every),
     };
     progress_step(&t->progress, &p);
@@ -196,7 +230,7 @@ static void show_step(struct trainer *t, const struct step_result *r)
 static chi_status finish_step(struct trainer *t, const struct step_result *r)
 {
     t->step++;
-    t->tokens += r->scored;
+    t->tokens += r->rows;
     show_step(t, r);
     TRY(trace_step(t, r));
     if (is_due(t, t->spec->train.log_every)) TRY(metrics_step(t, r));

@@ -259,28 +259,46 @@ static chi_status open_run(struct trainer *t)
 
 /* ---- a plan without a run ------------------------------------------------------------ */
 
-static chi_status print_plan(struct trainer *t)
+static void print_documents(const struct trainer *t)
 {
     const struct train_options *o = &t->spec->train;
-    struct model_counts c = { 0 };
-    char params[32], train_bytes[32], saved[32], have[32];
-    int64_t micro = micro_batch(o), rows = o->batch_size * o->seq_len;
-    TRY(dataset_open(&t->data, t->spec));
-    TRY(model_describe(t->spec, stdout, &c));
-    human_count(params, c.params);
-    human_bytes(train_bytes, c.train_bytes);
-    human_bytes(saved, c.saved_bytes_per_row * micro * o->seq_len);
-    human_bytes(have, mem_available());
-    int64_t tokens = dataset_tokens(t->data, CHI_SPLIT_TRAIN);
-    printf("parameters  %s\n", params);
-    printf("memory      %s for training, of it %s kept for the backward pass of %lld rows; %s are free\n",
-           train_bytes, saved, (long long)(micro * o->seq_len), have);
+    int64_t tokens = dataset_tokens(t->data, CHI_SPLIT_TRAIN), rows = o->batch_size * o->seq_len;
     printf("data        %lld documents, %lld tokens to train on; %lld documents, %lld bytes held out\n",
            (long long)dataset_documents(t->data, CHI_SPLIT_TRAIN), (long long)tokens,
            (long long)dataset_documents(t->data, CHI_SPLIT_HELDOUT),
            (long long)dataset_bytes(t->data, CHI_SPLIT_HELDOUT));
     printf("steps       %lld of %lld tokens: %.2f epochs\n", (long long)o->steps, (long long)rows,
            (double)o->steps * (double)rows / (double)tokens);
+}
+
+static void print_examples(const struct trainer *t)
+{
+    const struct train_options *o = &t->spec->train;
+    int64_t n = dataset_documents(t->data, CHI_SPLIT_TRAIN), step = dataset_max_segs(t->data, o->batch_size, o->seq_len);
+    char *train = n ? xprintf("%lld", (long long)n) : xstrdup("no end of");
+    printf("data        %s examples of task %s to train on; %lld held out\n", train, t->spec->task.component->name,
+           (long long)dataset_documents(t->data, CHI_SPLIT_HELDOUT));
+    printf("steps       %lld of %lld examples\n", (long long)o->steps, (long long)step);
+    free(train);
+}
+
+static chi_status print_plan(struct trainer *t)
+{
+    const struct train_options *o = &t->spec->train;
+    struct model_counts c = { 0 };
+    char params[32], train_bytes[32], saved[32], have[32];
+    int64_t micro = micro_batch(o);
+    TRY(dataset_open(&t->data, t->spec));
+    TRY(model_describe(t->spec, stdout, &c));
+    human_count(params, c.params);
+    human_bytes(train_bytes, c.train_bytes);
+    human_bytes(saved, c.saved_bytes_per_row * micro * o->seq_len);
+    human_bytes(have, mem_available());
+    printf("parameters  %s\n", params);
+    printf("memory      %s for training, of it %s kept for the backward pass of %lld rows; %s are free\n",
+           train_bytes, saved, (long long)(micro * o->seq_len), have);
+    if (dataset_makes_examples(t->data)) print_examples(t);
+    else print_documents(t);
     if (o->minutes > 0) printf("time        at most %g minutes, which may end in fewer steps\n", o->minutes);
     return CHI_OK;
 }

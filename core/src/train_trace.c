@@ -3,8 +3,8 @@
  *
  *   config.ini            the resolved configuration
  *   initial.safetensors   weights before the first step, final.safetensors after the last
- *   batches.safetensors   tokens, targets (-1: not scored), fresh (1: a segment starts),
- *                         each [steps, batch_size, seq_len] i32; of a looped model depth
+ *   batches.safetensors   tokens (-1: not computed, behind a sequence's last example),
+ *                         targets (-1: not scored), fresh (1: a segment starts), each [steps, batch_size, seq_len] i32; of a looped model depth
  *                         and graded [steps, batch_size], turns of each sequence and how
  *                         many of the last are differentiated
  *   trace.jsonl           a line a step: step, loss, lr, grad_norm (before clipping), clip
@@ -128,7 +128,7 @@ void trace_batch(struct trainer *t, const struct batch *b)
     memcpy(r->value[TOKENS] + r->n * all, b->token, (size_t)all * sizeof(int32_t));
     memcpy(r->value[TARGETS] + r->n * all, b->target, (size_t)all * sizeof(int32_t));
     memset(fresh, 0, (size_t)all * sizeof *fresh);
-    for (int64_t s = 0, row = 0; s < b->n_seg; row += b->seg[s++].rows) fresh[row] = 1;
+    for (int64_t s = 0; s < b->n_seg; s++) fresh[b->seg[s].tokens - b->token] = 1;
     for (int64_t s = 0; s < b->n_seq; s++) {
         struct chi_depth d = b->seg[b->first_seg[s]].depth;
         r->value[DEPTH][r->n * b->n_seq + s] = d.turns;

@@ -58,7 +58,7 @@ struct trainer {
 
 /* What one step found                                                                */
 struct step_result {
-    int64_t scored, bytes;
+    int64_t rows, scored, bytes;        /* bytes 0: the targets are no text           */
     double  loss, bpb, lr, norm, clip, seconds;
     bool    finite;
 };

@@ -1,5 +1,5 @@
-/* tasks.c - checks of tasks: documents stay what and where they are, and no text is in both splits.
- * Options that are paths get folders with a few texts.                                          */
+/* tasks.c - checks of tasks: documents stay what and where they are, examples are functions of their
+ * number, and nothing is in both splits.  Options that are paths get folders with a few texts.     */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include "hosting.h"
 #include "kinds.h"
 
-enum { FILES = 5, PATHS = 8 };
+enum { FILES = 5, PATHS = 8, EXAMPLES = 200 };
 
 struct bench {
     struct trial *t;
@@ -25,6 +25,8 @@ struct bench {
     int split;                                      /* of the present call                      */
     int64_t i;
     struct chi_document *doc;
+    int64_t longest[CHI_SPLITS], vocab, n_slice, rows;  /* of a task that makes examples            */
+    int32_t *input, *target, *slice;                /* [longest of split] guarded                    */
 };
 
 /* ---- texts to read ------------------------------------------------------------------------- */
@@ -123,11 +125,123 @@ static bool document(struct bench *b, int split, int64_t i, struct chi_document 
     return false;
 }
 
+static bool makes_examples(const struct bench *b)
+{
+    return CHI_HAS(struct chi_task_ops, b->ops, example);
+}
+
+static void run_example(void *arg)
+{
+    struct bench *b = arg;
+    b->rows = b->ops->example(b->self, b->part.host, b->split, b->i, b->input, b->target, b->slice);
+}
+
+/* What is in the rows must be ids and slices; one of them is scored                                  */
+static bool good_rows(struct bench *b)
+{
+    bool scored = false;
+    if (b->rows < 1 || b->rows > b->longest[b->split]) {
+        trial_fail(b->t, "example %lld of split %d has %lld rows, wanted are 1 to %lld%s%s", (long long)b->i, b->split,
+                   (long long)b->rows, (long long)b->longest[b->split], b->rows < 0 ? ": " : "", b->rows < 0 ? fail_text() : "");
+        return false;
+    }
+    for (int64_t r = 0; r < b->rows; r++) {
+        bool fine = b->input[r] >= 0 && b->input[r] < b->vocab && b->target[r] >= -1 && b->target[r] < b->vocab
+                    && b->slice[r] >= -1 && b->slice[r] < b->n_slice;
+        scored = scored || b->target[r] >= 0;
+        if (fine) continue;
+        trial_fail(b->t, "row %lld of example %lld of split %d has input %d, target %d and slice %d, wanted are ids below "
+                   "%lld and slices below %lld, or -1 but for the input", (long long)r, (long long)b->i, b->split,
+                   b->input[r], b->target[r], b->slice[r], (long long)b->vocab, (long long)b->n_slice);
+        return false;
+    }
+    if (!scored) trial_fail(b->t, "example %lld of split %d has no target", (long long)b->i, b->split);
+    return scored;
+}
+
+/* Hashes of an example's inputs and of all it has; false: the trial has failed                        */
+struct made { uint64_t inputs, all; };
+static bool make_example(struct bench *b, int split, int64_t i, struct made *m)
+{
+    b->split = split;
+    b->i = i;
+    b->rows = -1;
+    if (!call_guarded(b->t, "example", b->part.options, run_example, b) || !good_rows(b)) return false;
+    size_t bytes = (size_t)b->rows * sizeof(int32_t);
+    m->inputs = xxh3(b->input, bytes);
+    uint64_t part[4] = { m->inputs, xxh3(b->target, bytes), xxh3(b->slice, bytes), (uint64_t)b->rows };
+    m->all = xxh3(part, sizeof part);
+    return true;
+}
+
+/* Examples to try of a split                                                                          */
+static int64_t examples_tried(const struct bench *b, int split)
+{
+    int64_t n = b->ops->examples(b->self, split);
+    return n > 0 && n < EXAMPLES ? n : n || split == CHI_SPLIT_TRAIN ? EXAMPLES : 0;
+}
+
+static bool take_rows(struct bench *b)
+{
+    const char *name;
+    int64_t bytes = 0;
+    b->vocab = b->ops->vocab(b->self);
+    for (b->n_slice = 0; b->n_slice < 64 && (name = b->ops->slice(b->self, b->n_slice)); b->n_slice++)
+        if (!*name || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name))
+            trial_fail(b->t, "slice %lld is called '%s', wanted is [a-z0-9_]+", (long long)b->n_slice, name);
+    for (int split = 0; split < CHI_SPLITS; split++) {
+        b->longest[split] = b->ops->longest(b->self, split);
+        if (b->ops->examples(b->self, split) < 0 || b->longest[split] < 1 || b->vocab < 1) {
+            trial_fail(b->t, "split %d has %lld examples of up to %lld rows and %lld ids, wanted are 0 or more, 1 and 1", split,
+                       (long long)b->ops->examples(b->self, split), (long long)b->longest[split], (long long)b->vocab);
+            return false;
+        }
+        bytes = max_i64(bytes, b->longest[split] * (int64_t)sizeof(int32_t));
+    }
+    b->input = pile_take(&b->pile, bytes, sizeof(int32_t), true, "input");
+    b->target = pile_take(&b->pile, bytes, sizeof(int32_t), true, "target");
+    b->slice = pile_take(&b->pile, bytes, sizeof(int32_t), true, "slice");
+    return b->input && b->target && b->slice && b->t->outcome < TRIAL_FAILED;
+}
+
+/* Asked again, backwards, and of a task opened anew: the same                                          */
+static void examples_repeat(struct bench *b, struct bench *two)
+{
+    struct made first[EXAMPLES], again;
+    for (int split = 0; split < CHI_SPLITS; split++) {
+        int64_t n = examples_tried(b, split);
+        for (int64_t i = 0; i < n; i++)
+            if (!make_example(b, split, i, &first[i])) return;
+        for (int64_t i = n - 1; i >= 0; i--) {
+            if (!make_example(two, split, i, &again)) return;
+            if (again.all == first[i].all) continue;
+            trial_fail(b->t, "example %lld of split %d is another one when asked again: it is a function of its options, the "
+                       "split, its number and h->random()", (long long)i, split);
+            return;
+        }
+    }
+}
+
+static void examples_disjoint(struct bench *b)
+{
+    struct made made[CHI_SPLITS][EXAMPLES];
+    for (int split = 0; split < CHI_SPLITS; split++)
+        for (int64_t i = 0; i < examples_tried(b, split); i++)
+            if (!make_example(b, split, i, &made[split][i])) return;
+    for (int64_t i = 0; i < examples_tried(b, CHI_SPLIT_TRAIN); i++)
+        for (int64_t j = 0; j < examples_tried(b, CHI_SPLIT_HELDOUT); j++)
+            if (made[CHI_SPLIT_TRAIN][i].inputs == made[CHI_SPLIT_HELDOUT][j].inputs) {
+                trial_fail(b->t, "example %lld of the training split and %lld of the held-out one have the same input",
+                           (long long)i, (long long)j);
+                return;
+            }
+}
+
 static void with_task(struct trial *t, void (*check)(struct bench *, const char *lines))
 {
     struct bench b = { .t = t, .ops = t->component->ops };
     char *lines = make_texts(&b);
-    if (open_task(&b, lines)) check(&b, lines);
+    if (open_task(&b, lines) && (!makes_examples(&b) || take_rows(&b))) check(&b, lines);
     close_task(&b);
     remove_texts(&b);
     free(lines);
@@ -166,6 +280,10 @@ static struct print *prints(struct bench *b, int split, int64_t *n)
 static void stable(struct bench *b, const char *lines)
 {
     (void)lines;
+    if (makes_examples(b)) {
+        examples_repeat(b, b);
+        return;
+    }
     for (int split = 0; split < CHI_SPLITS; split++) {
         int64_t n, again = b->ops->documents(b->self, split);
         struct print *first = prints(b, split, &n);
@@ -191,7 +309,10 @@ static void stable(struct bench *b, const char *lines)
 static void repeats(struct bench *b, const char *lines)
 {
     struct bench two = { .t = b->t, .ops = b->ops };
-    if (open_task(&two, lines))
+    bool opened = open_task(&two, lines);
+    if (opened && makes_examples(b)) {
+        if (take_rows(&two)) examples_repeat(b, &two);
+    } else if (opened)
         for (int split = 0; split < CHI_SPLITS && b->t->outcome == TRIAL_OK; split++) {
             int64_t n, m = 0;
             struct print *p = prints(b, split, &n), *q = p ? prints(&two, split, &m) : NULL;
@@ -208,6 +329,10 @@ static void disjoint(struct bench *b, const char *lines)
 {
     int64_t n, m;
     (void)lines;
+    if (makes_examples(b)) {
+        examples_disjoint(b);
+        return;
+    }
     struct print *train = prints(b, CHI_SPLIT_TRAIN, &n), *held = train ? prints(b, CHI_SPLIT_HELDOUT, &m) : NULL;
     for (int64_t i = 0; held && i < n; i++)
         for (int64_t j = 0; j < m; j++)
@@ -226,8 +351,8 @@ static void check_repeats(struct trial *t) { with_task(t, repeats); }
 static void check_disjoint(struct trial *t) { with_task(t, disjoint); }
 
 const struct check checks_tasks[] = {
-    { "task.stable", CHI_TASK, 20, "documents stay what and where they are", check_stable },
-    { "task.repeats", CHI_TASK, 20, "opened again, the same documents in the same order", check_repeats },
-    { "task.disjoint", CHI_TASK, 20, "no text is in both splits", check_disjoint },
+    { "task.stable", CHI_TASK, 20, "documents or examples stay what they are, documents where they are", check_stable },
+    { "task.repeats", CHI_TASK, 20, "opened again, the same documents or examples in the same order", check_repeats },
+    { "task.disjoint", CHI_TASK, 20, "no text or input is in both splits", check_disjoint },
     { 0 }
 };

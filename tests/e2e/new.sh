@@ -58,6 +58,15 @@ for kind in layer loop backend quantizer encoding objective optimizer tokenizer 
     if [ "$(grep -c '"step"' "run-$kind/metrics.jsonl" 2>/dev/null)" -ge 3 ]; then ok; else no "$name: no 3 steps"; fi
     if grep -q "$name.so" "run-$kind/env.json" 2>/dev/null; then ok; else no "$name: env.json does not name $name.so"; fi
 done
+# A task that makes examples: no corpus, no tokenizer, accuracy with its slices
+run 0 "$CHIMERA" new task my_max --examples
+run 0 ${MAKE:-make} -s -C my_max CFLAGS="$strict" CHIMERA_CFLAGS="$include"
+run 0 ${MAKE:-make} -s -C my_max check CHIMERA="$CHIMERA"
+if grep -q '^not ok' "$tmp/out"; then no "my_max does not pass: $(grep '^not ok' "$tmp/out" | head -n 1)"; else ok; fi
+run 0 "$CHIMERA" train conf/tiny.ini plugins.path="$tmp/my_max" data.task=my_max run.dir=run-max train.steps=3
+if grep -q '"accuracy":.*"accuracy.max_9":' run-max/metrics.jsonl; then ok; else no "my_max: no accuracy in metrics.jsonl"; fi
+bad 2 'examples is for tasks' "$CHIMERA" new layer my_other --examples
+
 # An encoding and a backend change no bit (what this backend leaves out is portable); the others change the run.
 tiny="$CHIMERA train conf/tiny.ini task.train=corpus/train task.heldout=corpus/heldout train.steps=3"
 # shellcheck disable=SC2086
