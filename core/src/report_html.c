@@ -37,6 +37,7 @@ static const char style[] =
     "th{font-weight:500;color:var(--soft)}.r{text-align:right}td.t{white-space:normal;min-width:9rem;overflow-wrap:anywhere}\n"
     ".heat td.r{text-align:center;border:2px solid var(--paper);border-radius:.4rem;"
     "background:color-mix(in srgb,#3b82c4 calc(var(--v)*70%),var(--card))}.heat th.r{text-align:center}\n"
+    "@media(max-width:34rem){.heat td.t,.heat th:nth-child(2){display:none}td,th{padding:.4rem .45rem}}\n"
     "ul.mind{padding-left:1.1rem;color:var(--soft);font-size:.93rem}summary{cursor:pointer;color:var(--soft)}\n";
 
 static void put(FILE *f, const char *text)
@@ -126,10 +127,12 @@ static void put_plots(FILE *f, const struct report *rep)
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
-static void put_table(FILE *f, const struct report_table *t, const char *class)
+/* Without columns that have no side                                                             */
+static void put_table(FILE *f, const struct report_table *t)
 {
-    fprintf(f, "<div class=\"wide\"><table class=\"%s\"><thead><tr>", class);
+    fputs("<div class=\"wide\"><table><thead><tr>", f);
     for (int64_t i = 0; i < t->columns; i++) {
+        if (!t->side[i]) continue;
         fprintf(f, "<th%s>", t->side[i] == 'r' ? " class=\"r\"" : "");
         put(f, strcmp(t->head[i], "+-") ? t->head[i] : "±");
         fputs("</th>", f);
@@ -139,7 +142,8 @@ static void put_table(FILE *f, const struct report_table *t, const char *class)
         fputs("<tr>", f);
         for (int64_t i = 0; i < t->columns; i++) {
             const char *text = t->cell[r * t->columns + i];
-            fprintf(f, "<td class=\"%s\">", t->side[i] == 'r' ? "r" : strlen(text) > 24 ? "t" : "");
+            if (!t->side[i]) continue;
+            fprintf(f, "<td class=\"%s\">", t->side[i] == 'r' ? "r" : strlen(text) > 20 ? "t" : "");
             put(f, text);
             fputs("</td>", f);
         }
@@ -187,9 +191,10 @@ static void put_part(FILE *f, const struct report *rep, const char *title,
 {
     struct report_table t;
     make(rep, &t);
+    if (t.columns && !strcmp(t.head[t.columns - 1], "verdict")) t.side[t.columns - 1] = 0;  /* said above   */
     if (t.rows) {
         fputs(title, f);
-        put_table(f, &t, "");
+        put_table(f, &t);
     }
     report_table_free(&t);
 }

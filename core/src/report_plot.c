@@ -91,12 +91,13 @@ static char *draw(const char *script, enum report_plot which)
     free(text);
     if (in) fclose(in);
     if (out) fclose(out);
+    if (!svg && report_can_plot()) warn("gnuplot could not draw one of the plots; the page goes without it");
     return svg;
 }
 
 static void begin(FILE *f, int high)
 {
-    fprintf(f, "set terminal svg size %d,%d dynamic font 'sans-serif,13' background 'none'\n"
+    fprintf(f, "set terminal svg size %d,%d dynamic font 'sans-serif,13'\n"
                "set encoding utf8\nset border 3 lc rgb '#808080' lw 0.7\nset tics nomirror out scale 0.5\n"
                "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 3\n", WIDE, high);
 }
@@ -132,7 +133,7 @@ static void widen(struct range *r, double x)
     r->hi = fmax(r->hi, x);
 }
 
-/* A block "$cA": step mean low high.  The first tenth of a curve does not decide the scale       */
+/* A block "$cA": step mean low high.  The first third of a curve does not decide the scale       */
 static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct range *y, double *x)
 {
     const struct report_curve *c = NULL;
@@ -145,7 +146,7 @@ static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct 
         if ((c->n - 1 - i) % stride) continue;
         struct stat_sample s = at_step(rep, arm, c->point[i].step, x);
         if (!s.n) continue;
-        bool early = c->n > 10 && c->point[i].step < c->point[c->n - 1].step / 10;
+        bool early = c->n > 10 && c->point[i].step < c->point[c->n - 1].step / 3;
         if (!early) widen(y, s.mean);
         if (c->n <= 10 || i > c->n / 2) widen(y, s.lo), widen(y, s.hi);
         fprintf(f, "%lld %.9g %.9g %.9g\n", (long long)c->point[i].step, s.mean, isnan(s.lo) ? s.mean : s.lo,
@@ -154,6 +155,14 @@ static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct 
     }
     fputs("EOD\n", f);
     return points;
+}
+
+static int64_t last_step(const struct report *rep)
+{
+    int64_t last = 0;
+    for (int64_t i = 0; i < rep->n_run; i++)
+        if (!rep->run[i].left_out) last = max_i64(last, rep->run[i].last_step);
+    return last;
 }
 
 static bool script_curves(const struct report *rep, FILE *f)
@@ -166,14 +175,16 @@ static bool script_curves(const struct report *rep, FILE *f)
     for (int64_t a = 0; a < rep->n_arm; a++) most = max_i64(most, points[a] = put_curve(rep, a, f, &y, x));
     double room = (y.hi - y.lo) * 0.05;
     if (room > 0) fprintf(f, "set yrange [%.9g:%.9g]\n", y.lo - room, y.hi + room);
-    fputs("set format x '%.0s%c'\nset xlabel 'step'\nplot ", f);
+    int scale = last_step(rep) >= 5000 ? 1000 : 1;
+    fprintf(f, "set xlabel '%s'\nplot ", scale > 1 ? "thousands of steps" : "step");
     for (int pass = 0; pass < 2; pass++)
         for (int64_t a = 0; a < rep->n_arm; a++) {
             if (!points[a]) continue;
             long long i = (long long)a;
             const char *colour = report_colour(a), *line = points[a] > 40 ? "lines" : "linespoints pt 7 ps 0.3";
-            if (pass == 0) fprintf(f, "$c%lld using 1:3:4 with filledcurves fc rgb '%s' fs transparent solid 0.16 noborder, ", i, colour);
-            else fprintf(f, "$c%lld using 1:2 with %s lc rgb '%s' lw 2, ", i, line, colour);
+            if (pass == 0) fprintf(f, "$c%lld using ($1/%d.):3:4 with filledcurves fc rgb '%s' "
+                                   "fs transparent solid 0.16 noborder, ", i, scale, colour);
+            else fprintf(f, "$c%lld using ($1/%d.):2 with %s lc rgb '%s' lw 2, ", i, scale, line, colour);
         }
     fputs("\n", f);
     free(x);
@@ -214,7 +225,7 @@ static bool script_final(const struct report *rep, FILE *f)
         long long i = (long long)a;
         const char *colour = report_colour(a);
         fprintf(f, "$m%lld using 1:2:3:4 with xerrorbars lc rgb '%s' lw 2 pt 7 ps 0.9, ", i, colour);
-        fprintf(f, "$r%lld using 1:($2-0.2) with points pt 6 ps 0.5 lc rgb '%s' lw 1.2, ", i, colour);
+        fprintf(f, "$r%lld using 1:($2-0.2) with points pt 6 ps 0.6 lc rgb '%s' lw 1.6, ", i, colour);
         drawn++;
     }
     fputs("\n", f);
@@ -227,7 +238,7 @@ static bool script_state(const struct report *rep, FILE *f)
 {
     int64_t sizes = 0, first = -1;
     begin(f, HIGH);
-    fputs("set logscale x 2\nset format x '%.0b%B'\nset xlabel 'bytes of state'\n"
+    fputs("set logscale x 2\nset format x '%.0b%BB'\nset xlabel 'bytes of state'\n"
           "set offsets graph 0.08, graph 0.08, graph 0.08, graph 0.08\n", f);
     for (int64_t a = 0; a < rep->n_arm; a++) {
         const struct report_arm *arm = &rep->arm[a];

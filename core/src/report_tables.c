@@ -47,7 +47,7 @@ void report_verdict(const struct report_arm *a, char out[REPORT_CELL])
     report_number(size, a->test.least);
     if (a->test.flat) snprintf(out, REPORT_CELL, "cannot tell: seeds make no difference");
     else if (isnan(a->test.p)) snprintf(out, REPORT_CELL, "cannot tell: too few runs");
-    else snprintf(out, REPORT_CELL, "cannot tell: sees effects from %s", size);
+    else snprintf(out, REPORT_CELL, "cannot tell: only %s or more would show", size);
 }
 
 char *report_title(const struct report *rep)
