@@ -19,7 +19,8 @@ struct report_curve {                   /* one metric of one run, by rising step
 struct report_key { char *name, *value; };              /* "layer.GD.head_dim"           */
 
 struct report_run {
-    char   *dir, *state, *reason;       /* state: that of status.json, or "unknown"  */
+    char   *dir, *real;                 /* as given; absolute, without links         */
+    char   *state, *reason;             /* state: that of status.json, or "unknown"  */
     char   *data_hash;                  /* of env.json, or NULL                      */
     bool    has_seed;
     int64_t seed;

@@ -194,11 +194,11 @@ static bool fits(const struct report_run *r, const char *wanted)
 
 static bool is_run_of(const struct report *rep, int64_t arm, const char *path)
 {
-    char wanted[PATH_MAX], here[PATH_MAX];
-    for (int64_t i = 0; i < rep->n_run; i++)
-        if (rep->run[i].arm == arm && realpath(path, wanted) && realpath(rep->run[i].dir, here)
-            && !strcmp(wanted, here)) return true;
-    return false;
+    char wanted[PATH_MAX];
+    bool found = false;
+    for (int64_t i = 0; realpath(path, wanted) && i < rep->n_run; i++)
+        found = found || (rep->run[i].arm == arm && !strcmp(wanted, rep->run[i].real));
+    return found;
 }
 
 static chi_status find_baseline(const struct report *rep, int64_t *found)

@@ -187,12 +187,13 @@ static void read_metrics(struct report_run *r)
 
 static void add_run(struct report *rep, const char *dir)
 {
-    char here[PATH_MAX], there[PATH_MAX];
+    char here[PATH_MAX];
+    const char *real = realpath(dir, here) ? here : dir;
     for (int64_t i = 0; i < rep->n_run; i++)
-        if (realpath(dir, here) && realpath(rep->run[i].dir, there) && !strcmp(here, there)) return;
+        if (!strcmp(real, rep->run[i].real)) return;
     rep->run = grow(rep->run, rep->n_run, sizeof *rep->run);
     struct report_run *r = &rep->run[rep->n_run++];
-    *r = (struct report_run){ .dir = xstrdup(dir), .arm = -1, .value = NAN };
+    *r = (struct report_run){ .dir = xstrdup(dir), .real = xstrdup(real), .arm = -1, .value = NAN };
     read_state(r);
     read_config(r);
     read_metrics(r);
@@ -258,7 +259,7 @@ void report_close(struct report *rep)
         struct report_run *r = &rep->run[i];
         for (int64_t k = 0; k < r->n_key; k++) free(r->key[k].name), free(r->key[k].value);
         for (int64_t k = 0; k < r->n_curve; k++) free(r->curve[k].name), free(r->curve[k].point);
-        free(r->dir), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out);
+        free(r->dir), free(r->real), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out);
         free(r->key), free(r->curve);
     }
     for (int64_t i = 0; i < rep->n_arm; i++) free(rep->arm[i].name), free(rep->arm[i].all);
