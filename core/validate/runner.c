@@ -181,7 +181,7 @@ static void judge_end(struct child *c, int status, const struct rusage *used)
         add_line(j, TRIAL_CRASHED, "it ended the process with exit code %d %s", WEXITSTATUS(status), where);
     }
     if (used->ru_maxrss > (SPACE_LIMIT_GB << 20) / 2)               /* kB              */
-        add_line(j, TRIAL_CRASHED, "it held %.1f GB of the %d GB that it may take: does it allocate without limit?",
+        add_line(j, j->outcome, "it held %.1f GB of the %d GB that it may take: does it allocate without limit?",
                  (double)used->ru_maxrss / 1048576, SPACE_LIMIT_GB);
 }
 

@@ -19,15 +19,15 @@ enum { BATCH = 2, T = 19, D_MODEL = 6, H = 2, D = 4, N = H * D, TAPS = 3 };
 static const double RMS_EPS = 1e-6;
 
 enum { A_LOG, B_PROJ, A_PROJ, DT_BIAS, G_PROJ, K_CONV, K_PROJ, O_NORM, O_PROJ, Q_CONV, Q_PROJ, V_CONV, V_PROJ, X, DY, N_TENSORS };
-static struct tensor { const char *name; int64_t dim[3]; double scale, centre, v[BATCH * T * D_MODEL]; } tensor[N_TENSORS] = {
-    [A_LOG]   = { "A_log", { H }, 0.7, 0 },             [DT_BIAS] = { "dt_bias", { H }, 0.7, -0.5 },
-    [A_PROJ]  = { "a_proj.weight", { H, D_MODEL }, 0.8, 0 }, [B_PROJ] = { "b_proj.weight", { H, D_MODEL }, 1.2, 0 },
-    [G_PROJ]  = { "g_proj.weight", { N, D_MODEL }, 0.8, 0 }, [Q_PROJ] = { "q_proj.weight", { N, D_MODEL }, 0.8, 0 },
-    [K_PROJ]  = { "k_proj.weight", { N, D_MODEL }, 0.8, 0 }, [V_PROJ] = { "v_proj.weight", { N, D_MODEL }, 0.8, 0 },
-    [O_PROJ]  = { "o_proj.weight", { D_MODEL, N }, 0.6, 0 }, [O_NORM] = { "o_norm.weight", { D }, 0.4, 1 },
-    [Q_CONV]  = { "q_conv1d.weight", { N, TAPS }, 0.8, 0.3 }, [K_CONV] = { "k_conv1d.weight", { N, TAPS }, 0.8, 0.3 },
-    [V_CONV]  = { "v_conv1d.weight", { N, TAPS }, 0.8, 0.3 },
-    [X]       = { "x", { BATCH, T, D_MODEL }, 1, 0 },   [DY]      = { "dy", { BATCH, T, D_MODEL }, 1, 0 },
+static struct tensor { const char *name; int64_t dim[3]; double scale, centre, *v; } tensor[N_TENSORS] = {
+    [A_LOG]   = { "A_log", { H }, 0.7, 0, NULL },             [DT_BIAS] = { "dt_bias", { H }, 0.7, -0.5, NULL },
+    [A_PROJ]  = { "a_proj.weight", { H, D_MODEL }, 0.8, 0, NULL }, [B_PROJ] = { "b_proj.weight", { H, D_MODEL }, 1.2, 0, NULL },
+    [G_PROJ]  = { "g_proj.weight", { N, D_MODEL }, 0.8, 0, NULL }, [Q_PROJ] = { "q_proj.weight", { N, D_MODEL }, 0.8, 0, NULL },
+    [K_PROJ]  = { "k_proj.weight", { N, D_MODEL }, 0.8, 0, NULL }, [V_PROJ] = { "v_proj.weight", { N, D_MODEL }, 0.8, 0, NULL },
+    [O_PROJ]  = { "o_proj.weight", { D_MODEL, N }, 0.6, 0, NULL }, [O_NORM] = { "o_norm.weight", { D }, 0.4, 1, NULL },
+    [Q_CONV]  = { "q_conv1d.weight", { N, TAPS }, 0.8, 0.3, NULL }, [K_CONV] = { "k_conv1d.weight", { N, TAPS }, 0.8, 0.3, NULL },
+    [V_CONV]  = { "v_conv1d.weight", { N, TAPS }, 0.8, 0.3, NULL },
+    [X]       = { "x", { BATCH, T, D_MODEL }, 1, 0, NULL },   [DY]      = { "dy", { BATCH, T, D_MODEL }, 1, 0, NULL },
 };
 
 static int64_t count(const struct tensor *t)
@@ -47,6 +47,8 @@ static int dims(const struct tensor *t)
 static void draw(struct tensor *t)
 {
     static uint64_t state = 20250101;
+    static double room[N_TENSORS * BATCH * T * D_MODEL];
+    t->v = room + (t - tensor) * BATCH * T * D_MODEL;
     for (int64_t i = 0; i < count(t); i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         double u = (double)(state >> 11) / 4503599627370496.0 - 1;          /* in [-1, 1)           */

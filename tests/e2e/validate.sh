@@ -31,7 +31,7 @@ says out '^config.random  *component '
 if [ "$(awk '{ print $1 }' "$tmp/out" | sort | uniq -d)" = "" ]; then ok; else no "--list says a name twice"; fi
 bad 2 "no check or family is called 'manifst', did you mean manifest" "$CHIMERA" validate swiglu --only manifst
 bad 2 "no check or family is called 'xyz' - " "$CHIMERA" validate swiglu --only xyz
-bad 2 'wanted one' "$CHIMERA" validate
+bad 2 'wanted( is)? one' "$CHIMERA" validate
 bad 2 'must be at least 1' "$CHIMERA" validate swiglu --jobs -1
 run 0 "$CHIMERA" validate byte --only config.meters
 says out '^1\.\.0 # SKIP '

@@ -28,10 +28,12 @@ static const struct chi_option options[] = {
     CHI_INT(struct moe_conf, n_shared_experts, "1", 0, 64,
             "experts that every row passes, as one of this many times the width", CHI_OPT_SHAPE),
     CHI_INT(struct moe_conf, num_experts_per_tok, "2", 1, 64, "experts chosen for a row", CHI_OPT_SHAPE),
-    CHI_INT(struct moe_conf, moe_intermediate_size, NULL, 1, 1 << 20, "width inside one expert",
-            CHI_OPT_SHAPE | CHI_OPT_REQUIRED),
-    CHI_FLOAT(struct moe_conf, bias_update, "1e-3", 0, 1, "how far a step moves the bias that balances experts", 0),
-    CHI_FLOAT(struct moe_conf, route_scale, "1.0", 0, 1000, "factor on the weights of the chosen", CHI_OPT_SHAPE),
+    CHI_INT(struct moe_conf, moe_intermediate_size, NULL, 1, 1 << 20,
+            "width inside one expert", CHI_OPT_SHAPE | CHI_OPT_REQUIRED),
+    CHI_FLOAT(struct moe_conf, bias_update, "1e-3", 0, 1,
+              "how far a step moves the bias that balances experts", 0),
+    CHI_FLOAT(struct moe_conf, route_scale, "1.0", 0, 1000,
+              "factor on the weights of the chosen", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
@@ -39,8 +41,8 @@ static chi_status moe_check(const struct chi_host *h, const void *conf)
 {
     const struct moe_conf *c = conf;
     if (c->num_experts_per_tok > c->n_routed_experts)
-        return h->fail(h, CHI_ECONF, "num_experts_per_tok = %lld, but there are n_routed_experts = %lld to choose from",
-                       (long long)c->num_experts_per_tok, (long long)c->n_routed_experts);
+        return h->fail(h, CHI_ECONF, "num_experts_per_tok = %lld, but there are n_routed_experts = %lld to "
+                       "choose from", (long long)c->num_experts_per_tok, (long long)c->n_routed_experts);
     return CHI_OK;
 }
 
@@ -116,8 +118,9 @@ static void plan_arrays(struct moe *m, int64_t width, bool training, const struc
     m->dup   = p->array(plan, "dup", CHI_F32, widest, CHI_PER_ROW, 0);
 }
 
-static chi_status moe_open(const struct chi_host *host, void *self, const void *conf, const struct chi_shape *shape,
-                           const struct chi_plan_ops *p, struct chi_plan *plan)
+static chi_status moe_open(const struct chi_host *host, void *self, const void *conf,
+                           const struct chi_shape *shape, const struct chi_plan_ops *p,
+                           struct chi_plan *plan)
 {
     const struct moe_conf *c = conf;
     struct moe *m = self;
@@ -298,7 +301,8 @@ static void for_blocks(const struct chi_run *r, chi_task *task, struct between *
 static chi_status ffn_forward(const struct moe *m, const struct ffn *f, struct chi_run *r, const float *x,
                               int64_t rows, float *gate, float *up, float *y)
 {
-    struct between b = { .k = r->h->k, .n = rows * f->width, .gate = gate, .up = up, .h = CHI_ARRAY(r, m->h, float) };
+    struct between b = { .k = r->h->k, .n = rows * f->width, .gate = gate, .up = up,
+                         .h = CHI_ARRAY(r, m->h, float) };
     chi_status e = r->h->linears(f->in, 2, r, x, rows, (float *[]){ gate, up });
     if (e != CHI_OK) return e;
     for_blocks(r, multiply, &b);
@@ -311,7 +315,8 @@ static chi_status ffn_backward(const struct moe *m, const struct ffn *f, struct 
 {
     struct between b = {
         .k = r->h->k, .n = rows * f->width, .gate = gate, .up = up, .h = CHI_ARRAY(r, m->h, float),
-        .dh = CHI_ARRAY(r, m->dh, float), .dgate = CHI_ARRAY(r, m->dgate, float), .dup = CHI_ARRAY(r, m->dup, float),
+        .dh = CHI_ARRAY(r, m->dh, float), .dgate = CHI_ARRAY(r, m->dgate, float),
+        .dup = CHI_ARRAY(r, m->dup, float),
     };
     for_blocks(r, prepare_back, &b);
     chi_status e = r->h->linears_back(&f->down, 1, r, b.h, rows, &dy, b.dh);

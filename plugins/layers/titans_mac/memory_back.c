@@ -23,8 +23,9 @@ static int64_t taken(int64_t n)
 int64_t titans_back_floats(const struct titans *s)
 {
     int64_t D = s->D, L = s->L, C = s->C, w = C + 1;
-    return (2 * s->span + 2) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w)
-           + 4 * taken(C * D) + 2 * taken(C * C) + 2 * taken(s->W * D) + taken(BLOCK * (s->P + 2 * s->window));
+    return 2 * (s->span + 1) * taken(L * D * D) + 5 * taken(L * C * D) + 2 * taken(w) + taken(w * w)
+           + 4 * taken(C * D) + 2 * taken(C * C) + 2 * taken(s->W * D)
+           + taken(BLOCK * (s->P + 2 * s->window));
 }
 
 static struct back begin_back(struct head *a, struct chi_scratch *scratch)
