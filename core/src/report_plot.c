@@ -1,0 +1,277 @@
+/* report_plot.c - SVG plots by gnuplot, which is looked for when it is needed.
+ *
+ * gnuplot gets a script with the numbers in it and answers on its standard output; both are
+ * files without a name, so that neither side can wait for the other.  Nothing of a run's own
+ * text goes into the script: arms are letters there, titles stand in the page.       */
+#include "report.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "fs.h"
+
+extern char **environ;
+enum { CURVE_POINTS = 300, WIDE = 460, HIGH = 320 };
+
+const char *report_colour(int64_t arm)
+{
+    static const char *const colour[] = { "#3b82c4", "#d9822b", "#2f9e6e", "#b0579e", "#c2493d", "#4aa3b5",
+                                          "#8f8a3a", "#7a7f99" };
+    return colour[arm % COUNT(colour)];
+}
+
+/* ---- calling gnuplot --------------------------------------------------------------- */
+
+bool report_can_plot(void)
+{
+    const char *path = getenv("PATH");
+    char *copy = xstrdup(path ? path : ""), *rest = copy, *dir;
+    bool found = false;
+    while (!found && (dir = strsep(&rest, ":"))) {
+        char *file = fs_join(*dir ? dir : ".", "gnuplot");
+        found = access(file, X_OK) == 0 && !fs_is_dir(file);
+        free(file);
+    }
+    free(copy);
+    return found;
+}
+
+static bool run_gnuplot(FILE *in, FILE *out)
+{
+    static char *const argv[] = { "gnuplot", "-d", "-", NULL };
+    posix_spawn_file_actions_t files;
+    pid_t pid;
+    int status = -1;
+    if (posix_spawn_file_actions_init(&files)) return false;
+    bool good = !posix_spawn_file_actions_adddup2(&files, fileno(in), 0)
+             && !posix_spawn_file_actions_adddup2(&files, fileno(out), 1)
+             && !posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0)
+             && !posix_spawnp(&pid, "gnuplot", &files, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    return good && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* From "<svg" on, without gnuplot's own title, and with names of its own: several plots share
+ * one page, and gnuplot calls the parts of each by the same names ("gp...", "gnuplot_...")    */
+static char *clean_svg(const char *svg, enum report_plot which)
+{
+    char *text = NULL;
+    size_t n = 0;
+    const char *title = strstr(svg, "<title>Gnuplot</title>");
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    for (const char *p = svg; *p; p++) {
+        if (p == title) p += strlen("<title>Gnuplot</title>");
+        if (p > svg && strchr("'\"#", p[-1]) && p[0] == 'g' && (p[1] == 'p' || !strncmp(p, "gnuplot_", 8)))
+            fprintf(f, "p%d-", (int)which);
+        putc(*p, f);
+    }
+    if (fclose(f)) return NULL;
+    return text;
+}
+
+static char *draw(const char *script, enum report_plot which)
+{
+    FILE *in = tmpfile(), *out = tmpfile();
+    char *svg = NULL, *text = NULL;
+    if (in && out && fputs(script, in) >= 0 && !fflush(in)) {
+        rewind(in);
+        long n = run_gnuplot(in, out) && !fseek(out, 0, SEEK_END) ? ftell(out) : 0;
+        rewind(out);
+        text = xcalloc((size_t)n + 1, 1);
+        const char *start = fread(text, 1, (size_t)n, out) == (size_t)n ? strstr(text, "<svg") : NULL;
+        if (start && strstr(start, "</svg>")) svg = clean_svg(start, which);
+    }
+    free(text);
+    if (in) fclose(in);
+    if (out) fclose(out);
+    if (!svg && report_can_plot()) warn("gnuplot could not draw one of the plots; the page goes without it");
+    return svg;
+}
+
+static void begin(FILE *f, int high)
+{
+    fprintf(f, "set terminal svg size %d,%d dynamic font 'sans-serif,13'\n"
+               "set encoding utf8\nset border 3 lc rgb '#808080' lw 0.7\nset tics nomirror out scale 0.5\n"
+               "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 3\n", WIDE, high);
+}
+
+/* ---- learning curves ------------------------------------------------------------------- */
+
+/* Mean and interval at a step that all of the arm's runs have; n = 0 where one lacks it         */
+static struct stat_sample at_step(const struct report *rep, int64_t arm, int64_t step, double *x)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < rep->n_run; i++) {
+        const struct report_run *r = &rep->run[i];
+        if (r->arm != arm || r->left_out) continue;
+        const struct report_curve *c = report_curve(r, rep->metric);
+        int64_t lo = 0, hi = c->n;
+        while (lo < hi) {
+            int64_t mid = (lo + hi) / 2;
+            if (c->point[mid].step < step) lo = mid + 1;
+            else hi = mid;
+        }
+        if (lo == c->n || c->point[lo].step != step || !isfinite(c->point[lo].value)) return stat_sample(x, 0);
+        x[n++] = c->point[lo].value;
+    }
+    return stat_sample(x, n);
+}
+
+struct range { double lo, hi; };
+
+static void widen(struct range *r, double x)
+{
+    if (isnan(x)) return;
+    r->lo = fmin(r->lo, x);
+    r->hi = fmax(r->hi, x);
+}
+
+/* A block "$cA": step mean low high.  The first third of a curve does not decide the scale       */
+static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct range *y, double *x)
+{
+    const struct report_curve *c = NULL;
+    int64_t points = 0;
+    for (int64_t i = 0; i < rep->n_run && !c; i++)
+        if (rep->run[i].arm == arm && !rep->run[i].left_out) c = report_curve(&rep->run[i], rep->metric);
+    fprintf(f, "$c%lld << EOD\n", (long long)arm);
+    int64_t stride = c ? ceil_div(c->n, CURVE_POINTS) : 1;
+    for (int64_t i = 0; c && i < c->n; i++) {
+        if ((c->n - 1 - i) % stride) continue;
+        struct stat_sample s = at_step(rep, arm, c->point[i].step, x);
+        if (!s.n) continue;
+        bool early = c->n > 10 && c->point[i].step < c->point[c->n - 1].step / 3;
+        if (!early) widen(y, s.mean);
+        if (c->n <= 10 || i > c->n / 2) widen(y, s.lo), widen(y, s.hi);
+        fprintf(f, "%lld %.9g %.9g %.9g\n", (long long)c->point[i].step, s.mean, isnan(s.lo) ? s.mean : s.lo,
+                isnan(s.hi) ? s.mean : s.hi);
+        points++;
+    }
+    fputs("EOD\n", f);
+    return points;
+}
+
+static int64_t last_step(const struct report *rep)
+{
+    int64_t last = 0;
+    for (int64_t i = 0; i < rep->n_run; i++)
+        if (!rep->run[i].left_out) last = max_i64(last, rep->run[i].last_step);
+    return last;
+}
+
+static bool script_curves(const struct report *rep, FILE *f)
+{
+    struct range y = { INFINITY, -INFINITY };
+    int64_t most = 0;
+    double *x = xcalloc((size_t)rep->n_run, sizeof *x);
+    int64_t *points = xcalloc((size_t)rep->n_arm, sizeof *points);
+    begin(f, HIGH);
+    for (int64_t a = 0; a < rep->n_arm; a++) most = max_i64(most, points[a] = put_curve(rep, a, f, &y, x));
+    double room = (y.hi - y.lo) * 0.05;
+    if (room > 0) fprintf(f, "set yrange [%.9g:%.9g]\n", y.lo - room, y.hi + room);
+    int scale = last_step(rep) >= 5000 ? 1000 : 1;
+    fprintf(f, "set xlabel '%s'\nplot ", scale > 1 ? "thousands of steps" : "step");
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t a = 0; a < rep->n_arm; a++) {
+            if (!points[a]) continue;
+            long long i = (long long)a;
+            const char *colour = report_colour(a), *line = points[a] > 40 ? "lines" : "linespoints pt 7 ps 0.3";
+            if (pass == 0) fprintf(f, "$c%lld using ($1/%d.):3:4 with filledcurves fc rgb '%s' "
+                                   "fs transparent solid 0.16 noborder, ", i, scale, colour);
+            else fprintf(f, "$c%lld using ($1/%d.):2 with %s lc rgb '%s' lw 2, ", i, scale, line, colour);
+        }
+    fputs("\n", f);
+    free(x);
+    free(points);
+    return most > 1;
+}
+
+/* ---- the metric of each arm --------------------------------------------------------------- */
+
+static void put_runs(const struct report *rep, int64_t arm, FILE *f, double x)
+{
+    fprintf(f, "$r%lld << EOD\n", (long long)arm);
+    for (int64_t i = 0; i < rep->n_run; i++)
+        if (rep->run[i].arm == arm && !rep->run[i].left_out) fprintf(f, "%.9g %.9g\n", rep->run[i].value, x);
+    const struct stat_sample *s = &rep->arm[arm].sample;
+    fprintf(f, "EOD\n$m%lld << EOD\n%.9g %.9g %.9g %.9g\nEOD\n", (long long)arm, s->mean, x,
+            isnan(s->lo) ? s->mean : s->lo, isnan(s->hi) ? s->mean : s->hi);
+}
+
+static bool script_final(const struct report *rep, FILE *f)
+{
+    int64_t drawn = 0;
+    begin(f, (int)(80 + 36 * rep->n_arm));
+    fprintf(f, "set yrange [%g:0.6]\nset ytics scale 0 (", 0.4 - (double)rep->n_arm);
+    for (int64_t a = 0; a < rep->n_arm; a++) {
+        char letter[8];
+        report_letter(letter, a);
+        fprintf(f, "%s'%s' %lld", a ? ", " : "", letter, -(long long)a);
+    }
+    fputs(")\nset lmargin 4\nset border 1\nset xtics autofreq\nset offsets graph 0.04, graph 0.04, 0, 0\n", f);
+    for (int64_t a = 0; a < rep->n_arm; a++) put_runs(rep, a, f, -(double)a);
+    if (rep->arm[0].sample.n)
+        fprintf(f, "set arrow from %.9g, graph 0 to %.9g, graph 1 nohead lc rgb '#808080' dt 2 lw 1\n",
+                rep->arm[0].sample.mean, rep->arm[0].sample.mean);
+    fputs("plot ", f);
+    for (int64_t a = 0; a < rep->n_arm; a++) {
+        if (!rep->arm[a].sample.n) continue;
+        long long i = (long long)a;
+        const char *colour = report_colour(a);
+        fprintf(f, "$m%lld using 1:2:3:4 with xerrorbars lc rgb '%s' lw 2 pt 7 ps 0.9, ", i, colour);
+        fprintf(f, "$r%lld using 1:($2-0.2) with points pt 6 ps 0.6 lc rgb '%s' lw 1.6, ", i, colour);
+        drawn++;
+    }
+    fputs("\n", f);
+    return drawn > 0;
+}
+
+/* ---- the metric against the state's size ----------------------------------------------------- */
+
+static bool script_state(const struct report *rep, FILE *f)
+{
+    int64_t sizes = 0, first = -1;
+    begin(f, HIGH);
+    fputs("set logscale x 2\nset format x '%.0b%BB'\nset xlabel 'bytes of state'\n"
+          "set offsets graph 0.08, graph 0.08, graph 0.08, graph 0.08\n", f);
+    for (int64_t a = 0; a < rep->n_arm; a++) {
+        const struct report_arm *arm = &rep->arm[a];
+        if (arm->state_bytes <= 0 || !arm->sample.n) continue;
+        char letter[8];
+        report_letter(letter, a);
+        sizes += first >= 0 && arm->state_bytes != rep->arm[first].state_bytes;
+        if (first < 0) first = a;
+        fprintf(f, "$s%lld << EOD\n%lld %.9g %.9g %.9g %s\nEOD\n", (long long)a, (long long)arm->state_bytes,
+                arm->sample.mean, isnan(arm->sample.lo) ? arm->sample.mean : arm->sample.lo,
+                isnan(arm->sample.hi) ? arm->sample.mean : arm->sample.hi, letter);
+    }
+    fputs("plot ", f);
+    for (int64_t a = 0; a < rep->n_arm; a++) {
+        const struct report_arm *arm = &rep->arm[a];
+        if (arm->state_bytes <= 0 || !arm->sample.n) continue;
+        long long i = (long long)a;
+        fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 2 pt 7 ps 0.9, ", i, report_colour(a));
+        fprintf(f, "$s%lld using 1:2:5 with labels offset 1.4,0.6, ", i);
+    }
+    fputs("\n", f);
+    return sizes > 0;
+}
+
+char *report_plot(const struct report *rep, enum report_plot which)
+{
+    static bool (*const script[])(const struct report *, FILE *) = { script_curves, script_final, script_state };
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    bool something = script[which](rep, f);
+    char *svg = fclose(f) == 0 && something ? draw(text, which) : NULL;
+    free(text);
+    return svg;
+}
