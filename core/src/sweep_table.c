@@ -33,14 +33,6 @@ static void print_table(struct table *t, FILE *f)
     free(width);
 }
 
-static char *count_text(double n)
-{
-    char text[32];
-    if (n >= 9e18) return xprintf("%.2e", n);
-    human_count(text, (int64_t)n);
-    return xstrdup(text);
-}
-
 /* ---- the plan ---------------------------------------------------------------------------- */
 
 /* Forward and backward of all steps: backward costs twice the forward pass                    */
@@ -66,7 +58,7 @@ void sweep_print_plan(const struct sweep_journal *g, FILE *f)
         put(&t, xprintf("%lld", (long long)j->params));
         put(&t, xstrdup(state));
         put(&t, xprintf("%lld", (long long)j->flops));
-        put(&t, count_text(job_flops(j)));
+        put(&t, xprintf("%.3g", job_flops(j)));
         sum += job_flops(j);
     }
     print_table(&t, f);
