@@ -231,15 +231,16 @@ static void quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, in
         int64_t len = n - b * CHI_ACT_BLOCK < CHI_ACT_BLOCK ? n - b * CHI_ACT_BLOCK : CHI_ACT_BLOCK;
         float max = 0;
         for (int64_t i = 0; i < len; i++) max = fabsf(xb[i]) > max ? fabsf(xb[i]) : max;
-        bool zero = max < 1e-30f;
-        float inv = zero ? 0 : 127.0f / max;
+        for (int64_t i = 0; i < len; i++) max = isnan(xb[i]) ? NAN : max;
+        bool some = max >= 1e-30f;
+        float inv = some ? 127.0f / max : 0;
         int total = 0;
         for (int64_t i = 0; i < len; i++) {
             float y = nearbyintf(xb[i] * inv);
             qb[i] = (int8_t)(y > 127 ? 127 : y > -127 ? y : -127);
             total += qb[i];
         }
-        step[b] = zero ? 0 : max / 127.0f;
+        step[b] = some ? max / 127.0f : isnan(max) ? NAN : 0;
         sum[b] = (int16_t)total;
     }
 }

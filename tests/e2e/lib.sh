@@ -1,6 +1,7 @@
 # lib.sh - what the shell tests share: a folder that goes away, a small corpus, checks that count.
 # Sourced with $CHIMERA and $srcdir set; afterwards $tmp is the folder, $corpus the corpus.
 export LC_ALL=C
+unset MAKEFLAGS MFLAGS MAKELEVEL                   # of the make that runs the tests
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/chimera-test.XXXXXX")
 clean_up() {
     trap - EXIT INT TERM

@@ -120,6 +120,7 @@ Test(avx2, not_finite)
             f->quantize_i8(q, step, s, x, 40), r->quantize_i8(p, step + 1, s + 1, x, 40);
             cr_expect(same(q, p, 40) && s[0] == s[1] && equal(step, step + 1, 1),
                       "quantize_i8, kind %d at %d", kind, at);
+            cr_expect(kind ? isinf(step[0]) : isnan(step[0]), "step %g, kind %d at %d", (double)step[0], kind, at);
         }
 }
 

@@ -178,6 +178,18 @@ static void check(const char *linear, bool norm, double lambda)
     bench_close(b);
 }
 
+/* Rounding to int8 must not make a number of it                                   */
+Test(linear, what_is_no_number_stays_none)
+{
+    struct bench *b = bench_open("[linear]\nquantizer = ternary\n");
+    must(linear_bind(&b->lin[0], b->w[0], 1));
+    b->x[2 * IN + IN - 1] = NAN;
+    run(b, 1);
+    for (int i = 0; i < ROWS * OUT; i++)
+        cr_expect_eq(isnan(b->y[0][i]) != 0, i / OUT == 2, "row %d, output %d is %g", i / OUT, i % OUT, (double)b->y[0][i]);
+    bench_close(b);
+}
+
 Test(linear, training_is_its_formula_along_the_ramp)
 {
     static const double lambda[] = { 0, 0.25, 0.75, 1 };

@@ -79,8 +79,9 @@ struct chi_kernels {
 
     /* Activations to int8, one step per CHI_ACT_BLOCK values, a last shorter
      * block allowed: inv = 127 / max|x|, q = clamp(round_half_even(x inv), +-127),
-     * step = max|x| / 127; max|x| < 1e-30 counts as 0 (q = 0, step = 0).  sum[b]
-     * is the sum of the block's q.  EXACT                                     */
+     * step = max|x| / 127; max|x| < 1e-30 counts as 0 (q = 0, step = 0).  A
+     * NaN has q = -127 and makes its block's step NAN, so that no product hides
+     * it.  sum[b] is the sum of the block's q.  EXACT                         */
     void  (*quantize_i8)(int8_t *q, float *step, int16_t *sum, const float *x,
                          int64_t n);
 

@@ -178,14 +178,15 @@ static int32_t sum_i32(__m256i v)
 static inline __attribute__((always_inline))
 void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
 {
-    __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), max = _mm256_setzero_ps();
+    /* Without their signs, floats are ordered as their bits are, and NaN is above all     */
+    __m256i abs = _mm256_set1_epi32(0x7fffffff), max = _mm256_setzero_si256();
     UNROLL
-    for (int i = 0; i < 8; i++) max = _mm256_max_ps(_mm256_and_ps(x[i], abs), max);
-    __m128 t = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
-    t = _mm_max_ps(t, _mm_movehl_ps(t, t));
-    float top = _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
-    bool zero = top < 1e-30f;
-    __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / top);
+    for (int i = 0; i < 8; i++) max = _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(x[i]), abs), max);
+    __m128i t = _mm_max_epi32(_mm256_castsi256_si128(max), _mm256_extracti128_si256(max, 1));
+    t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    float top = _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1))));
+    bool some = top >= 1e-30f;
+    __m256 inv = _mm256_set1_ps(some ? 127.0f / top : 0);
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     __m256i total = _mm256_setzero_si256();
     UNROLL
@@ -198,7 +199,7 @@ void quantize_block(int8_t *q, float *step, int16_t *sum, const __m256 x[8])
         _mm256_storeu_si256((__m256i *)(void *)(q + 8 * i),
                             _mm256_permutevar8x32_epi32(v, order));
     }
-    *step = zero ? 0 : top / 127.0f;
+    *step = some ? top / 127.0f : isnan(top) ? NAN : 0;
     *sum = (int16_t)sum_i32(total);
 }
 
