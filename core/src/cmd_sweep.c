@@ -12,12 +12,13 @@
 #include "run.h"
 #include "sweep.h"
 
-static bool dry_run, fail_fast, keep_going, retry, status_only;
+static bool dry_run, timed, fail_fast, keep_going, retry, status_only;
 static int64_t jobs = 1;
 static const char *slurm, *only;
 
 static const struct cli_flag flags[] = {
     { "dry-run", 'n', CLI_SWITCH, &dry_run, NULL, "print the table of jobs, and stop" },
+    { "time", 't', CLI_SWITCH, &timed, NULL, "with --dry-run: take the first steps of each kind of job, and say how long all take" },
     { "jobs", 'j', CLI_INT, &jobs, "N", "processes at once; each gets its part of the cores" },
     { "fail-fast", 0, CLI_SWITCH, &fail_fast, NULL, "stop all jobs when one fails" },
     { "keep-going", 'k', CLI_SWITCH, &keep_going, NULL, "go on when one fails, as without it" },
@@ -116,18 +117,21 @@ static chi_status from_config(const struct cli_args *a, struct sweep_journal *pl
 {
     TRY(make_plan(a, plan));
     if (status_only) {
-        TRY(sweep_journal_open(g, plan->dir));
-        sweep_print_status(g, stdout);
-        return CHI_OK;
+        char *dir = xstrdup(plan->dir);
+        chi_status s = from_folder(dir, g);
+        free(dir);
+        return s;
     }
     if (!only) sweep_print_plan(plan, stdout);
     fflush(stdout);
+    if (dry_run && timed) return sweep_print_time(plan, stdout);
     return dry_run ? CHI_OK : locked(g, plan, plan->dir);
 }
 
 static chi_status run(const struct cli_args *a)
 {
     struct sweep_journal plan = { 0 }, g = { 0 };
+    if (timed && !dry_run) return fail(CHI_ECONF, "--time goes with --dry-run");
     if (fail_fast && keep_going) return fail(CHI_ECONF, "--fail-fast and --keep-going: give one of them");
     if (jobs < 1 || jobs > 1024) return fail(CHI_ECONF, "--jobs %lld: wanted is 1..1024", (long long)jobs);
     if (!fs_exists(a->word[0]))
@@ -153,6 +157,7 @@ const struct verb verb_sweep = {
            "interrupted goes on from its checkpoint, to the bits of a sweep that never stopped. SIGINT and\n"
            "SIGTERM let the jobs save and stop. SWEEP, the folder, goes on with what it planned.\n",
     .examples = "chimera sweep conf/ablations/sweep.ini --dry-run\n"
+                "chimera sweep conf/ablations/sweep.ini --dry-run --time\n"
                 "chimera sweep conf/ablations/sweep.ini --jobs 2\n"
                 "chimera sweep runs/sweep --status\n"
                 "chimera sweep conf/ablations/sweep.ini --slurm sweep.sh\n",

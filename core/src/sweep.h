@@ -5,7 +5,10 @@
  *   sweep_plan.c     every combination to a resolved configuration with its counts and id
  *   sweep_match.c    equal budgets: one width key is moved until the counts agree
  *   sweep_journal.c  what was planned, begun and ended, on disk
+ *   sweep_stop.c     a job's metric, and whether it may end early
  *   sweep_run.c      the processes
+ *   sweep_slurm.c    the same as an array of Slurm
+ *   sweep_time.c     expected hours
  *   sweep_table.c    what is printed, and results.tsv
  *
  * SWEEP/journal, lock, results.tsv; of each job SWEEP/ID.ini (resolved) and the run
@@ -131,6 +134,8 @@ bool sweep_run_busy(const char *dir);
 /* ---- tables ------------------------------------------------------------------------ */
 
 void sweep_print_plan(const struct sweep_journal *, FILE *);
+/* Takes the first steps of each kind of job (seeds are alike) and adds up all steps   */
+chi_status sweep_print_time(const struct sweep_journal *plan, FILE *) CHI_MUST_CHECK;
 void sweep_print_status(const struct sweep_journal *, FILE *);
 /* The metric of a job, as its metrics.jsonl says; false: there is none. A job that ended early
  * counts up to where its condition held first                                       */

@@ -52,6 +52,11 @@ dir = sweep
 INI
 # ini NAME: a sweep of standard input over base.ini
 ini() { { printf 'include = base.ini\n[sweep]\n'; cat; printf '[run]\ndir = %s\n' "$1"; } >"$tmp/$1.ini"; }
+# sweep_run AXES LINE...: --dry-run of these, LINEs behind
+sweep_run() {
+    { printf 'include = base.ini\n'; printf '[sweep]\n%s\n' "$1"; shift; if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi; } >"$tmp/some.ini"
+    run 0 "$CHIMERA" sweep "$tmp/some.ini" --dry-run
+}
 rows() { grep -c . "$1"; }
 
 # ---- what is planned
@@ -72,6 +77,36 @@ awk 'length($1) == 16 { if (!n++) p = $6; if ($6 < p * 0.98 || $6 > p * 1.02) ex
 p=$(awk 'NR == 2 { print $6 }' "$tmp/out") w=$(awk 'NR == 2 { print $5 }' "$tmp/out")
 run 0 "$CHIMERA" inspect "$tmp/base.ini" layer.GD.num_heads=1 layer.MLP.intermediate_size="$w"
 says out "\\($p\\)"
+# FLOPs: 2 a weight of a matrix and 4 a float of state, counted by hand for this model:
+# embed 257 x 16, in each of 2 layers q, k, v, g, o 16 x 16, two gates of 2 heads, three of 16 x 32
+sweep_run "layer.GD.num_heads = 1 | 2"
+awk 'length($1) == 16 { print $(NF - 1) }' "$tmp/out" >"$tmp/flops"
+want=$((2 * (257 * 16 + 2 * (5 * 16 * 16 + 2 * 2 * 16 + 3 * 16 * 32)) + 2176))
+if [ "$(sed -n 2p "$tmp/flops")" -eq $want ]; then ok; else no "FLOPs: $(sed -n 2p "$tmp/flops"), by hand $want"; fi
+# each turn of a loop costs the same again
+sweep_run "loop.loops = 1 | 2 | 3" "[loop]" "use = parcae" "loop = 0-1"
+awk 'length($1) == 16 { print $(NF - 1) }' "$tmp/out" >"$tmp/flops"
+if awk '{ f[NR] = $1 } END { exit !(f[2] > f[1] && f[3] - f[2] == f[2] - f[1]) }' "$tmp/flops"; then ok
+else no "FLOPs of 1, 2, 3 turns: $(cat "$tmp/flops")"; fi
+# the other budgets
+for budget in "flops layer.MLP.intermediate_size 0.01 2" "state layer.GD.head_dim 0.1 4"; do
+    set -- $budget
+    sweep_run "layer.GD.num_heads = 1 | 2
+match = $1
+match_key = $2
+match_tolerance = $3"
+    awk -v t="$3" -v c="$4" 'length($1) == 16 { x = c == 2 ? $(NF - 1) : $(NF - 3); if (!n++) a = x; if (x > a * (1 + 2 * t) || x < a * (1 - 2 * t)) exit 1 }
+        END { exit n != 2 }' "$tmp/out" || no "match = $1: $(cat "$tmp/out")"
+done
+ini time <<INI
+match = time
+minutes = 0.05
+run.seed = 1 | 2
+INI
+run 0 "$CHIMERA" sweep "$tmp/time.ini" --dry-run --time train.steps=20
+says out 'all jobs, .*: 0\.0[0-9] hours'
+run 0 "$CHIMERA" sweep "$tmp/time.ini" --slurm "$tmp/array.sh"
+if [ "$(cat "$tmp"/time/*.ini | grep -c '^minutes = 0.05')" -eq 2 ]; then ok; else no "match = time sets no train.minutes"; fi
 ini leave <<INI
 leave_out = ternary ternary>int8 extra_rmsnorm GD>MLP2 train.log_every>7
 INI
@@ -182,6 +217,28 @@ if [ $rc -eq 143 ]; then ok; else no "SIGTERM: exit code $rc"; fi
 if [ -n "$child" ] && kill -0 "$child" 2>/dev/null; then no "SIGTERM: a job goes on"; else ok; fi
 run 0 "$CHIMERA" sweep "$tmp/grid" --jobs 3
 equal
+
+# ---- when the runner dies, its jobs save and stop; each had cores of its own
+ini long <<INI
+run.seed = 1 | 2
+INI
+: >"$tmp/log"
+"$CHIMERA" sweep "$tmp/long.ini" train.steps=1000000 --jobs 2 >>"$tmp/log" 2>&1 </dev/null &
+pid=$!
+i=0
+while [ "$(cat "$tmp"/long/*/metrics.jsonl 2>/dev/null | grep -c .)" -lt 2 ] && [ $i -lt 200 ]; do sleep 0.1; i=$((i + 1)); done
+two=$(cat "/proc/$pid/task/$pid/children")
+for child in $two; do grep Cpus_allowed_list "/proc/$child/status"; done >"$tmp/cores"
+if [ "$(sort -u "$tmp/cores" | grep -c .)" -eq 2 ] || [ "$(nproc)" -lt 2 ]; then ok; else no "jobs share cores: $(cat "$tmp/cores")"; fi
+kill -9 $pid
+wait $pid 2>/dev/null || :
+pid=
+i=0
+for child in $two; do
+    while kill -0 "$child" 2>/dev/null && [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+    if kill -0 "$child" 2>/dev/null; then no "a job outlives its runner"; kill -9 "$child"; else ok; fi
+done
+if [ "$(cat "$tmp"/long/*/status.json | grep -c '"stopped"')" -eq 2 ]; then ok; else no "$(cat "$tmp"/long/*/status.json)"; fi
 
 # ---- the journal: a torn line does not count, a changed one is refused, a lost one costs no work
 printf '0123456789abcdef end' >>"$tmp/grid/journal"
