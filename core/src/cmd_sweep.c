@@ -18,7 +18,8 @@ static const char *slurm, *only;
 
 static const struct cli_flag flags[] = {
     { "dry-run", 'n', CLI_SWITCH, &dry_run, NULL, "print the table of jobs, and stop" },
-    { "time", 't', CLI_SWITCH, &timed, NULL, "with --dry-run: take the first steps of each kind of job, and say how long all take" },
+    { "time", 't', CLI_SWITCH, &timed, NULL, "with --dry-run: take the first steps of each kind of job,"
+     " and say how long all take" },
     { "jobs", 'j', CLI_INT, &jobs, "N", "processes at once; each gets its part of the cores" },
     { "fail-fast", 0, CLI_SWITCH, &fail_fast, NULL, "stop all jobs when one fails" },
     { "keep-going", 'k', CLI_SWITCH, &keep_going, NULL, "go on when one fails, as without it" },
@@ -39,7 +40,8 @@ static chi_status take_lock(const char *dir, int *lock)
     else if (flock(*lock, (only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
         ssize_t n = pread(*lock, who, sizeof who - 1, 0);
         if (n > 0 && who[n - 1] == '\n') who[n - 1] = 0;
-        s = errno == EWOULDBLOCK ? fail(CHI_EREFUSED, "%s is being run by %s: wait until it ends, or stop it", dir,
+        s = errno == EWOULDBLOCK ? fail(CHI_EREFUSED, "%s is being run by %s: wait until it ends, or"
+                                        " stop it", dir,
                                         *who ? who : "another process") : fs_fail("lock", path);
     } else if (!only) {
         int n = snprintf(who, sizeof who, "process %ld\n", (long)getpid());
@@ -64,7 +66,8 @@ static chi_status make_plan(const struct cli_args *a, struct sweep_journal *plan
 static chi_status known_job(const struct sweep_journal *g)
 {
     if (!only || sweep_job_find(g, only)) return CHI_OK;
-    return fail(CHI_ECONF, "--job %s: %s has no such job: chimera sweep %s --status lists them", only, g->dir, g->dir);
+    return fail(CHI_ECONF, "--job %s: %s has no such job: chimera sweep %s --status lists them", only,
+                g->dir, g->dir);
 }
 
 static chi_status run_jobs(struct sweep_journal *g)
@@ -83,7 +86,8 @@ static chi_status run_jobs(struct sweep_journal *g)
         note("stopped; the same command goes on");
         exit(128 + signal);
     }
-    if (failed) return fail(CHI_EREFUSED, "%lld job%s failed: --retry tries again", (long long)failed, failed > 1 ? "s" : "");
+    if (failed) return fail(CHI_EREFUSED, "%lld job%s failed: --retry tries again", (long long)failed,
+                            failed > 1 ? "s" : "");
     return CHI_OK;
 }
 
@@ -105,7 +109,8 @@ static chi_status from_folder(const char *dir, struct sweep_journal *g)
 {
     TRY(sweep_journal_open(g, dir));
     if (!g->n_job)
-        return fail(CHI_ECONF, "%s holds no planned sweep; wanted is a configuration with [sweep], or the run.dir of one", dir);
+        return fail(CHI_ECONF, "%s holds no planned sweep; wanted is a configuration with [sweep], or"
+                    " the run.dir of one", dir);
     if (dry_run) sweep_print_plan(g, stdout);
     if (status_only) sweep_print_status(g, stdout);
     if (dry_run || status_only) return CHI_OK;
@@ -135,11 +140,13 @@ static chi_status run(const struct cli_args *a)
     if (fail_fast && keep_going) return fail(CHI_ECONF, "--fail-fast and --keep-going: give one of them");
     if (jobs < 1 || jobs > 1024) return fail(CHI_ECONF, "--jobs %lld: wanted is 1..1024", (long long)jobs);
     if (!fs_exists(a->word[0]))
-        return fail(CHI_ECONF, "%s: no such file or folder; wanted is a configuration with [sweep], or the folder of a sweep",
+        return fail(CHI_ECONF, "%s: no such file or folder; wanted is a configuration with [sweep], or"
+                    " the folder of a sweep",
                     a->word[0]);
     bool folder = fs_is_dir(a->word[0]);
     if (folder && a->n_override)
-        return fail(CHI_ECONF, "%s: a sweep that is planned takes no overrides: give its configuration", a->word[0]);
+        return fail(CHI_ECONF, "%s: a sweep that is planned takes no overrides: give its configuration",
+                    a->word[0]);
     chi_status s = folder ? from_folder(a->word[0], &g) : from_config(a, &plan, &g);
     sweep_journal_close(&plan);
     sweep_journal_close(&g);

@@ -21,17 +21,23 @@
 enum { RNG_SWEEP = 40 };
 
 const struct chi_option sweep_table[] = {
-    CHI_STRING(struct sweep_options, leave_out, "", "components, each left out of one arm: WORD or WORD>STAND_IN", 0),
+    CHI_STRING(struct sweep_options, leave_out, "", "components, each left out of one arm: WORD or"
+               " WORD>STAND_IN", 0),
     CHI_INT(struct sweep_options, samples, "8", 1, SWEEP_JOBS_MAX, "draws of the random keys", 0),
     CHI_INT(struct sweep_options, sample_seed, "1", 0, 9007199254740992.0, "of the random keys", 0),
-    CHI_ENUM(struct sweep_options, match, "none", "none|params|flops|state|time", "what all jobs have equal", 0),
+    CHI_ENUM(struct sweep_options, match, "none", "none|params|flops|state|time",
+             "what all jobs have equal", 0),
     CHI_STRING(struct sweep_options, match_key, "", "section.key of the width that is moved to match", 0),
-    CHI_STRING(struct sweep_options, match_to, "", "the number to match; empty: that of the file without its axes", 0),
-    CHI_FLOAT(struct sweep_options, match_tolerance, "0.01", 0, 1, "how far a matched number may be off, relative", 0),
+    CHI_STRING(struct sweep_options, match_to, "", "the number to match; empty: that of the file without"
+               " its axes", 0),
+    CHI_FLOAT(struct sweep_options, match_tolerance, "0.01", 0, 1,
+              "how far a matched number may be off, relative", 0),
     CHI_INT(struct sweep_options, match_step, "1", 1, 1 << 20, "match_key stays a multiple of it", 0),
     CHI_FLOAT(struct sweep_options, minutes, "0", 0, 1e6, "of each job, with match = time", 0),
-    CHI_STRING(struct sweep_options, metric, "heldout_bpb", "field of metrics.jsonl whose last value the tables show", 0),
-    CHI_STRING(struct sweep_options, stop, "", "end a job early: METRIC < X, METRIC > X, nan; '|' between", 0),
+    CHI_STRING(struct sweep_options, metric, "heldout_bpb", "field of metrics.jsonl whose last value the"
+               " tables show", 0),
+    CHI_STRING(struct sweep_options, stop, "", "end a job early: METRIC < X, METRIC > X, nan; '|' between",
+               0),
     CHI_INT(struct sweep_options, stop_after, "0", 0, 1e15, "steps before which stop is not looked at", 0),
     CHI_OPTIONS_END
 };
@@ -91,14 +97,16 @@ bool sweep_set_add(struct sweep_axes *a, struct sweep_choice *c, char *word, cha
     bool good = dot && dot > word && dot[1] && strncmp(word, "sweep.", 6) && strcmp(word, "run.dir");
     for (const char *p = word; good && *p; p++) good = ini_name_char(*p);
     if (!good) {
-        config_error(a->config, "sweep", at, "'%s' cannot be varied: wanted is section.key (and not run.dir)", word);
+        config_error(a->config, "sweep", at, "'%s' cannot be varied: wanted is section.key (and not"
+                     " run.dir)", word);
         free(word);
         free(value);
         return false;
     }
     c->set = xrealloc(c->set, (size_t)(c->n_set + 1) * sizeof *c->set);
     *dot = 0;
-    c->set[c->n_set++] = (struct sweep_set){ .section = word, .key = xstrdup(dot + 1), .value = value, .at = xstrdup(at) };
+    c->set[c->n_set++] = (struct sweep_set){ .section = word, .key = xstrdup(dot + 1), .value = value,
+        .at = xstrdup(at) };
     return true;
 }
 
@@ -134,7 +142,8 @@ void sweep_axes_close(struct sweep_axes *a)
 /* One value of a grid: "" in quotes is the empty one                                    */
 static char *grid_value(struct sweep_axes *a, const char *key, const char *piece)
 {
-    if (!*piece) config_error(a->config, "sweep", key, "an empty value between '|': write \"\" if that is meant");
+    if (!*piece) config_error(a->config, "sweep", key, "an empty value between '|': write \"\" if that"
+                              " is meant");
     return xstrdup(!strcmp(piece, "\"\"") ? "" : piece);
 }
 
@@ -146,7 +155,8 @@ static void grid_axis(struct sweep_axes *a, const char *key, const char *value)
     x->column[0] = xstrdup(key);
     for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < i; j++)
-            if (!strcmp(piece[i], piece[j])) config_error(a->config, "sweep", key, "'%s' is there twice", piece[i]);
+            if (!strcmp(piece[i], piece[j])) config_error(a->config, "sweep", key, "'%s' is there twice",
+                                                          piece[i]);
         x->choice[i].label[0] = labelled(piece[i]);
         if (!sweep_set_add(a, &x->choice[i], xstrdup(key), grid_value(a, key, piece[i]), key)) break;
     }
@@ -185,11 +195,13 @@ static void pair(struct sweep_axes *a, const char *at, const char *value)
     int64_t n;
     char **key = sweep_split(value, ",", &n);
     struct sweep_axis *first = NULL;
-    if (n < 2) config_error(a->config, "sweep", at, "wanted are two keys or more, such as pair = model.hidden_size, train.lr");
+    if (n < 2) config_error(a->config, "sweep", at, "wanted are two keys or more, such as pair ="
+                            " model.hidden_size, train.lr");
     for (int64_t i = 0; n > 1 && i < n; i++) {
         struct sweep_axis *x = axis_of(a, key[i]);
         if (!x || x == first) {
-            config_error(a->config, "sweep", at, "%s is no grid key of [sweep] that is not in a pair yet", key[i]);
+            config_error(a->config, "sweep", at, "%s is no grid key of [sweep] that is not in a pair yet",
+                         key[i]);
             break;
         }
         if (first && x->n_choice != first->n_choice) {
@@ -252,7 +264,8 @@ static void random_key(struct sweep_axes *a, int64_t *at, const char *key, const
 {
     struct range r;
     if (!read_range(value, &r) || !(r.low < r.high) || !isfinite(r.low) || !isfinite(r.high)
-        || (r.kind == 'l' && r.low <= 0) || (r.kind == 'i' && (r.low != floor(r.low) || r.high != floor(r.high)))) {
+        || (r.kind == 'l' && r.low <= 0) || (r.kind == 'i' && (r.low != floor(r.low)
+            || r.high != floor(r.high)))) {
         config_error(a->config, "sweep", key, "wanted is log A .. B, uniform A .. B or int A .. B with A < B"
                      " (log: above 0; int: whole numbers)");
         return;
@@ -286,7 +299,8 @@ static void arm_row(struct sweep_axes *a, struct sweep_choice *c, const char *ke
         char *eq = strchr(word[i], '=');
         if (n == 1 && !*word[i]) break;             /* the file as it is                */
         if (!eq) {
-            config_error(a->config, "sweep", key, "wanted is section.key=value & section.key=value, found '%s'", word[i]);
+            config_error(a->config, "sweep", key, "wanted is section.key=value & section.key=value,"
+                         " found '%s'", word[i]);
             break;
         }
         char *name = trimmed(word[i], (size_t)(eq - word[i])), *text = trimmed(eq + 1, strlen(eq + 1));
@@ -342,7 +356,8 @@ static void check_twice(struct sweep_axes *a)
             for (int64_t p = 0; p < a->axis[i].n_column; p++)
                 for (int64_t q = 0; q < a->axis[j].n_column; q++)
                     if (!strcmp(a->axis[i].column[p], a->axis[j].column[q]))
-                        config_error(a->config, "sweep", NULL, "two axes vary %s: join arms and leave_out into one",
+                        config_error(a->config, "sweep", NULL,
+                                     "two axes vary %s: join arms and leave_out into one",
                                      a->axis[i].column[p]);
 }
 
@@ -352,10 +367,12 @@ static void check_options(struct sweep_axes *a)
     char *why = NULL, *end;
     bool counted = o->match != MATCH_NONE && o->match != MATCH_TIME;
     if (counted && !strchr(o->match_key, '.'))
-        config_error(a->config, "sweep", "match", "needs match_key = section.key of a width, such as layer.MLP.intermediate_size");
+        config_error(a->config, "sweep", "match", "needs match_key = section.key of a width, such as"
+                     " layer.MLP.intermediate_size");
     if (o->match == MATCH_TIME && !(o->minutes > 0))
         config_error(a->config, "sweep", "match", "needs minutes = N, the time of each job");
-    if (counted && *o->match_to && (strtod(o->match_to, &end) <= 0 || (*end && !(strchr("kMG", *end) && !end[1]))))
+    if (counted && *o->match_to && (strtod(o->match_to, &end) <= 0 || (*end && !(strchr("kMG", *end)
+        && !end[1]))))
         config_error(a->config, "sweep", "match_to", "wanted is a number above 0, such as 5.8M");
     if (!sweep_stop_legal(o->stop, &why)) config_error(a->config, "sweep", "stop", "%s", why);
     free(why);
@@ -379,7 +396,8 @@ chi_status sweep_axes_open(struct sweep_axes *a, struct config *c)
     const char *section;
     *a = (struct sweep_axes){ .config = c };
     if (!config_has(c, "sweep"))
-        return fail(CHI_ECONF, "%s has no section [sweep]: it says what is varied, see doc/sweep.md", config_path(c));
+        return fail(CHI_ECONF, "%s has no section [sweep]: it says what is varied, see doc/sweep.md",
+                    config_path(c));
     for (int64_t i = 0; (section = config_section(c, "", i)); i++)
         if (strcmp(section, "sweep")) config_ignore(c, section);
     bool good = config_parse(c, "sweep", sweep_table, &a->o, NULL);
@@ -387,7 +405,8 @@ chi_status sweep_axes_open(struct sweep_axes *a, struct config *c)
         read_axes(a);
         check_twice(a);
         check_options(a);
-        if (sweep_axes_jobs(a) > SWEEP_JOBS_MAX) config_error(c, "sweep", NULL, "more than %d jobs", SWEEP_JOBS_MAX);
+        if (sweep_axes_jobs(a) > SWEEP_JOBS_MAX) config_error(c, "sweep", NULL, "more than %d jobs",
+            SWEEP_JOBS_MAX);
     }
     return config_finish(c);
 }

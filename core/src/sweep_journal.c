@@ -103,7 +103,8 @@ static bool take_job(struct reading *r, char **f, int64_t n)
     *j = (struct sweep_job){ .id = xstrdup(f[1]), .params = strtoll(f[2], NULL, 10),
                              .state_bytes = strtoll(f[3], NULL, 10), .flops = strtoll(f[4], NULL, 10),
                              .steps = strtoll(f[5], NULL, 10), .tokens = strtoll(f[6], NULL, 10),
-                             .label = xcalloc((size_t)g->n_column + 1, sizeof *j->label), .reason = xstrdup("") };
+                             .label = xcalloc((size_t)g->n_column + 1, sizeof *j->label),
+                                 .reason = xstrdup("") };
     for (int64_t i = 0; i < g->n_column; i++) j->label[i] = xstrdup(f[7 + i]);
     return true;
 }
@@ -135,7 +136,8 @@ static bool take_line(struct reading *r, const char *line, size_t size)
     if (memcmp(hash, line, 17)) return false;
     int64_t n;
     char *text = xprintf("%.*s", (int)(size - 17), line + 17), **f = sweep_split(text, "\t", &n);
-    bool good = !strcmp(f[0], "plan") ? take_plan(r, f, n) : !strcmp(f[0], "job") ? take_job(r, f, n) : take_state(r, f, n);
+    bool good = !strcmp(f[0], "plan") ? take_plan(r, f, n) : !strcmp(f[0], "job") ? take_job(r, f, n)
+        : take_state(r, f, n);
     sweep_split_free(f, n);
     free(text);
     return good;
@@ -146,8 +148,10 @@ static chi_status take_all(struct reading *r, const char *text, int64_t size)
     const char *p = text, *end = text + size, *stop;
     for (int64_t line = 1; (stop = memchr(p, '\n', (size_t)(end - p))); line++, p = stop + 1)
         if (!take_line(r, p, (size_t)(stop - p)))
-            return fail(CHI_EDATA, "%s:%lld: this line was changed. The jobs' folders are not touched by it: move the journal"
-                        " away and start the sweep again, what is done is not repeated", r->g->path, (long long)line);
+            return fail(CHI_EDATA, "%s:%lld: this line was changed. The jobs' folders are not touched by"
+                        " it: move the journal"
+                        " away and start the sweep again, what is done is not repeated", r->g->path,
+                            (long long)line);
     for (int64_t i = 0; i < r->g->n_job; i++) {
         struct sweep_job *j = &r->g->job[i];
         const struct seen *s = seen_of(r, j->id);
@@ -238,9 +242,11 @@ static bool same_words(char *const *a, char *const *b, int64_t n)
 static bool same_plan(const struct sweep_journal *a, const struct sweep_journal *b)
 {
     bool same = a->n_job == b->n_job && a->n_column == b->n_column && !strcmp(a->metric, b->metric)
-             && !strcmp(a->stop, b->stop) && a->stop_after == b->stop_after && same_words(a->column, b->column, a->n_column);
+             && !strcmp(a->stop, b->stop) && a->stop_after == b->stop_after && same_words(a->column,
+                 b->column, a->n_column);
     for (int64_t i = 0; same && i < a->n_job; i++)
-        same = !strcmp(a->job[i].id, b->job[i].id) && same_words(a->job[i].label, b->job[i].label, a->n_column)
+        same = !strcmp(a->job[i].id, b->job[i].id) && same_words(a->job[i].label, b->job[i].label,
+            a->n_column)
             && a->job[i].params == b->job[i].params && a->job[i].flops == b->job[i].flops;
     return same;
 }
@@ -250,7 +256,8 @@ static chi_status write_configs(const struct sweep_journal *plan)
     for (int64_t i = 0; i < plan->n_job; i++) {
         char *path = xprintf("%s/%s.ini", plan->dir, plan->job[i].id);
         chi_status s = CHI_OK;          /* one that is there has the same content: see the id */
-        if (!fs_exists(path)) s = fs_write_atomic(path, plan->job[i].config, (int64_t)strlen(plan->job[i].config));
+        if (!fs_exists(path)) s = fs_write_atomic(path, plan->job[i].config,
+                                                  (int64_t)strlen(plan->job[i].config));
         free(path);
         TRY(s);
     }
@@ -263,7 +270,8 @@ static chi_status write_plan(const struct sweep_journal *g, const struct sweep_j
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     if (!f) return fail(CHI_ENOMEM, "no memory for the text of %s", g->path);
-    put_line(f, with_fields(xprintf("plan\t%s\t%s\t%lld\t%lld", plan->metric, plan->stop, (long long)plan->stop_after,
+    put_line(f, with_fields(xprintf("plan\t%s\t%s\t%lld\t%lld", plan->metric, plan->stop,
+                                    (long long)plan->stop_after,
                                     (long long)plan->n_job), plan->column, plan->n_column));
     for (int64_t i = 0; i < plan->n_job; i++) {
         const struct sweep_job *j = &plan->job[i];
@@ -295,7 +303,8 @@ chi_status sweep_journal_start(struct sweep_journal *g, struct sweep_job *j)
     return append_line(g, xprintf("start\t%s\t%lld", j->id, (long long)++j->starts));
 }
 
-chi_status sweep_journal_end(struct sweep_journal *g, struct sweep_job *j, enum job_state state, const char *reason)
+chi_status sweep_journal_end(struct sweep_journal *g, struct sweep_job *j, enum job_state state,
+                             const char *reason)
 {
     j->state = state;
     free(j->reason);

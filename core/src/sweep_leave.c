@@ -43,7 +43,8 @@ static bool leave_letter(struct sweep_axes *a, struct sweep_choice *c, const cha
         if (!text) continue;
         found = true;
         if (!*text)
-            config_error(a->config, "sweep", "leave_out", "nothing is left of model.%s without %s: name a stand-in, %s>OTHER",
+            config_error(a->config, "sweep", "leave_out", "nothing is left of model.%s without %s: name"
+                         " a stand-in, %s>OTHER",
                          key[i], x, x);
         sweep_set_add(a, c, xprintf("model.%s", key[i]), text, "leave_out");
     }
@@ -101,7 +102,8 @@ static void leave_one(struct sweep_axes *a, struct sweep_choice *c, char *word)
     bool found = !strcmp(word, "loop") ? leave_loop(a, c)
                : !strcmp(word, "extra_rmsnorm") ? leave_norm(a, c) : leave_quantizer(a, c, word, y);
     if (!found)
-        config_error(a->config, "sweep", "leave_out", "there is no %s to leave out: wanted is a word of a pattern, loop,"
+        config_error(a->config, "sweep", "leave_out", "there is no %s to leave out: wanted is a word of"
+                     " a pattern, loop,"
                      " extra_rmsnorm, a quantizer of [linear], or section.key", word);
 }
 

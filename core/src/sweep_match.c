@@ -80,7 +80,8 @@ static chi_status first_width(struct search *s, struct point *p)
     p->w = text ? strtoll(text, NULL, 10) / s->step : 0;
     if (st == CHI_OK) spec_close(spec);
     if (st == CHI_OK && p->w < 1)
-        st = fail(CHI_ECONF, "%s: match_key = %s: the file must set it to a whole number, at least match_step",
+        st = fail(CHI_ECONF, "%s: match_key = %s: the file must set it to a whole number, at least"
+                  " match_step",
                   s->c.path, o->match_key);
     free(section);
     return st;
@@ -102,7 +103,8 @@ chi_status sweep_match(const struct sweep_case *c, double target, char **value)
     TRY(narrow(&s, &low, &high));
     struct point best = fabs(low.count - target) <= fabs(high.count - target) ? low : high;
     if (fabs(best.count - target) > c->axes->o.match_tolerance * target)
-        return fail(CHI_ECONF, "%s: match: %s = %lld comes nearest with %.0f of %.0f; more than match_tolerance %g off:"
+        return fail(CHI_ECONF, "%s: match: %s = %lld comes nearest with %.0f of %.0f; more than"
+                    " match_tolerance %g off:"
                     " another match_key or a wider tolerance", c->path, c->axes->o.match_key,
                     (long long)(best.w * s.step), best.count, target, c->axes->o.match_tolerance);
     *value = xprintf("%lld", (long long)(best.w * s.step));

@@ -75,7 +75,8 @@ static void fill_job(struct sweep_job *j, const struct sweep_case *k, struct spe
                      const struct model_counts *n, const struct sweep_journal *plan)
 {
     *j = (struct sweep_job){ .params = n->params, .state_bytes = n->state_bytes, .flops = n->flops_per_token,
-                             .steps = spec->train.steps, .tokens = spec->train.batch_size * spec->train.seq_len,
+                             .steps = spec->train.steps,
+                                 .tokens = spec->train.batch_size * spec->train.seq_len,
                              .reason = xstrdup("") };
     config_show(spec->config, "run", "dir", "");
     j->id = xprintf("%016llx", (unsigned long long)config_hash(spec->config));
@@ -173,7 +174,8 @@ static chi_status complained(struct complaints *c, int64_t n_job)
     FILE *f = c->n ? open_memstream(&text, &size) : NULL;
     for (int64_t i = 0; f && i < min_i64(c->n, SHOWN_MAX); i++)
         fprintf(f, "%s (%lld of %lld jobs)\n", c->line[i], (long long)c->jobs[i], (long long)n_job);
-    if (f) fprintf(f, "nothing was started: %lld of %lld jobs are not valid", (long long)c->n_job, (long long)n_job);
+    if (f) fprintf(f, "nothing was started: %lld of %lld jobs are not valid", (long long)c->n_job,
+                   (long long)n_job);
     if (f) fclose(f);
     if (c->n) s = fail(c->status, "%s", text ? text : "jobs are not valid");
     free(text);
@@ -195,7 +197,8 @@ static void fill_columns(const struct sweep_axes *a, struct sweep_journal *plan)
 }
 
 /* The budget of the file without its axes, and the sweep's folder                           */
-static chi_status base_case(struct sweep_axes *a, const struct sweep_case *k, struct sweep_journal *plan, double *target)
+static chi_status base_case(struct sweep_axes *a, const struct sweep_case *k, struct sweep_journal *plan,
+                            double *target)
 {
     struct spec *spec;
     struct model_counts n;
@@ -208,7 +211,8 @@ static chi_status base_case(struct sweep_axes *a, const struct sweep_case *k, st
     spec_close(spec);
     TRY(s);
     if (counted(a) && *target < 1)
-        return fail(CHI_ECONF, "%s: match: the file without its axes has none of it, so there is nothing to match", k->path);
+        return fail(CHI_ECONF, "%s: match: the file without its axes has none of it, so there is nothing"
+                    " to match", k->path);
     return CHI_OK;
 }
 
@@ -226,12 +230,14 @@ static void add_job(struct sweep_journal *plan, struct sweep_job j)
     free(j.config);
 }
 
-chi_status sweep_plan(struct sweep_axes *a, const char *path, char *const *overrides, int n, struct sweep_journal *plan)
+chi_status sweep_plan(struct sweep_axes *a, const char *path, char *const *overrides, int n,
+                      struct sweep_journal *plan)
 {
     struct sweep_case k = { a, path, overrides, n, -1, NULL };
     struct matching m = { 0 };
     struct complaints wrong = { 0 };
-    *plan = (struct sweep_journal){ .metric = xstrdup(a->o.metric), .stop = xstrdup(a->o.stop), .stop_after = a->o.stop_after };
+    *plan = (struct sweep_journal){ .metric = xstrdup(a->o.metric), .stop = xstrdup(a->o.stop),
+                                    .stop_after = a->o.stop_after };
     TRY(base_case(a, &k, plan, &m.target));
     int64_t jobs = sweep_axes_jobs(a);
     fill_columns(a, plan);

@@ -141,13 +141,16 @@ static void show(struct runner *r)
     if (now - r->said < (r->tty ? 0.2 : 60)) return;
     r->said = now;
     for (int64_t i = 0; i < r->g->n_job; i++) waiting += r->todo[i];
-    char *line = xprintf("sweep: %lld running, %lld waiting, %lld ended, %lld of them failed, %.0f min", (long long)r->running,
-                         (long long)waiting, (long long)r->ended, (long long)r->failed, (now - r->begun) / 60);
+    char *line = xprintf("sweep: %lld running, %lld waiting, %lld ended, %lld of them failed, %.0f min",
+                         (long long)r->running,
+                         (long long)waiting, (long long)r->ended, (long long)r->failed,
+                             (now - r->begun) / 60);
     for (int64_t i = 0; i < r->n_slot; i++) {
         const struct sweep_job *j = r->slot[i].job;
         if (!j) continue;
         char *dir = job_dir(r, j);
-        char *t = xprintf("%s  %.6s saved %lld/%lld", line, j->id, (long long)max_i64(0, newest_step(dir)), (long long)j->steps);
+        char *t = xprintf("%s  %.6s saved %lld/%lld", line, j->id, (long long)max_i64(0, newest_step(dir)),
+                          (long long)j->steps);
         free(dir);
         free(line);
         line = t;
@@ -169,7 +172,8 @@ static chi_status ended(struct runner *r, struct sweep_job *j, enum job_state st
     int64_t step = 0;
     bool there = sweep_metric(r->g, j, &value, &step);
     char *what = state == JOB_FAILED ? xprintf("failed: %s", reason)
-               : there ? xprintf("%s: %s %.6g", job_state_name(state), r->g->metric, value) : xstrdup(job_state_name(state));
+               : there ? xprintf("%s: %s %.6g", job_state_name(state), r->g->metric, value)
+                   : xstrdup(job_state_name(state));
     say(r, j, what);
     free(what);
     return CHI_OK;
@@ -194,7 +198,8 @@ static chi_status end_by_folder(struct runner *r, struct sweep_job *j, bool *ove
 static bool interrupted(int status)
 {
     int n = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) - 128;
-    return (WIFEXITED(status) && !WEXITSTATUS(status)) || n == SIGKILL || n == SIGTERM || n == SIGINT || n == SIGHUP
+    return (WIFEXITED(status) && !WEXITSTATUS(status)) || n == SIGKILL || n == SIGTERM || n == SIGINT
+        || n == SIGHUP
         || n == SIGUSR1;
 }
 
@@ -404,7 +409,8 @@ static int64_t count_failed(const struct runner *r)
 
 chi_status sweep_run(struct sweep_journal *g, const struct sweep_request *q, int *signal, int64_t *failed)
 {
-    struct runner r = { .g = g, .q = q, .n_slot = q->jobs, .tty = isatty(2), .begun = now_s(), .said = now_s() };
+    struct runner r = { .g = g, .q = q, .n_slot = q->jobs, .tty = isatty(2), .begun = now_s(),
+        .said = now_s() };
     ssize_t n = readlink("/proc/self/exe", r.self, sizeof r.self - 1);
     if (n <= 0) return fail_errno(CHI_EIO, "the program cannot find itself in /proc/self/exe");
     r.self[n] = 0;

@@ -41,7 +41,8 @@ bool sweep_stop_legal(const char *text, char **why)
     for (int64_t i = 0; *text && good && i < n; i++) {
         good = read_condition(word[i], &c);
         free(c.name);
-        if (!good) *why = xprintf("'%s': wanted is METRIC < X, METRIC > X or nan, with '|' between several", word[i]);
+        if (!good) *why = xprintf("'%s': wanted is METRIC < X, METRIC > X or nan, with '|' between several",
+                                  word[i]);
     }
     sweep_split_free(word, n);
     return good;

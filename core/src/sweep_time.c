@@ -49,10 +49,12 @@ chi_status sweep_print_time(const struct sweep_journal *plan, FILE *f)
         else s = time_job(&plan->job[i], &step[i]);
         double hours = step[i] * (double)plan->job[i].steps / 3600;
         sum += hours;
-        if (s == CHI_OK && twin < 0) fprintf(f, "%s  %.4f s a step, %.2f hours\n", plan->job[i].id, step[i], hours);
+        if (s == CHI_OK && twin < 0) fprintf(f, "%s  %.4f s a step, %.2f hours\n", plan->job[i].id, step[i],
+                                             hours);
         fflush(f);
     }
-    if (s == CHI_OK) fprintf(f, "all jobs, one after the other on all cores, without evaluations: %.2f hours\n", sum);
+    if (s == CHI_OK) fprintf(f, "all jobs, one after the other on all cores, without evaluations: %.2f"
+                             " hours\n", sum);
     free(step);
     return s;
 }
