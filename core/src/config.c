@@ -337,6 +337,50 @@ void config_ignore(struct config *c, const char *section)
         if (e->section == s) config_know(s, e->key);
 }
 
+void config_skip(struct config *c, const char *section)
+{
+    if (!config_has(c, section)) return;        /* whom it is unknown to may say so  */
+    config_ignore(c, section);
+    section_get(c, section)->skipped = true;
+}
+
+const char *config_key(const struct config *c, const char *section, int64_t i, const char **value)
+{
+    const struct section *s = section_get(c, section);
+    for (const struct entry *e = c->entries; s && e; e = e->hh.next)
+        if (e->section == s && i-- == 0) {
+            *value = e->value;
+            return e->key;
+        }
+    return NULL;
+}
+
+static void entry_drop(struct config *c, struct entry *e)
+{
+    if (!e) return;
+    HASH_DEL(c->entries, e);
+    free(e->id);
+    free(e->value);
+    free(e);
+}
+
+void config_set(struct config *c, const char *section, const char *key, const char *value,
+                const char *at_section, const char *at_key)
+{
+    const struct entry *at = config_find(c, at_section, at_key);
+    if (!value) {
+        entry_drop(c, config_find(c, section, key));
+        return;
+    }
+    const struct source *from = at ? at->source : c->sources;
+    entry_set(entry_new(c, section, key), value, from, at ? at->line : 0);
+    struct section *s = section_get(c, section);
+    if (!s->source) {
+        s->source = from;
+        s->line = at ? at->line : 0;
+    }
+}
+
 const char *config_section(const struct config *c, const char *prefix, int64_t i)
 {
     for (const struct section *s = c->sections; s; s = s->hh.next)

@@ -45,6 +45,15 @@ bool config_parse(struct config *, const char *section,
                   const char *const *extra);
 /* The section's keys are somebody else's: known, printed as they stand.             */
 void config_ignore(struct config *, const char *section);
+/* The same, and left out where the configuration is printed or hashed.              */
+void config_skip(struct config *, const char *section);
+/* Keys of a section and their raw values in the order of the files; i counts from 0;
+ * NULL after the last.                                                              */
+const char *config_key(const struct config *, const char *section, int64_t i, const char **value);
+/* Sets section.key as if it stood where [at_section] at_key stands, or removes it
+ * (value NULL).  Before the section is parsed.                                      */
+void config_set(struct config *, const char *section, const char *key, const char *value,
+                const char *at_section, const char *at_key);
 /* Adds an error at a key's origin (or the section's, or the file's).           */
 void config_error(struct config *, const char *section, const char *key,
                   const char *fmt, ...) CHI_PRINTF(4, 5);
@@ -62,6 +71,8 @@ chi_status config_finish(struct config *) CHI_MUST_CHECK;
  * config_hash() is of.                                                         */
 void     config_print(const struct config *, FILE *, bool origins);
 uint64_t config_hash(const struct config *);
+/* From now on an option that was parsed prints this text                       */
+void     config_show(struct config *, const char *section, const char *key, const char *text);
 /* Options with CHI_OPT_SHAPE of all parsed sections, as "section.key = value\n"
  * lines: what checkpoints store and compare.  Caller frees.                    */
 char    *config_shape_text(const struct config *);

@@ -39,11 +39,22 @@ void config_print(const struct config *c, FILE *f, bool origins)
     bool first = true;
     for (int rank = 1; rank <= c->n_used; rank++) {
         const struct section *s = used(c, rank);
-        if (!s->tables && !config_has(c, s->name)) continue;  /* looked for in vain */
+        if (s->skipped || (!s->tables && !config_has(c, s->name))) continue;  /* looked for in vain */
         fprintf(f, "%s[%s]\n", first ? "" : "\n", s->name);
         for (int i = 0; i < s->n_key; i++) print_value(c, s, s->key[i], f, origins);
         first = false;
     }
+}
+
+void config_show(struct config *c, const char *section, const char *key, const char *text)
+{
+    const struct section *s;
+    HASH_FIND_STR(c->sections, section, s);
+    for (int i = 0; s && i < s->n_parsed; i++)
+        if (!strcmp(s->parsed[i].name, key)) {
+            free(s->parsed[i].text);
+            s->parsed[i].text = ini_quote(text);
+        }
 }
 
 uint64_t config_hash(const struct config *c)

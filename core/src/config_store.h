@@ -36,6 +36,7 @@ struct section {
     int   line;
     int   used;                         /* somebody reads it: 1, 2, ... in order; else 0 */
     bool  tables;                       /* config_parse() was called on it       */
+    bool  skipped;                      /* config_skip(): not printed            */
     struct parsed *parsed;
     int   n_parsed;
     const char **key;                   /* what is legal in it                   */

@@ -94,6 +94,8 @@ struct model_counts {
     int64_t state_bytes;                /* per stream                            */
     int64_t read_bytes_per_token;       /* weights and state read by a decode step: those of
                                            a looped layer at each of its turns      */
+    int64_t flops_per_token;            /* forward: 2 a weight met, at each of a loop's turns,
+                                           and 4 a float of state: one read, one update    */
     int64_t train_bytes;                /* weights, gradients, moments, arrays   */
     int64_t saved_bytes_per_row;        /* arrays that backward reads            */
     struct declared_counts declared[DECLARED_MAX];      /* of the spec's sections */

@@ -130,6 +130,27 @@ double instance_read_bytes(const struct instance *in)
     return sum;
 }
 
+/* Weights of linear maps that a token meets, on average                                          */
+static double instance_products(const struct instance *in)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < in->n_param; i++)
+        if (in->param[i].linear) sum += in->param[i].share * (double)in->param[i].n;
+    return sum;
+}
+
+/* Looping does its layers' work turns times; the embedding's is that of the head                 */
+static int64_t flops_per_token(const struct model *m)
+{
+    double weights = 0;
+    for (int64_t i = 0; i < m->n_all; i++) weights += instance_products(m->all[i]);
+    for (int64_t l = 0; l < m->layers; l++)
+        if (looped(m, l))
+            weights += (double)(m->loop.turns - 1) * (instance_products(&m->block[l].mixer)
+                                                      + instance_products(&m->block[l].ffn));
+    return llround(2 * weights + (double)m->state_bytes);
+}
+
 void model_count(const struct model *m, struct model_counts *c)
 {
     double active = 0, read = (double)m->state_bytes;
@@ -159,6 +180,7 @@ void model_count(const struct model *m, struct model_counts *c)
     }
     c->saved_bytes_per_row += copies_of_x(m) * m->d * 4;
     c->read_bytes_per_token = llround(read);
+    c->flops_per_token = flops_per_token(m);
 }
 
 static void describe_instance(const struct instance *in, int64_t turns, FILE *out)

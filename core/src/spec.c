@@ -1,5 +1,6 @@
 /* spec.c - from a configuration to components and typed options; see spec.h.       */
 #include "spec.h"
+#include "sweep.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -162,6 +163,7 @@ const struct core_section core_sections[] = {
     { "run", "folder, seed and limits", run_table },
     { "backend", "which instruction sets compute", backend_table },
     { "plugins", "where components come from", plugin_table },
+    { "sweep", "axes of `chimera sweep`, beside section.key = a | b; other verbs pass it over", sweep_table },
     { NULL, NULL, NULL }
 };
 
@@ -593,6 +595,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
         config_parse(config, "data", data_table, &s->data, NULL);
         config_parse(config, "generate", generate_table, &s->generate, NULL);
         declared_open(s);
+        config_skip(config, "sweep");           /* read by `chimera sweep` alone          */
         backends_open(s);
         if (needs & SPEC_MODEL) {
             rules_open(s);

@@ -149,6 +149,17 @@ static chi_status time_steps(struct trainer *t, double *seconds)
     return CHI_OK;
 }
 
+chi_status trainer_time(const struct train_request *q, double *seconds)
+{
+    struct trainer t = { .request = q, .saved = -1, .begun = now_s() };
+    for (int i = 0; i < q->n_override; i++) add_override(&t, q->override[i]);
+    chi_status s = open_spec(&t);
+    if (s == CHI_OK) s = open_work(&t);
+    if (s == CHI_OK) s = time_steps(&t, seconds);
+    trainer_close(&t);
+    return s;
+}
+
 static chi_status measured_steps(struct trainer *t, int64_t *steps)
 {
     double s = 0;

@@ -93,5 +93,7 @@ chi_status metrics_heldout(struct trainer *, const struct eval_result *) CHI_MUS
 
 /* Trains; *signal is the number of the signal that stopped it, or 0                  */
 chi_status train(const struct train_request *, int *signal) CHI_MUST_CHECK;
+/* Seconds of a step, from the first ones; no run folder is made                      */
+chi_status trainer_time(const struct train_request *, double *seconds) CHI_MUST_CHECK;
 
 #endif
