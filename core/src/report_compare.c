@@ -183,8 +183,8 @@ static chi_status check_runs(struct report *rep)
             if (!rep->run[j].left_out) TRY(check_pair(rep, &rep->run[i], &rep->run[j]));
     }
     if (unknown)
-        report_warn(rep, "%" PRId64 " runs do not say what data they were trained on (env.json): that it is the same is not checked",
-                    unknown);
+        report_warn(rep, "%" PRId64 " runs do not say what data they were trained on (env.json): whether it is the "
+                    "same is not checked", unknown);
     return CHI_OK;
 }
 
@@ -226,7 +226,8 @@ static void test_arm(struct report *rep, int64_t a, double *x, double *y)
     values(rep, a, -1, x, NULL);
     values(rep, 0, -1, y, NULL);
     arm->test = stat_welch(x, nx, y, ny, alpha);
-    if (nx > 1 && ny > 1) report_warn(rep, "\"%s\" shares no seeds with the baseline: Welch's test, not paired", arm->name);
+    if (nx > 1 && ny > 1)
+        report_warn(rep, "\"%s\" shares no seeds with the baseline: Welch's test, not paired", arm->name);
 }
 
 static void warn_of_counts(struct report *rep)
@@ -237,10 +238,11 @@ static void warn_of_counts(struct report *rep)
             report_warn(rep, "\"%s\" has %" PRId64 " seed%s; use %d or more", arm->name, arm->sample.n,
                         arm->sample.n == 1 ? "" : "s", FEW);
         if (arm->left_out)
-            report_warn(rep, "\"%s\": %" PRId64 " of %" PRId64 " runs do not count; if they failed because of what the arm "
-                        "changes, its mean is too good", arm->name, arm->left_out, arm->runs);
+            report_warn(rep, "\"%s\": %" PRId64 " of %" PRId64 " runs do not count; if they failed because "
+                        "of what the arm changes, its mean is too good", arm->name, arm->left_out, arm->runs);
         if (arm->test.flat)
-            report_warn(rep, "\"%s\": the difference is the same for every seed, so the seeds say nothing of chance", arm->name);
+            report_warn(rep, "\"%s\": the difference is the same for every seed, so the seeds say nothing of chance",
+                        arm->name);
     }
 }
 

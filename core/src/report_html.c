@@ -79,6 +79,7 @@ static void put_arm(FILE *f, const struct report *rep, int64_t i)
     const struct report_arm *a = &rep->arm[i];
     static const char *const class[] = { "", "better", "worse", "" };
     char verdict[REPORT_CELL], mean[32], half[32];
+    bool one = isnan(a->sample.hi);         /* run: no interval                         */
     report_verdict(a, verdict);
     report_number(mean, a->sample.mean);
     report_number(half, a->sample.hi - a->sample.mean);
@@ -87,8 +88,7 @@ static void put_arm(FILE *f, const struct report *rep, int64_t i)
     fputs("<span class=\"name\">", f);
     put(f, a->name);
     fprintf(f, "</span><span class=\"mean\">%s%s%s%s</span><span class=\"says\"><b class=\"%s\">", mean,
-            isnan(a->sample.hi) ? "" : " <small>± ", isnan(a->sample.hi) ? "" : half, isnan(a->sample.hi) ? "" : "</small>",
-            class[a->verdict]);
+            one ? "" : " <small>± ", one ? "" : half, one ? "" : "</small>", class[a->verdict]);
     put(f, verdict);
     fputs("</b>", f);
     if (i) put_test(f, &a->test, a->adjusted);
@@ -119,9 +119,11 @@ static void put_plots(FILE *f, const struct report *rep)
         return;
     }
     fputs("<div class=\"plots\">\n", f);
-    figure(f, rep, REPORT_FINAL, "Every arm", "Mean and 95&nbsp;% interval; rings are single runs; dashed: the baseline");
+    figure(f, rep, REPORT_FINAL, "Every arm",
+           "Mean and 95&nbsp;% interval; rings are single runs; dashed: the baseline");
     figure(f, rep, REPORT_CURVES, "While training", "Mean over seeds; the band is its 95&nbsp;% interval");
-    figure(f, rep, REPORT_STATE, "Against the size of the state", "Bytes that a stream carries; bars are 95&nbsp;% intervals");
+    figure(f, rep, REPORT_STATE, "Against the size of the state",
+           "Bytes that a stream carries; bars are 95&nbsp;% intervals");
     fputs("</div>\n", f);
 }
 

@@ -154,8 +154,9 @@ void report_csv(const struct report *rep, FILE *f)
         fprintf(f, ",%s", !i || isnan(t->p) ? "none" : t->paired ? "paired t" : "Welch");
         if (i) fprintf(f, ",%" PRId64, t->n);
         else putc(',', f);
-        put_numbers(f, i ? (const double[]){ t->diff, t->lo, t->hi, t->t, t->df, t->p, a->adjusted, t->flip, t->d, t->least }
-                         : (const double[]){ NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN }, 10);
+        const double test[] = { t->diff, t->lo, t->hi, t->t, t->df, t->p, a->adjusted, t->flip, t->d, t->least };
+        if (i) put_numbers(f, test, COUNT(test));
+        else fputs(",,,,,,,,,,", f);
         fprintf(f, ",%s,", verdict[a->verdict]);
         if (a->state_bytes >= 0) fprintf(f, "%" PRId64, a->state_bytes);
         putc(',', f);
