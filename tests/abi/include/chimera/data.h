@@ -29,6 +29,9 @@ struct chi_document {
 
 enum { CHI_SPLIT_TRAIN, CHI_SPLIT_HELDOUT, CHI_SPLITS };
 
+/* A task has documents, which a tokenizer makes ids of; or, instead, it makes
+ * examples on the fly, which are ids: then documents and document are NULL, and the
+ * five members from examples on are there.  The tokenizer is not asked.        */
 struct chi_task_ops {               /* kind CHI_TASK                            */
     uint32_t struct_size;
     uint32_t self_size;
@@ -37,6 +40,21 @@ struct chi_task_ops {               /* kind CHI_TASK                            
     int64_t    (*documents)(const void *self, int split);
     void       (*document)(const void *self, int split, int64_t i,
                            struct chi_document *);
+
+    int64_t     (*examples)(const void *self, int split);   /* 0: endless, which
+                                       only training may be                     */
+    int64_t     (*longest)(const void *self, int split);    /* rows of an example */
+    int64_t     (*vocab)(const void *self);     /* ids are 0 .. vocab-1         */
+    const char *(*slice)(const void *self, int64_t i);  /* names [a-z0-9_]+ of what
+                                       accuracy is told apart by; NULL ends      */
+    /* Example i of a split, from i = 0, as a stream of its own: row r reads input[r]
+     * and is to give target[r] (-1: not scored), which counts for slice[r] (-1: for
+     * none).  Returns the rows, 1 .. longest, or a status that h->fail() explained.
+     * A pure function of the options, split, i and h->random(): take numbers from
+     * stream CHI_SPLITS * i + split, and no input may occur in both splits.  [task] */
+    int64_t     (*example)(const void *self, const struct chi_host *h, int split,
+                           int64_t i, int32_t *input, int32_t *target,
+                           int32_t *slice);
 };
 
 /* host->service(h, "chimera.files/1"): the core reads files for plugins.       */

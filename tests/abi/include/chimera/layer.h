@@ -149,7 +149,8 @@ struct chi_layer_ops {              /* kind CHI_LAYER                           
     uint32_t struct_size;
     uint32_t self_size;             /* the core allocates and zeroes self       */
 
-    /* Check conf against shape, then plan.  [setup]                            */
+    /* Check conf against shape, then plan.  conf and what it points to live as
+     * long as self.  [setup]                                                   */
     chi_status (*open)(const struct chi_host *, void *self, const void *conf,
                        const struct chi_shape *, const struct chi_plan_ops *,
                        struct chi_plan *) CHI_MUST_CHECK;

@@ -30,7 +30,7 @@ enum {
     CHI_OPT_DEPRECATED = 1 << 3     /* accepted with a warning; doc says why   */
 };
 
-struct chi_list { const double *v; size_t n; };
+struct chi_list { const double *v; size_t n; };     /* the core's; n may be 0      */
 
 struct chi_option {
     const char *name;
