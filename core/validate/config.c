@@ -183,7 +183,9 @@ static bool open_layer(struct trial *t, const struct layer_case *c, bool trainin
     else if (sane_plan(t, &in, case_words(c))) {
         double kept, others;
         instance_array_bytes(&in, rows, segs, &kept, &others);
-        weight = in.param_bytes + in.heaviest * 4 + in.state_bytes + in.scratch_bytes + (int64_t)fmin(kept + others, 1e15);
+        weight = in.param_bytes + in.state_bytes + in.scratch_bytes + (int64_t)fmin(kept + others, 1e15);
+        for (int64_t i = 0; i < in.n_param; i++)        /* master and bytes of each linear     */
+            if (in.param[i].linear) weight += 8 * in.param[i].n;
     }
     instance_close(&in);                /* after a failed open, too                       */
     spec_close(spec);
