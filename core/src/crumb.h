@@ -21,6 +21,8 @@ struct crumb { const char *instance, *component, *op; };
 
 const struct crumb *crumb_set(const struct crumb *);    /* returns the one before */
 const struct crumb *crumb_now(void);
+/* A worker takes over its caller's crumb (NULL: gives it back) without telling the mirror */
+void crumb_adopt(const struct crumb *);
 /* From now on it also stands there as words, "in forward of ema" and, once that has returned,
  * "after forward of ema": memory shared with a process that outlives this one.  NULL: no more. */
 void crumb_mirror(char page[CRUMB_PAGE]);

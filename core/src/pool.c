@@ -128,7 +128,7 @@ void pool_run(int64_t n, chi_task *task, void *arg)
     const struct crumb *crumb = crumb_now();
 #pragma omp parallel num_threads(team)
     {
-        crumb_set(crumb);                   /* a worker crashes in this call, or idle */
+        crumb_adopt(crumb);                 /* a worker crashes in this call, or idle */
         inside = true;
         mine = scratch + omp_get_thread_num();
         for (;;) {
@@ -141,6 +141,7 @@ void pool_run(int64_t n, chi_task *task, void *arg)
         }
         mine->used = 0;
         inside = false;
+        if (omp_get_thread_num()) crumb_adopt(NULL);    /* it lies on the caller's stack    */
     }
 #endif
 }

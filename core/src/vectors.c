@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct alone_conf { int64_t d_out; };           /* of a linear alone                 */
+
 struct check {
     FILE           *out;
     struct st_file *file;
@@ -22,6 +24,8 @@ struct check {
     double          tolerance;
     int64_t         checked, missed;
     int64_t         B, T, d_in, d_out;      /* x [B,T,d_in], y [B,T,d_out]       */
+    struct part     linear;                 /* kind "linear": what solo is of    */
+    struct alone_conf linear_conf;
     int64_t         state_bytes;
     unsigned char  *state;                  /* [B] of one instance               */
     float          *buffer;                 /* packed rows of a call: x, then y  */
@@ -155,7 +159,6 @@ static chi_status compare_grads(struct check *c)
 /* ---- a linear alone ---------------------------------------------------------------- */
 
 struct alone { const struct chi_linear *linear; };
-struct alone_conf { int64_t d_out; };
 
 static chi_status alone_open(const struct chi_host *h, void *self, const void *conf,
                              const struct chi_shape *shape, const struct chi_plan_ops *ops,
@@ -320,10 +323,10 @@ static chi_status check_all(struct check *c, const float *x, float *y, float *y2
     return check_cuts(c, x, y, y2);
 }
 
-static chi_status open_solo(struct check *c, const char *kind, struct alone_conf *conf)
+static chi_status open_solo(struct check *c, const char *kind)
 {
-    struct part linear = { .component = &alone, .section = "linear", .conf = conf };
-    const struct part *part = &linear;
+    c->linear = (struct part){ .component = &alone, .section = "linear", .conf = &c->linear_conf };
+    const struct part *part = &c->linear;
 
     if (strcmp(kind, "layer") == 0) {
         const char *alias;
@@ -341,15 +344,14 @@ static chi_status open_solo(struct check *c, const char *kind, struct alone_conf
 static chi_status check_solo(struct check *c, const char *kind)
 {
     const struct st_tensor *x, *y;
-    struct alone_conf conf;
     TRY(want_tensor(c, "x", 3, ST_F32, &x));
     TRY(want_tensor(c, "expect.y", 3, ST_F64, &y));
     c->B = x->dim[0]; c->T = x->dim[1]; c->d_in = x->dim[2];
-    conf.d_out = c->d_out = y->dim[2];
+    c->linear_conf.d_out = c->d_out = y->dim[2];
     if (c->d_in != c->spec->model.hidden_size || y->n != c->B * c->T * c->d_out || x->n == 0)
         return fail(CHI_EDATA, "%s: x, expect.y and hidden_size do not fit together", st_path(c->file));
 
-    TRY(open_solo(c, kind, &conf));
+    TRY(open_solo(c, kind));
     TRY(load_params(c));
     TRY(solo_bind(c->solo));
     int64_t rows = c->B * c->T, nx = rows * c->d_in, ny = rows * c->d_out;
