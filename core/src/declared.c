@@ -58,11 +58,13 @@ static int64_t weight_bytes(const struct planned_param *p)
 void declared_count(const struct model *m, const char *section, struct declared_counts *c)
 {
     double active = 0;
+    const char *alias = section + strlen("declared");    /* ".MOE", or "": the whole model      */
     *c = (struct declared_counts){ 0 };
+    if (!*alias) return;
     for (int64_t l = 0; l < m->layers; l++) {
         const struct instance *in[2] = { &m->block[l].mixer, &m->block[l].ffn };
         for (int s = 0; s < 2; s++) {
-            if (strcmp(in[s]->part->section + strlen("layer."), section + strlen("declared."))) continue;
+            if (strcmp(in[s]->part->section + strlen("layer."), alias + 1)) continue;
             c->state_bytes += (looped(m, l) ? m->loop.turns : 1) * in[s]->state_bytes;
             for (int64_t i = 0; i < in[s]->n_param; i++) {
                 const struct planned_param *p = &in[s]->param[i];

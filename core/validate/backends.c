@@ -155,7 +155,7 @@ static void try_quantize(struct trial *t, int64_t n, int kind)
     struct pile p = { .n = 0 };
     int64_t blocks = ceil_div(n, CHI_ACT_BLOCK);
     bool at_end = (n + kind) % 2;
-    char with[32];
+    char with[64];
     float *x = xcalloc((size_t)n + 1, 4), *step = xcalloc((size_t)blocks + 1, 4);
     int8_t *q = xcalloc((size_t)n + 1, 1);
     int16_t *sum = xcalloc((size_t)blocks + 1, 2);
@@ -353,7 +353,7 @@ static void try_delta(struct trial *t, int64_t dk, int64_t dv, bool back)
     struct pile p = { .n = 0 };
     struct delta d = { .k = kernels(t), .dk = dk, .dv = dv, .ld = max_i64(dk, dv) + 2 };
     int64_t keys = (D_ROWS - 1) * d.ld + dk, values = (D_ROWS - 1) * d.ld + dv;
-    char with[32];
+    char with[64];
     snprintf(with, sizeof with, "dk %lld, dv %lld", (long long)dk, (long long)dv);
     d.q = drawn(t, &p, keys, "q", false);
     d.key = drawn(t, &p, keys, "k", false);

@@ -25,7 +25,6 @@
 #endif
 
 enum { FILE_LIMIT = 64 << 20 };
-static const rlim_t space_limit = (rlim_t)SPACE_LIMIT_GB << 30;
 
 static void set_limit(int what, rlim_t soft, rlim_t hard)
 {
@@ -42,7 +41,7 @@ static void set_limits(rlim_t seconds)
     set_limit(RLIMIT_FSIZE, FILE_LIMIT, FILE_LIMIT);
     set_limit(RLIMIT_CPU, seconds, seconds + 2);
 #if !defined(SANITIZED)                                 /* which maps terabytes             */
-    set_limit(RLIMIT_AS, space_limit, space_limit);
+    set_limit(RLIMIT_AS, (rlim_t)SPACE_LIMIT_GB << 30, (rlim_t)SPACE_LIMIT_GB << 30);
 #endif
 }
 
