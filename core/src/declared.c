@@ -50,11 +50,6 @@ void declared_open(struct spec *s)
 
 /* ---- counting -------------------------------------------------------------------- */
 
-static int64_t weight_bytes(const struct planned_param *p)
-{
-    return p->linear && !p->linear->f32_only ? p->linear->n_bytes : 4 * p->n;
-}
-
 void declared_count(const struct model *m, const char *section, struct declared_counts *c)
 {
     double active = 0;

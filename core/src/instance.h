@@ -17,6 +17,11 @@ struct planned_param {
     bool    absent;                          /* inference: no master                    */
     double  share;                           /* of the rows that meet it: experts < 1   */
 };
+/* In memory, in the encoding of a linear                                               */
+static inline int64_t weight_bytes(const struct planned_param *p)
+{
+    return p->linear && !p->linear->f32_only ? p->linear->n_bytes : 4 * p->n;
+}
 struct planned_array { int64_t bytes, every; bool keep; char name[32]; };
 /* Memory that arrays share while their contents need not live on.                      */
 struct workspace { unsigned char *base; int64_t bytes; };

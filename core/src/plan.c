@@ -110,11 +110,6 @@ int64_t plan_bytes(const struct model *m)
 
 /* ---- counting -------------------------------------------------------------------------------- */
 
-static int64_t weight_bytes(const struct planned_param *p)
-{
-    return p->linear && !p->linear->f32_only ? p->linear->n_bytes : 4 * p->n;
-}
-
 static int64_t instance_weight_bytes(const struct instance *in)
 {
     int64_t sum = 0;
