@@ -57,6 +57,7 @@ static uint32_t detect(void)
     if ((saved & ZMM) == ZMM && (b & f_dq_cd_bw_vl) == f_dq_cd_bw_vl) {
         have |= CHI_CPU_AVX512;
         if (c >> 11 & 1) have |= CHI_CPU_VNNI;
+        if (c >> 1 & 1)  have |= CHI_CPU_VBMI;
     }
     if ((saved & TILE) == TILE && (d >> 24 & 1) && (d >> 25 & 1) && amx_permission())
         have |= CHI_CPU_AMX;
@@ -77,11 +78,12 @@ static void find_name(char name[64])
 
 static uint32_t detect(void)
 {
-    unsigned long caps = getauxval(AT_HWCAP);
+    unsigned long caps = getauxval(AT_HWCAP), caps2 = getauxval(AT_HWCAP2);
     uint32_t have = 0;
     if (caps >> 1 & 1)  have |= CHI_CPU_NEON;
     if (caps >> 20 & 1) have |= CHI_CPU_DOTPROD;
     if (caps >> 22 & 1) have |= CHI_CPU_SVE;
+    if (caps2 >> 13 & 1) have |= CHI_CPU_I8MM;
     return have;
 }
 
@@ -131,7 +133,8 @@ const char *cpu_name(void)
 void cpu_feature_names(uint32_t set, char out[128])
 {
     static const char *const names[] = {        /* by bit, as in chimera/base.h  */
-        "SSE4.2", "AVX2", "FMA", "F16C", "AVX512", "VNNI", "AMX", "NEON", "DOTPROD", "SVE", "WASM128"
+        "SSE4.2", "AVX2", "FMA", "F16C", "AVX512", "VNNI", "AMX", "NEON", "DOTPROD", "SVE", "WASM128",
+        "VBMI", "I8MM", "APPLE_AMX"
     };
     size_t n = 0;
     out[0] = 0;

@@ -56,7 +56,9 @@ enum {
     CHI_CPU_SSE42   = 1 << 0,  CHI_CPU_AVX2   = 1 << 1, CHI_CPU_FMA     = 1 << 2,
     CHI_CPU_F16C    = 1 << 3,  CHI_CPU_AVX512 = 1 << 4, CHI_CPU_VNNI    = 1 << 5,
     CHI_CPU_AMX     = 1 << 6,  CHI_CPU_NEON   = 1 << 7, CHI_CPU_DOTPROD = 1 << 8,
-    CHI_CPU_SVE     = 1 << 9,  CHI_CPU_WASM128 = 1 << 10
+    CHI_CPU_SVE     = 1 << 9,  CHI_CPU_WASM128 = 1 << 10,
+    CHI_CPU_VBMI    = 1 << 11, CHI_CPU_I8MM   = 1 << 12,
+    CHI_CPU_APPLE_AMX = 1 << 13
 };
 
 #endif
