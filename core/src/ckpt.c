@@ -135,8 +135,10 @@ static chi_status publish(const char *tmp, const char *final)
 {
     if (rename(tmp, final) == 0) return CHI_OK;
     if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) return fs_fail("rename to", final);
+#ifdef RENAME_EXCHANGE
     if (renameat2(AT_FDCWD, tmp, AT_FDCWD, final, RENAME_EXCHANGE) == 0) return CHI_OK;
     if (errno != EINVAL && errno != ENOSYS) return fs_fail("rename to", final);
+#endif
     char *old = xprintf("%s.old.tmp", final);          /* a file system without exchange */
     chi_status s = fs_remove_tree(old);
     if (s == CHI_OK && rename(final, old) < 0) s = fs_fail("rename", final);

@@ -143,6 +143,9 @@ static chi_status run(const struct cli_args *a)
         return fail(CHI_ECONF, "%s: no such file or folder; wanted is a configuration with [sweep], or"
                     " the folder of a sweep",
                     a->word[0]);
+    if (WEBASSEMBLY && !dry_run && !status_only && !slurm)
+        return fail(CHI_ENOTSUP, "sweep: no processes can be started here (WebAssembly): train the jobs that --dry-run lists"
+                    " one by one");
     bool folder = fs_is_dir(a->word[0]);
     if (folder && a->n_override)
         return fail(CHI_ECONF, "%s: a sweep that is planned takes no overrides: give its configuration",

@@ -216,7 +216,7 @@ void *mem_take(size_t bytes, const char *what)
         return NULL;
     }
     size_t total = (bytes + HEAD + 63) & ~(size_t)63;
-    bool mapped = total >= MAPPED;
+    bool mapped = total >= MAPPED && !WEBASSEMBLY;      /* whose munmap() knows no parts */
     unsigned char *p = source ? source->take(bytes, what) : NULL;
     if (p) return p;
 

@@ -56,6 +56,13 @@ char *xprintf(const char *fmt, ...) CHI_PRINTF(1, 2);  /* caller frees          
  * NULL.  names is NULL-terminated.                                             */
 const char *closest(const char *word, const char *const *names);
 
+/* One process, one thread, no signals, and plugins are side modules; see doc/wasm.md     */
+#ifdef __EMSCRIPTEN__
+enum { WEBASSEMBLY = 1 };
+#else
+enum { WEBASSEMBLY = 0 };
+#endif
+
 double now_s(void);                     /* monotonic seconds                     */
 uint64_t xxh3(const void *, size_t);    /* XXH3-64 of bytes                      */
 void human_bytes(char out[32], int64_t bytes);         /* "1.5 MB"               */

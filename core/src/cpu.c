@@ -94,9 +94,15 @@ static void find_name(char name[64])
 
 #else
 
+/* WebAssembly knows no run-time question: a module with vector instructions is refused as a whole by
+ * an engine without them, so whoever runs has what it was compiled with.        */
 static uint32_t detect(void)
 {
+#ifdef __wasm_simd128__
+    return CHI_CPU_WASM128;
+#else
     return 0;
+#endif
 }
 
 static void find_name(char name[64])

@@ -6,6 +6,7 @@
  * and a file may have none.  Only files of this machine's class and byte order are
  * read; ElfW() makes that ELF64 or ELF32.                                      */
 #include "elf_reader.h"
+#include "wasm_reader.h"
 
 #include <elf.h>
 #include <limits.h>
@@ -75,7 +76,8 @@ static bool check_head(struct file *f)
 {
     unsigned char id[EI_NIDENT];
     if (!get(f, 0, id, sizeof id) || memcmp(id, ELFMAG, SELFMAG) != 0) {
-        snprintf(f->why, 160, "not an ELF file - expected a shared object (cc -shared)");
+        snprintf(f->why, 160, "%s - expected a shared object (cc -shared)",
+                 wasm_is(f->bytes, (int64_t)f->n) ? "a WebAssembly module" : "not an ELF file");
         return false;
     }
     if (id[EI_CLASS] != CLASS || id[EI_DATA] != ORDER) {

@@ -12,6 +12,7 @@
 #include "elf_reader.h"
 #include "plugin_file.h"
 #include "trust.h"
+#include "wasm_reader.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,7 +50,8 @@ static chi_status check_bytes(const char *path, const unsigned char *bytes, int6
     struct elf_symbol at;
     char why[160];
     if (!n) return fail(CHI_EPLUGIN, "%s: empty file - build it again", path);
-    if (!elf_find(bytes, n, "chimera_plugin", &at, why)) return fail(CHI_EPLUGIN, "%s: %s", path, why);
+    bool found = (WEBASSEMBLY ? wasm_find : elf_find)(bytes, n, "chimera_plugin", &at, why);
+    if (!found) return fail(CHI_EPLUGIN, "%s: %s", path, why);
     if (at.size < MANIFEST_HEAD)
         return fail(CHI_EPLUGIN, "%s: symbol chimera_plugin has %lld bytes, wanted %zu - define it with CHI_PLUGIN(...)",
                     path, (long long)at.size, sizeof(struct chi_plugin));
@@ -131,7 +133,7 @@ static chi_status load_failed(const char *path)
 
 static chi_status load_checked(const char *path, const char *base, const struct stat *st, const struct chi_plugin **out)
 {
-    if (!dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));    /* once a process */
+    if (!WEBASSEMBLY && !dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));  /* once a process */
     const struct chi_plugin *p = load(path);
     if (!p) return load_failed(path);
     TRY(manifest_check(path, base, p));

@@ -11,6 +11,7 @@
 
 #include "core.h"
 #include "elf_reader.h"
+#include "wasm_reader.h"
 
 /* ---- manifest ------------------------------------------------------------------------- */
 
@@ -191,7 +192,7 @@ static void imports(struct trial *t)
     unsigned char *bytes = n > 0 ? xcalloc((size_t)n, 1) : NULL;
     if (bytes) rewind(f);
     if (!bytes || fread(bytes, 1, (size_t)n, f) != (size_t)n) trial_fail(t, "the file cannot be read again");
-    else if (!elf_imports(bytes, n, judge_import, &i, why)) trial_fail(t, "%s", why);
+    else if (!(WEBASSEMBLY ? wasm_imports : elf_imports)(bytes, n, judge_import, &i, why)) trial_fail(t, "%s", why);
     if (f) fclose(f);
     free(bytes);
 }

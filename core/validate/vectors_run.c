@@ -114,7 +114,7 @@ static chi_status wait_for(pid_t pid, const struct shared *s)
 
 chi_status vectors_run(const struct cli_texts *files, char *const *word, int n_word, bool in_process, FILE *out)
 {
-    if (in_process) return run_all(files, word, n_word, out);
+    if (in_process || WEBASSEMBLY) return run_all(files, word, n_word, out);
     struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) return fail_errno(CHI_EIO, "memory to share with a process");
     fflush(NULL);
