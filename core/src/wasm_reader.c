@@ -57,6 +57,11 @@ static struct in text(struct in *r)
     return part(r, number(r, false));
 }
 
+static bool starts(struct in t, const char *with)
+{
+    return (size_t)(t.end - t.at) >= strlen(with) && !memcmp(t.at, with, strlen(with));
+}
+
 static bool is(struct in t, const char *name)
 {
     return (size_t)(t.end - t.at) == strlen(name) && !memcmp(t.at, name, strlen(name));
@@ -115,7 +120,7 @@ static int64_t exported(struct in *r, const char *name, char extra[64])
         unsigned kind = byte(r);
         int64_t index = number(r, false);
         if (is(t, name) && kind == GLOBAL) found = index;
-        else if (t.end - t.at < 2 || memcmp(t.at, "__", 2) != 0)        /* not the linker's own */
+        else if (!starts(t, "__") && !starts(t, "dynCall_"))            /* not the linker's own */
             snprintf(extra, 64, "%.*s", (int)(t.end - t.at < 60 ? t.end - t.at : 60), (const char *)t.at);
     }
     return found;

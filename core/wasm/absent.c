@@ -3,7 +3,6 @@
  * WebAssembly has one process, one thread here and no signals.  Each of these answers ENOSYS,
  * so that the callers' own messages say what did not work; sigaltstack() is only a precaution.
  * Linked by tools/wasm.mk alone.                                                   */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

@@ -4,7 +4,8 @@
  * of 16 bits to 32, four rows of a tile in a vector.  A dword of either encoding is 4 k of
  * one row, c = 0..3; as two 16-bit halves it holds (c0, c1) and (c2, c3).  So the lower bytes
  * are the pair (c0, c2), the upper ones (c1, c3), and activations are put into the same order
- * once per call: of 4 k the pair (q0, q2) and the pair (q1, q3), as 16 bits each.
+ * once per call: of 16 k first the pairs (q0, q2) of each four, then the pairs (q1, q3), in
+ * 16 bits each.
  *
  * One row of ternary2: field j of a byte is 4^j u, u = t + 1; the activations that meet it are
  * multiplied by 4^(3 - j), so that a mask is all that takes out a field, and the sum over a
@@ -20,7 +21,7 @@ enum { SLICE = 8, ROWS = 3, CHUNK = 48, PAIRS = CHI_ACT_BLOCK / 2 };    /* SLICE
 struct shape { int64_t nb, per, codes, tile; };
 
 struct work {                                               /* the scratch, 64-byte aligned */
-    int16_t panel[SLICE * PAIRS * CHI_TILE * 2];            /* [pair][row][2]               */
+    int16_t panel[SLICE * PAIRS * CHI_TILE * 2];            /* [pair][row][2], pairs as in q */
     float   sum[CHUNK][2][CHI_TILE];                        /* y, and p of the open group   */
     int16_t q[];                                            /* [rows][d_in, up to a block]  */
 };
@@ -49,6 +50,7 @@ INLINE void block(v128_t p[ROWS][4], const int16_t *panel, const int16_t *q, int
     v128_t s[ROWS][4];
     UNROLL
     for (int r = 0; r < rows; r++) clear(s[r]);
+    _Pragma("clang loop unroll(disable)")
     for (int i = 0; i < PAIRS; i++, panel += 2 * CHI_TILE)
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -171,8 +173,8 @@ static void unpack_ternary2(int16_t *panel, const uint8_t *codes, int64_t blocks
         for (int g = 0; g < 4; g++) {
             v128_t c = wasm_v128_load(codes + 16 * g);
             UNROLL
-            for (int f = 0; f < 8; f++) {                       /* (c >> 8) >> 2j = c >> (8 + 2j) */
-                v128_t u = wasm_v128_and(wasm_u16x8_shr(c, f / 2 * 2 + f % 2 * 8), low);
+            for (int f = 0; f < 8; f++) {
+                v128_t u = wasm_v128_and(wasm_u16x8_shr(c, f % 4 * 2 + f / 4 * 8), low);
                 wasm_v128_store(panel + f * 2 * CHI_TILE + 8 * g, wasm_i16x8_sub(u, one));
             }
         }
@@ -248,11 +250,12 @@ static struct shape shape_int8(const struct chi_matrix *m)
 /* 64 bytes are (k0, k1, k2, k3) of 16 rows                                                      */
 static void unpack_int8(int16_t *panel, const uint8_t *codes, int64_t blocks)
 {
-    for (int64_t i = 0; i < blocks * CHI_ACT_BLOCK / 4; i++, codes += 64, panel += 4 * CHI_TILE)
+    for (int64_t i = 0; i < blocks * CHI_ACT_BLOCK / 4; i++, codes += 64)
         for (int g = 0; g < 4; g++) {
             v128_t c = wasm_v128_load(codes + 16 * g);
-            wasm_v128_store(panel + 8 * g, wasm_i16x8_shr(wasm_i16x8_shl(c, 8), 8));
-            wasm_v128_store(panel + 2 * CHI_TILE + 8 * g, wasm_i16x8_shr(c, 8));
+            int16_t *to = panel + (i / 4 * 8 + i % 4) * 2 * CHI_TILE + 8 * g;
+            wasm_v128_store(to, wasm_i16x8_shr(wasm_i16x8_shl(c, 8), 8));
+            wasm_v128_store(to + 4 * 2 * CHI_TILE, wasm_i16x8_shr(c, 8));
         }
 }
 
