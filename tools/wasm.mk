@@ -23,7 +23,7 @@ FLAGS = -std=c11 -D_GNU_SOURCE $(CFLAGS) $(SIMD) -fPIC -fvisibility=hidden -ffp-
 	-fno-trapping-math -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 INC   = -I$(TOP)core/include -I$(TOP)core/src -I$(TOP)core/validate -I$(DEPS) -DXXH_INLINE_ALL -Dwarn=core_warn \
 	-DCHI_BUILD_FLAGS='"$(CFLAGS) $(SIMD)"'
-LINK  = $(CFLAGS) -sNODERAWFS -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=4GB -sTOTAL_STACK=4MB -sEXIT_RUNTIME
+LINK  = $(CFLAGS) -sNODERAWFS -sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=4GB -sTOTAL_STACK=4MB -sEXIT_RUNTIME -sWASM_BIGINT --pre-js $(TOP)core/wasm/pre.js
 
 CORE   := $(patsubst $(TOP)core/%.c,$(OUT)/o/%.o,$(wildcard $(TOP)core/src/*.c $(TOP)core/validate/*.c))
 OTHERS := $(OUT)/o/templates.o $(OUT)/o/wasm/absent.o $(OUT)/o/ini.o $(OUT)/o/cJSON.o
@@ -36,10 +36,10 @@ dl: $(OUT)/chimera-dl.js $(SHARED)
 .PHONY: all static dl
 .DELETE_ON_ERROR:
 
-$(OUT)/chimera.js: $(CORE) $(OTHERS) $(OUT)/o/all_plugins.o $(STATIC)
-	$(EMCC) $(LINK) -o $@ $^
-$(OUT)/chimera-dl.js: $(CORE) $(OTHERS) $(OUT)/o/no_plugins.o
-	$(EMCC) $(LINK) -sMAIN_MODULE=1 -o $@ $^
+$(OUT)/chimera.js: $(CORE) $(OTHERS) $(OUT)/o/all_plugins.o $(STATIC) $(TOP)core/wasm/pre.js
+	$(EMCC) $(LINK) -o $@ $(filter %.o,$^)
+$(OUT)/chimera-dl.js: $(CORE) $(OTHERS) $(OUT)/o/no_plugins.o $(TOP)core/wasm/pre.js
+	$(EMCC) $(LINK) -sMAIN_MODULE=1 -o $@ $(filter %.o,$^)
 
 $(OUT)/o/%.o: $(TOP)core/%.c
 	@mkdir -p $(@D)
@@ -61,7 +61,7 @@ $(STATIC): $(OUT)/o/static/%.o: $$(wildcard $(TOP)plugins/%/*.c $(TOP)plugins/%/
 	$(EMCC) $(FLAGS) -I$(TOP)core/include -DCHI_STATIC -r -o $@ $(filter %.c,$^)
 $(SHARED): $(OUT)/plugins/%.so: $$(wildcard $(TOP)plugins/%/*.c $(TOP)plugins/%/*.h)
 	@mkdir -p $(@D)
-	$(EMCC) $(FLAGS) -I$(TOP)core/include -sSIDE_MODULE=2 -sEXPORTED_FUNCTIONS=_chimera_plugin -o $@ $(filter %.c,$^)
+	$(EMCC) $(FLAGS) -I$(TOP)core/include -sSIDE_MODULE=2 -sWASM_BIGINT -sEXPORTED_FUNCTIONS=_chimera_plugin -o $@ $(filter %.c,$^)
 
 $(OUT)/src/templates.c: $(wildcard $(TOP)core/templates/*)
 	@mkdir -p $(@D)

@@ -21,11 +21,18 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+/* Under node, geteuid() is always 0, but /proc is the system's                   */
+static uid_t own_uid(void)
+{
+    struct stat self;
+    return WEBASSEMBLY && stat("/proc/self", &self) == 0 ? self.st_uid : geteuid();
+}
+
 /* Whoever owns "/" can replace everything; in a user namespace that is not uid 0  */
 static bool trusted_owner(uid_t owner)
 {
     struct stat top;
-    return owner == 0 || owner == geteuid() || (stat("/", &top) == 0 && owner == top.st_uid);
+    return owner == 0 || owner == own_uid() || (stat("/", &top) == 0 && owner == top.st_uid);
 }
 
 static bool private_group(const struct stat *st)
@@ -43,7 +50,7 @@ static bool private_group(const struct stat *st)
 static chi_status refuse_owner(const char *path, uid_t owner)
 {
     return fail(CHI_EPLUGIN, "%s: owner is uid %ld, wanted root or uid %ld - copy it to a folder of your own",
-                path, (long)owner, (long)geteuid());
+                path, (long)owner, (long)own_uid());
 }
 
 /* above: the folder is only on the way to those that are searched               */

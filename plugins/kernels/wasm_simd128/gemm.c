@@ -6,7 +6,7 @@
 #include "wasm_simd128.h"
 #include <string.h>
 
-enum { MR = 4, NR = 8, KC = 256, NC = 512 };
+enum { MR = 4, NR = 8, KC = 256, NC = 64 };
 
 /* [n / w][k][w] of a matrix whose (i, p) lies at i * si + p * sp, i < n, p < k           */
 static void pack(float *to, const float *from, int64_t si, int64_t sp, int64_t n, int64_t k, int64_t w)
