@@ -13,7 +13,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
 # ---- what it needs: emcc, acorn, node, and the sources of two libraries
-skip() { echo "SKIP: $*"; exit 77; }
+skip() { echo "SKIP: tests/wasm.sh: $*"; echo "# SKIP: 1"; exit 77; }
 begun=$SECONDS
 told() { echo "$1: $((SECONDS - begun)) s"; begun=$SECONDS; }
 get_emscripten() {
@@ -137,7 +137,7 @@ for w in static dl; do
     eval "program=\$$w"
     run 0 $program train "$tiny" $data run.dir="$tmp/$w" train.steps=6
     grep -o '"loss":[^,]*' "$tmp/$w/metrics.jsonl" >"$tmp/$w.losses"
-    awk -F: 'NR == 1 { a = $2 } END { exit !($2 < a - 0.1) }' "$tmp/$w.losses" || no "$w: the loss does not fall"
+    if awk -F: 'NR == 1 { a = $2 } END { exit !($2 < a - 0.1) }' "$tmp/$w.losses"; then ok; else no "$w: the loss does not fall"; fi
     same "$tmp/portable/ckpt/0000000006/model.safetensors" "$tmp/$w/ckpt/0000000006/model.safetensors" \
         "$w: six steps of training gave other weights than natively"
 done
@@ -147,7 +147,7 @@ told "trained"
 
 # ---- what is absent says so; what is damaged is refused
 run 1 $static sweep "$srcdir/conf/ablations/sweep.ini" run.dir="$tmp/sweep"
-grep -q 'no processes can be started here' "$tmp/err" && ok || no "sweep does not say why"
+if grep -q 'no processes can be started here' "$tmp/err"; then ok; else no "sweep does not say why"; fi
 mkdir -p "$tmp/bad/layers"
 chmod 755 "$tmp" "$tmp/bad" "$tmp/bad/layers"
 head -c 1000 "$out/plugins/layers/swiglu.so" >"$tmp/bad/layers/swiglu.so"
@@ -156,4 +156,6 @@ has 'refused *.*swiglu.so: damaged WebAssembly module' "a module cut off"
 cp "$out/plugins/layers/swiglu.so" "$tmp/bad/layers/swiglu.so"
 run 0 "$CHIMERA" plugins --path "$tmp/bad"
 has 'swiglu.so: a WebAssembly module - expected a shared object' "a module given to the native program"
+echo "# PASS: $((checks - wrong))"
+echo "# FAIL: $wrong"
 finish
