@@ -164,7 +164,7 @@ static void put_heat(FILE *f, const struct report *rep)
             lo = fmin(lo, isnan(x) ? lo : x);
             hi = fmax(hi, isnan(x) ? hi : x);
         }
-    if (strstr(rep->metric, "accuracy")) lo = 0, hi = 1;
+    if (!strncmp(rep->metric, "acc", 3)) lo = 0, hi = 1;
     fputs("<h2>Slices</h2><div class=\"wide\"><table class=\"heat\"><thead><tr><th></th><th>arm</th>", f);
     for (int64_t s = 0; s < rep->n_slice; s++) {
         fputs("<th class=\"r\">", f);

@@ -68,8 +68,9 @@ chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments
                      struct ckpt_meta *) CHI_MUST_CHECK;
 chi_status ckpt_read_meta(const char *path, struct ckpt_meta *) CHI_MUST_CHECK;
 /* What generate, eval and inspect start with: config, spec, model with the weights
- * of the run's newest checkpoint.                                                */
-chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+ * of the run's newest checkpoint.  task: another one than the run's, of whose [task] only
+ * the overrides count; or NULL.                                                  */
+chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **,
                           struct model **) CHI_MUST_CHECK;
 

@@ -22,7 +22,7 @@ static chi_status load_newest(const char *dir, struct model *m)
     }
 }
 
-chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **spec,
                           struct model **model)
 {
@@ -30,6 +30,10 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, in
     *spec = NULL;
     *model = NULL;
     TRY(run_config(subject, overrides, n, &c));
+    if (task) {
+        config_clear(c, "task");
+        config_set(c, "data", "task", task, "data", "task");
+    }
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;

@@ -177,7 +177,10 @@ static void note_heldout(const struct trainer *t, const struct eval_result *e)
         free(slices);
         slices = more;
     }
-    if (e->examples)
+    if (e->questions)
+        note("step %lld: held-out acc %.4f, acc_norm %.4f (%lld questions)", (long long)t->step,
+             eval_accuracy(e->right, e->questions), eval_accuracy(e->right_norm, e->questions), (long long)e->questions);
+    else if (e->examples)
         note("step %lld: held-out accuracy %.4f, loss %.4f (%lld examples)%s", (long long)t->step,
              eval_accuracy(e->right, e->scored), e->loss, (long long)e->documents, slices);
     else
@@ -196,6 +199,7 @@ static chi_status evaluate_if_due(struct trainer *t)
     if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
     t->evaluated = t->step;
     t->evaluated_bytes = run_metrics_bytes(t->run);
+    eval_free(&e);
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
     note_heldout(t, &e);
