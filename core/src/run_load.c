@@ -22,6 +22,19 @@ static chi_status load_newest(const char *dir, struct model *m)
     }
 }
 
+/* As if data.task=NAME stood among the overrides                                  */
+static chi_status other_task(const char *subject, char *const *overrides, int n, const char *task, struct config **c)
+{
+    char **all = xcalloc((size_t)n + 1, sizeof *all), *word = xprintf("data.task=%s", task);
+    for (int i = 0; i < n; i++) all[i] = overrides[i];
+    all[n] = word;
+    chi_status s = run_config(subject, all, n + 1, c);
+    free(word);
+    free(all);
+    if (s == CHI_OK) config_clear(*c, "task");
+    return s;
+}
+
 chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **spec,
                           struct model **model)
@@ -29,11 +42,7 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, co
     struct config *c;
     *spec = NULL;
     *model = NULL;
-    TRY(run_config(subject, overrides, n, &c));
-    if (task) {
-        config_clear(c, "task");
-        config_set(c, "data", "task", task, "data", "task");
-    }
+    TRY(task ? other_task(subject, overrides, n, task, &c) : run_config(subject, overrides, n, &c));
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
