@@ -96,7 +96,7 @@ static void explain(const struct spec *s, const struct bench *b, const char *wha
 
 /* ---- training --------------------------------------------------------------------------------- */
 
-static void random_batch(const struct spec *s, struct batch *b)
+void bench_batch(const struct spec *s, struct batch *b)
 {
     int64_t n = s->train.batch_size * s->train.seq_len;
     *b = (struct batch){ .n_seq = s->train.batch_size, .seq_len = s->train.seq_len, .n_seg = s->train.batch_size,
@@ -172,7 +172,7 @@ chi_status bench_train(const struct bench *b)
     struct trainer t = { .request = &none };
     struct batch batch = { 0 };
     TRY(open_spec(b, SPEC_MODEL | SPEC_TRAIN, &t.spec));
-    random_batch(t.spec, &batch);
+    bench_batch(t.spec, &batch);
     chi_status st = trainer_open_model(&t, t.spec->train.batch_size);
     if (st == CHI_OK) st = train_rates(&t, b, &batch);
     batch_free(&batch);

@@ -5,6 +5,10 @@
 #include <chimera/format.h>
 #include <stdio.h>
 
+/* Multiply-adds per second of all threads on registers alone; 0: unknown here      */
+double bench_fma_peak(void);
+double bench_int8_peak(void);
+
 struct bench_kernels {
     const struct chi_kernels       *k;          /* e.g. merged: kernels_merge()     */
     const struct chi_linear_kernel *ternary2;   /* the kernel to measure            */
