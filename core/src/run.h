@@ -32,6 +32,9 @@ chi_status run_status(struct run *, const char *state, const char *reason);
  * run_sync().                                                                    */
 chi_status run_metrics(struct run *, const char *json_line);
 chi_status run_sample(struct run *, const char *json_line);
+/* From now on the metrics are there as TensorBoard's events, too: RUN/tensorboard, made anew
+ * from metrics.jsonl by run_cut().  A failure is a warning.                        */
+void       run_tensorboard(struct run *);
 /* With the lines that wait                                                        */
 int64_t    run_metrics_bytes(const struct run *);
 int64_t    run_samples_bytes(const struct run *);

@@ -266,6 +266,7 @@ static chi_status open_run(struct trainer *t)
     chi_status s = run_open(&t->run, t->spec->run.dir, t->spec->config, q->resume, argc, argv);
     free(subject);
     free(argv);
+    if (s == CHI_OK && t->spec->run.tensorboard) run_tensorboard(t->run);
     return s == CHI_OK ? run_write_env(t->run, t->spec, dataset_hash(t->data)) : s;
 }
 
