@@ -14,8 +14,10 @@ static const char *format = "text", *split = "heldout", *task, *samples;
 
 static const struct cli_flag flags[] = {
     { "limit", 'l', CLI_INT, &limit, "BYTES", "measure on the first BYTES only; 0: on all" },
-    { "task", 't', CLI_TEXT, &task, "NAME", "measure on this task; its options are words task.key=value, the run's [task] is left out" },
-    { "samples", 0, CLI_TEXT, &samples, "FILE", "for a task with choices: a JSON line for each question, with the log-likelihood of each" },
+    { "task", 't', CLI_TEXT, &task, "NAME",
+      "measure on this task, whose options are words task.key=value; the run's [task] is left out" },
+    { "samples", 0, CLI_TEXT, &samples, "FILE",
+      "of a task with choices: a JSON line for each question, with the log-likelihoods" },
     { "split", 0, CLI_TEXT, &split, "NAME", "heldout, or train" },
     { "chunk", 0, CLI_INT, &chunk, "ROWS", "rows of one call; changes speed and memory, never a result" },
     { "output", 'o', CLI_TEXT, &format, "FORMAT", "text, or json" },
@@ -68,7 +70,8 @@ static void print_rates(const char *indent, const char *name, const struct eval_
 /* A slice's fields end with ".NAME"                                                    */
 static void json_rates(const char *dot, const char *name, const struct eval_slice *s)
 {
-    printf(",\"questions%s%s\":%lld,\"acc%s%s\":%.9g,\"acc_stderr%s%s\":%.9g,\"acc_norm%s%s\":%.9g,\"acc_norm_stderr%s%s\":%.9g",
+    printf(",\"questions%s%s\":%lld,\"acc%s%s\":%.9g,\"acc_stderr%s%s\":%.9g,\"acc_norm%s%s\":%.9g,"
+           "\"acc_norm_stderr%s%s\":%.9g",
            dot, name, (long long)s->scored, dot, name, eval_accuracy(s->right, s->scored), dot, name,
            rate_error(s->right, s->scored), dot, name, eval_accuracy(s->right_norm, s->scored), dot, name,
            rate_error(s->right_norm, s->scored));

@@ -44,7 +44,7 @@ static chi_status write_all(struct run_events *e, const char *path, const char *
         if (lines[i] == '\n') last = lines + i + 1;
     e->base = n && fs_exists(path) && fs_read(path, &old, &n_old) == CHI_OK ? events_base(old, n_old) : 0;
     mem_free(old);
-    if (!e->base) e->base = unix_time() - (n ? events_wall(last, lines + n - last) : 0);
+    if (e->base <= 0) e->base = unix_time() - (n ? events_wall(last, lines + n - last) : 0);
     FILE *f = open_memstream(&text, &size);
     if (!f) return fail(CHI_ENOMEM, "no memory for %s", path);
     events_begin(f, e->base);
