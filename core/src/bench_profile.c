@@ -103,7 +103,8 @@ static void print_row(const struct session *s, const struct row *r, const char *
     double share = 100 * (double)r->ns / (double)total;
     if (s->b->json) {
         printf("{\"bench\": \"profile\", \"phase\": \"%s\", \"name\": \"%s\", \"component\": \"%s\", \"op\": \"%s\", "
-               "\"calls\": %lld, \"ms\": %.6f, \"share\": %.4f, \"bytes\": %.0f, \"flops\": %.0f, \"of_read\": %.4f, \"of_peak\": %.4f}\n",
+               "\"calls\": %lld, \"ms\": %.6f, \"share\": %.4f, "
+               "\"bytes\": %.0f, \"flops\": %.0f, \"of_read\": %.4f, \"of_peak\": %.4f}\n",
                phase, r->name, r->component, r->op, (long long)(r->calls / steps), 1e3 * sec / (double)steps, share / 100,
                r->bytes / (double)steps, r->flops / (double)steps, gb * 1e9 / s->read, peak > 0 ? gf * 1e9 / peak : 0);
         return;
