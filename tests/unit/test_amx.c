@@ -1,0 +1,6 @@
+/* test_amx.c - the AMX backend: the checks of all backends (backend_checks.h)           */
+#include "backend_checks.h"
+
+Test(amx, int8_is_exact)            { check_linear("amx", "int8"); }
+Test(amx, ternary2_is_exact)        { check_linear("amx", "ternary2"); }
+Test(amx, ternary2_does_not_wrap)   { check_no_wrap("amx", "ternary2"); }
