@@ -146,7 +146,7 @@ static void measure(struct registry *r, const char *name)
 
 int main(int argc, char **argv)
 {
-    static char *all[] = { "", "ternary2", "int8", "f32", "bf16", NULL };
+    static char *all[] = { "", "ternary2", "sherry125", "base3", "int8", "f32", "bf16", NULL };
     struct registry *r;
     if (registry_open(&r, NULL) != CHI_OK) {
         fprintf(stderr, "linears: %s\n", fail_text());

@@ -38,7 +38,7 @@ checks() {
     for t in avx2 avx512 amx; do
         from=$(wc -l <full.log)
         step "test_$t" 60 ./test_$t --tap -j4
-        tail -n +"$((from + 1))" full.log | grep -E "^not ok|failed|differ|\[[0-9]+\] of|[Cc]rash' | head -n 24 || :
+        tail -n +"$((from + 1))" full.log | grep -E '^not ok|failed|differ|\[[0-9]+\] of|[Cc]rash' | head -n 24 || :
     done
     for p in avx512 amx; do
         from=$(wc -l <full.log)

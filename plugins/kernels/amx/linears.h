@@ -4,6 +4,7 @@
 
 #include <chimera/kernel.h>
 
-extern const struct chi_linear_kernel amx_linear_int8, amx_linear_ternary2;
+extern const struct chi_linear_kernel amx_linear_int8, amx_linear_ternary2, amx_linear_sherry125,
+                                      amx_linear_base3;
 
 #endif

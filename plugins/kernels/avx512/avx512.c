@@ -16,10 +16,11 @@ static const struct chi_kernels kernels = {
 };
 
 static const struct chi_linear_kernel *const linears[] = {
-    &avx512_linear_f32, &avx512_linear_bf16, &avx512_linear_int8, &avx512_linear_ternary2, NULL
+    &avx512_linear_f32, &avx512_linear_bf16, &avx512_linear_int8, &avx512_linear_ternary2,
+    &avx512_linear_sherry125, &avx512_linear_base3, NULL
 };
 static const struct chi_linear_kernel *const vnni_linears[] = {
-    &vnni_linear_int8, &vnni_linear_ternary2, NULL
+    &vnni_linear_int8, &vnni_linear_ternary2, &vnni_linear_sherry125, &vnni_linear_base3, NULL
 };
 
 static const struct chi_backend_ops ops = {
