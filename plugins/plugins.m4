@@ -1,10 +1,16 @@
 dnl One line a plugin; its folder, its name, and shared (the default), static or no.
+CHI_PLUGIN([formats], [base3])
 CHI_PLUGIN([formats], [floats])
 CHI_PLUGIN([formats], [int8])
+CHI_PLUGIN([formats], [sherry125])
 CHI_PLUGIN([formats], [ternary])
 AC_CANONICAL_HOST
 AS_CASE([$host_cpu], [x86_64], [chi_x86=shared], [chi_x86=no])
 CHI_PLUGIN([kernels], [avx2], [$chi_x86])
+CHI_CAN_COMPILE([avx512], [-mavx512f -mavx512dq -mavx512cd -mavx512bw -mavx512vl], [vpdpbusd %zmm0, %zmm1, %zmm2])
+CHI_CAN_COMPILE([amx], [-mavx512f -mavx512dq -mavx512cd -mavx512bw -mavx512vl], [tdpbssd %tmm0, %tmm1, %tmm2])
+CHI_PLUGIN([kernels], [avx512], [$chi_can_avx512])
+CHI_PLUGIN([kernels], [amx], [$chi_can_amx])
 CHI_PLUGIN([kernels], [openblas])
 CHI_PLUGIN([layers],[attention])
 CHI_PLUGIN([layers],[causal_conv])
