@@ -104,7 +104,7 @@ chi_status linear_take(struct chi_linear *l)
 
 /* ---- binding ------------------------------------------------------------------- */
 
-struct bind { struct chi_linear *l; const float *w; atomic_int bad; };
+struct bind { struct chi_linear *l; const float *w; atomic_int not_finite, not_held; };
 
 static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
 {
@@ -114,8 +114,11 @@ static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
     int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
     float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
     if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
-        atomic_store(&b->bad, 1);
-    l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
+        atomic_store(&b->not_finite, 1);
+    else if (CHI_HAS(struct chi_encoding_ops, l->encoding, holds)
+             && !l->encoding->holds(q, scale, r1 - r0, l->d_in, l->group))
+        atomic_store(&b->not_held, 1);
+    else l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
 }
 
 chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
@@ -125,7 +128,10 @@ chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
     TRY(linear_take(l));
     struct bind b = { .l = l, .w = w };
     pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
-    if (atomic_load(&b.bad)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
+    if (atomic_load(&b.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
+    if (atomic_load(&b.not_held))
+        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
+                    "encoding (chimera plugins lists them)", l->name, l->rule->encoding->name, l->encoding->values);
     if (l->packed) {
         struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
         l->kernel->pack(l->packed, &m);
