@@ -7,6 +7,7 @@
 
 #include "core.h"
 #include "hosting.h"
+#include "packed.h"
 #include "pool.h"
 #include "reference.h"
 #include "sections.h"
@@ -266,9 +267,8 @@ static void rules_open(struct spec *s)
         if (strcmp(section, "linear.embed")) rule_open(s, section, section + strlen("linear."), &inherit);
 }
 
-/* Does name match pattern, in which '*' stands for any text?  Only the last '*' ever needs
- * to take more, so many of them cost no more than one.                                */
-static bool matches(const char *pattern, const char *name)
+/* Only the last '*' ever needs to take more, so many of them cost no more than one.      */
+bool spec_matches(const char *pattern, const char *name)
 {
     const char *star = NULL, *from = NULL;
     while (*name)
@@ -292,7 +292,7 @@ const struct linear_rule *spec_linear(const struct spec *s, const char *name)
     const struct linear_rule *best = NULL;
     for (int64_t i = 0; i < s->n_rule; i++) {
         const struct linear_rule *r = &s->rule[i];
-        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !matches(r->pattern, name)) continue;
+        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !spec_matches(r->pattern, name)) continue;
         if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
     }
     return best;
@@ -492,6 +492,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
 void spec_close(struct spec *s)
 {
     if (!s) return;
+    packed_close(s->packed);
     pattern_close(s->mixer, s->model.num_hidden_layers);
     pattern_close(s->ffn, s->model.num_hidden_layers);
     for (int64_t i = 0; i < s->n_rule; i++) {
