@@ -49,8 +49,7 @@ static chi_status open_all(struct model *m)
     int64_t n = 0;
     TRY(turns_open(m));
     TRY(instance_open(&m->top, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
-    m->embed = instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0);
-    if (!m->embed) return CHI_ECONF;
+    TRY(instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0, &m->embed));
     m->top.param[0].decay = false;
     TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
