@@ -4,6 +4,8 @@ CHI_PLUGIN([formats], [floats])
 CHI_PLUGIN([formats], [int8])
 CHI_PLUGIN([formats], [sherry125])
 CHI_PLUGIN([formats], [ternary])
+CHI_PLUGIN([formats], [tl2])
+CHI_PLUGIN([formats], [tq])
 AC_CANONICAL_HOST
 AS_CASE([$host_cpu], [x86_64], [chi_x86=shared], [chi_x86=no])
 CHI_PLUGIN([kernels], [avx2], [$chi_x86])
