@@ -1,4 +1,4 @@
-/* linear_integer.c - y = W x for ternary2 and int8 weights, int8 activations.
+/* linear_integer.c - y = W x for ternary2, sherry125 and int8 weights, int8 activations.
  *
  * WebAssembly's one instruction that multiplies and adds integers is i32x4.dot_i16x8: pairs
  * of 16 bits to 32, four rows of a tile in a vector.  A dword of either encoding is 4 k of
@@ -156,9 +156,10 @@ static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 
 /* ---- ternary2 -------------------------------------------------------------------------------- */
 
-static struct shape shape_ternary2(const struct chi_matrix *m)
+/* Both encodings of trits: block bytes of codes for 64 k of a tile                           */
+static struct shape shape_trits(const struct chi_matrix *m, int64_t block_bytes)
 {
-    int64_t nb = (m->d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK, codes = nb * CHI_ACT_BLOCK * 4;
+    int64_t nb = (m->d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK, codes = nb * block_bytes;
     int64_t groups = (m->d_in + m->group - 1) / m->group;
     int64_t per = m->group < m->d_in ? m->group / CHI_ACT_BLOCK : nb;
     return (struct shape){ nb, per, codes, (codes + groups * CHI_TILE * 2 + 63) / 64 * 64 };
@@ -227,7 +228,7 @@ static void decode_ternary2(float *y, int64_t width, const uint8_t *tile, struct
 static void run_ternary2(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
                          int64_t o1, void *scratch)
 {
-    struct shape s = shape_ternary2(m);
+    struct shape s = shape_trits(m, 256);
     struct work *k = scratch;
     if (a->rows != 1) {
         run_rows(y, ldy, a, m, o0, o1, k, s, unpack_ternary2, true);
@@ -301,6 +302,53 @@ static void run_int8(float *y, int64_t ldy, const struct chi_act *a, const struc
         decode_int8(y + o - o0, o1 - o, (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, s, k->q, a->step);
 }
 
+/* ---- sherry125: plugins/formats/sherry125/sherry125.c has the layout ----------------------------- */
+
+/* The trits of sixteen rows at 4 k as pairs; the first non-zero is -1 where minus is all ones      */
+INLINE void put_quad(int16_t *to, v128_t slot, v128_t minus)
+{
+    const v128_t table[4] = {                           /* slot = 4 place + 2 third + second        */
+        wasm_i8x16_const(0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+        wasm_i8x16_const(1, 1, 1, 1, 0, 0, 0, 0, 1, -1, 1, -1, 1, -1, 1, -1),
+        wasm_i8x16_const(1, -1, 1, -1, 1, -1, 1, -1, 0, 0, 0, 0, 1, 1, -1, -1),
+        wasm_i8x16_const(1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 0, 0, 0, 0),
+    };
+    v128_t t[4];
+    UNROLL
+    for (int c = 0; c < 4; c++)
+        t[c] = wasm_i8x16_sub(wasm_v128_xor(wasm_i8x16_swizzle(table[c], slot), minus), minus);
+    UNROLL
+    for (int h = 0; h < 2; h++, to += 4 * 2 * CHI_TILE) {           /* (c0, c2), then (c1, c3)      */
+        v128_t lo = wasm_i8x16_shuffle(t[h], t[h + 2], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        v128_t hi = wasm_i8x16_shuffle(t[h], t[h + 2], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        wasm_v128_store(to, wasm_i16x8_extend_low_i8x16(lo));
+        wasm_v128_store(to + 8, wasm_i16x8_extend_high_i8x16(lo));
+        wasm_v128_store(to + 16, wasm_i16x8_extend_low_i8x16(hi));
+        wasm_v128_store(to + 24, wasm_i16x8_extend_high_i8x16(hi));
+    }
+}
+
+static void unpack_sherry125(int16_t *panel, const uint8_t *codes, int64_t blocks)
+{
+    for (; blocks > 0; blocks--, codes += 160, panel += PAIRS * CHI_TILE * 2)
+        for (int i = 0; i < CHI_ACT_BLOCK / 4; i++) {               /* quads                        */
+            v128_t slots = wasm_v128_load(codes + i / 4 * 32 + i % 2 * 16);
+            v128_t signs = wasm_v128_load(codes + 128 + i % 2 * 16);
+            slots = i % 4 < 2 ? wasm_v128_and(slots, wasm_i8x16_const_splat(15)) : wasm_u8x16_shr(slots, 4);
+            put_quad(panel + (i / 4 * 8 + i % 4) * 2 * CHI_TILE, slots, wasm_i8x16_shr(wasm_i8x16_shl(signs, i / 2), 7));
+        }
+}
+
+static void run_sherry125(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
+                          int64_t o1, void *scratch)
+{
+    run_rows(y, ldy, a, m, o0, o1, scratch, shape_trits(m, 160), unpack_sherry125, true);
+}
+
+const struct chi_linear_kernel w128_linear_sherry125 = {
+    .struct_size = sizeof w128_linear_sherry125, .encoding = "sherry125", .integer = true, .run = run_sherry125,
+    .scratch_bytes = scratch_bytes,
+};
 const struct chi_linear_kernel w128_linear_ternary2 = {
     .struct_size = sizeof w128_linear_ternary2, .encoding = "ternary2", .integer = true, .run = run_ternary2,
     .scratch_bytes = scratch_bytes,

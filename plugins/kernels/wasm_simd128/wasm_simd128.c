@@ -16,7 +16,8 @@ static const struct chi_kernels kernels = {
 };
 
 static const struct chi_linear_kernel *const linears[] = {
-    &w128_linear_f32, &w128_linear_bf16, &w128_linear_int8, &w128_linear_ternary2, NULL
+    &w128_linear_f32, &w128_linear_bf16, &w128_linear_int8, &w128_linear_sherry125,
+    &w128_linear_ternary2, NULL
 };
 
 static const struct chi_backend_ops ops = {

@@ -91,6 +91,7 @@ void  w128_delta_rule(float *S, const float *q, const float *k, const float *v, 
 void  w128_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v, int64_t ldv,
                      const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk, int64_t dv);
 
-extern const struct chi_linear_kernel w128_linear_f32, w128_linear_bf16, w128_linear_int8, w128_linear_ternary2;
+extern const struct chi_linear_kernel w128_linear_f32, w128_linear_bf16, w128_linear_int8, w128_linear_sherry125,
+                                      w128_linear_ternary2;
 
 #endif
