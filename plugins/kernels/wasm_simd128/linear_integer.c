@@ -191,7 +191,8 @@ static inline void block_ternary2(v128_t s[4], const uint8_t *codes, const int16
         for (int g = 0; g < 4; g++) c[g] = wasm_v128_load(codes + 64 * piece + 16 * g);
         UNROLL
         for (int f = 0; f < 8; f++) {
-            v128_t x = wasm_v128_load32_splat(q + 16 * piece + 2 * f), mask = wasm_i16x8_splat((int16_t)(3 << f % 4 * 2));
+            v128_t x = wasm_v128_load32_splat(q + 16 * piece + 2 * f);
+            v128_t mask = wasm_i16x8_splat((int16_t)(3 << f % 4 * 2));
             UNROLL
             for (int g = 0; g < 4; g++) {
                 if (f == 4) c[g] = wasm_u16x8_shr(c[g], 8);     /* now the upper bytes        */
@@ -274,7 +275,8 @@ static void decode_int8(float *y, int64_t width, const uint8_t *tile, struct sha
             v128_t upper = wasm_v128_load32_splat(q + i / 16 * 16 + i % 16 / 2 + 8);
             UNROLL
             for (int g = 0; g < 4; g++) {
-                v128_t c = wasm_v128_load(tile + i * CHI_TILE + 16 * g), even = wasm_i16x8_shr(wasm_i16x8_shl(c, 8), 8);
+                v128_t c = wasm_v128_load(tile + i * CHI_TILE + 16 * g);
+                v128_t even = wasm_i16x8_shr(wasm_i16x8_shl(c, 8), 8);
                 sum[g] = wasm_i32x4_add(sum[g], wasm_i32x4_dot_i16x8(even, lower));
                 sum[g] = wasm_i32x4_add(sum[g], wasm_i32x4_dot_i16x8(wasm_i16x8_shr(c, 8), upper));
             }
@@ -335,7 +337,8 @@ static void unpack_sherry125(int16_t *panel, const uint8_t *codes, int64_t block
             v128_t slots = wasm_v128_load(codes + i / 4 * 32 + i % 2 * 16);
             v128_t signs = wasm_v128_load(codes + 128 + i % 2 * 16);
             slots = i % 4 < 2 ? wasm_v128_and(slots, wasm_i8x16_const_splat(15)) : wasm_u8x16_shr(slots, 4);
-            put_quad(panel + (i / 4 * 8 + i % 4) * 2 * CHI_TILE, slots, wasm_i8x16_shr(wasm_i8x16_shl(signs, i / 2), 7));
+            signs = wasm_i8x16_shr(wasm_i8x16_shl(signs, i / 2), 7);
+            put_quad(panel + (i / 4 * 8 + i % 4) * 2 * CHI_TILE, slots, signs);
         }
 }
 

@@ -51,7 +51,8 @@ static v128_t vexp(v128_t x)
     v128_t half = wasm_v128_bitselect(wasm_f32x4_const_splat(-0.5f), wasm_f32x4_const_splat(0.5f), below);
     v128_t low = wasm_f32x4_lt(x, wasm_f32x4_const_splat(-103.9f));
     v128_t fine = wasm_f32x4_lt(x, wasm_f32x4_const_splat(88.72f));             /* NaN is not */
-    v128_t n = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_add(wasm_f32x4_mul(x, wasm_f32x4_const_splat(1.44269504f)), half));
+    v128_t turns = wasm_f32x4_mul(x, wasm_f32x4_const_splat(1.44269504f));
+    v128_t n = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_add(turns, half));
     v128_t f = wasm_f32x4_convert_i32x4(n);
     v128_t r = wasm_f32x4_sub(x, wasm_f32x4_mul(f, wasm_f32x4_const_splat(0.693359375f)));
     r = wasm_f32x4_add(r, wasm_f32x4_mul(f, wasm_f32x4_const_splat(2.12194440e-4f)));

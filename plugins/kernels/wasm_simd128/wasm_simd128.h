@@ -73,7 +73,8 @@ INLINE void lanes(v128_t s[4], const float *a, const float *b, int64_t n)
             s[j] = muladd(s[j], wasm_v128_load(a + i + 4 * j), wasm_v128_load(b + i + 4 * j));
     UNROLL
     for (int j = 0; j < 4; j++)
-        if (n - i > 4 * j) s[j] = muladd(s[j], load(a + i + 4 * j, n - i - 4 * j), load(b + i + 4 * j, n - i - 4 * j));
+        if (n - i > 4 * j)
+            s[j] = muladd(s[j], load(a + i + 4 * j, n - i - 4 * j), load(b + i + 4 * j, n - i - 4 * j));
 }
 
 float w128_dot(const float *a, const float *b, int64_t n);
