@@ -13,6 +13,9 @@ struct bench_linear {
     const struct chi_encoding_ops  *encoding;
     const struct chi_linear_kernel *kernel;
 };
+/* Multiply-adds per second of all threads on registers alone; 0: unknown here      */
+double bench_fma_peak(void);
+double bench_int8_peak(void);
 
 struct bench_kernels {
     const struct chi_kernels *k;                /* e.g. merged: kernels_merge()     */

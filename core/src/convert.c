@@ -99,7 +99,7 @@ static chi_status open_source(struct convert *c)
 {
     const struct convert_request *r = c->request;
     if (packed_is(r->subject)) {
-        TRY(run_packed_spec(r->subject, r->override, r->n_override, SPEC_MODEL, &c->spec));
+        TRY(run_packed_spec(r->subject, r->override, r->n_override, NULL, SPEC_MODEL, &c->spec));
         c->manifest = xstrdup(packed_manifest(c->spec->packed));
     } else
         TRY(open_run(c));
