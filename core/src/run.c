@@ -11,8 +11,8 @@
 #include "crumb.h"
 #include "fs.h"
 #include "json.h"
-#include "packed.h"
 #include "run_events.h"
+#include "packed.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -25,24 +25,18 @@ static chi_status load_newest(const char *dir, struct model *m)
     }
 }
 
-/* The configuration of a run, or the one that a packed model carries              */
-static chi_status read_config(const char *subject, const struct packed *p, char *const *overrides, int n, struct config **c)
+/* The configuration of a run or INI, or the one inside a packed model.  With task, as if
+ * data.task=NAME stood among the overrides, and [task] of the file did not          */
+static chi_status open_config(const char *subject, const struct packed *p, char *const *overrides, int n,
+                              const char *task, struct config **c)
 {
-    return p ? config_load_text(c, subject, packed_config(p), overrides, n) : run_config(subject, overrides, n, c);
-}
-
-/* As if data.task=NAME stood among the overrides; without a name just those         */
-static chi_status with_task(const char *subject, const struct packed *p, char *const *overrides, int n, const char *task,
-                            struct config **c)
-{
-    if (!task) return read_config(subject, p, overrides, n, c);
-    char **all = xcalloc((size_t)n + 1, sizeof *all), *word = xprintf("data.task=%s", task);
+    char **all = xcalloc((size_t)n + 1, sizeof *all), *word = xprintf("data.task=%s", task ? task : "");
     for (int i = 0; i < n; i++) all[i] = overrides[i];
-    all[n] = word;
-    chi_status s = read_config(subject, p, all, n + 1, c);
+    if (task) all[n++] = word;
+    chi_status s = p ? config_load_text(c, subject, packed_config(p), all, n) : run_config(subject, all, n, c);
     free(word);
     free(all);
-    if (s == CHI_OK) config_clear(*c, "task");
+    if (s == CHI_OK && task) config_clear(*c, "task");
     return s;
 }
 
@@ -56,14 +50,15 @@ static chi_status check_overrides(const char *path, char *const *overrides, int 
     return CHI_OK;
 }
 
-chi_status run_packed_spec(const char *path, char *const *overrides, int n, const char *task, int needs, struct spec **spec)
+chi_status run_packed_spec(const char *path, char *const *overrides, int n, const char *task, int needs,
+                           struct spec **spec)
 {
     struct packed *p;
     struct config *c;
     *spec = NULL;
     TRY(check_overrides(path, overrides, n));
     TRY(packed_open(&p, path));
-    chi_status s = with_task(path, p, overrides, n, task, &c);
+    chi_status s = open_config(path, p, overrides, n, task, &c);
     if (s == CHI_OK) s = spec_open(spec, c, needs | SPEC_MODEL);
     if (s != CHI_OK) {
         packed_close(p);
@@ -80,8 +75,8 @@ chi_status run_packed_spec(const char *path, char *const *overrides, int n, cons
     return s;
 }
 
-static chi_status load(const char *subject, char *const *overrides, int n, const char *task, int needs, int64_t max_rows,
-                       int64_t max_segs, struct spec **spec, struct model **model)
+static chi_status load(const char *subject, char *const *overrides, int n, const char *task, int needs,
+                       int64_t max_rows, int64_t max_segs, struct spec **spec, struct model **model)
 {
     if (packed_is(subject)) {
         TRY(run_packed_spec(subject, overrides, n, task, needs, spec));
@@ -89,7 +84,7 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
         return model_load_packed(*model);
     }
     struct config *c;
-    TRY(with_task(subject, NULL, overrides, n, task, &c));
+    TRY(open_config(subject, NULL, overrides, n, task, &c));
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
