@@ -73,25 +73,35 @@ static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
     "vpsrlw $4, %[slot], %[slot]\n\t"                                                           \
     "vpand %[slot], %[mask], %[slot]\n\t"
 #define LOOK_UP(l, h, s)                                                                        \
-    "vpor %[" #s "], %[one], %[g]\n\t"                                                          \
     "vpshufb %[slot], %[low], %[a]\n\t"                                                         \
     "vpshufb %[slot], %[high], %[b]\n\t"                                                        \
-    "vpaddb %[" #s "], %[" #s "], %[" #s "]\n\t"                                                \
-    "vpsignb %[g], %[a], %[a]\n\t"                                                              \
-    "vpsignb %[g], %[b], %[b]\n\t"                                                              \
+    "vpsignb %[" #s "], %[a], %[a]\n\t"                                                         \
+    "vpsignb %[" #s "], %[b], %[b]\n\t"                                                         \
     "vpaddb %[a], %[" #l "], %[" #l "]\n\t"                                                     \
     "vpaddb %[b], %[" #h "], %[" #h "]\n\t"
+#define NEXT(w, s) "vpaddb %[" #s "], %[" #s "], %[" #s "]\n\t"
+#define LAST(w, s)                                                                              \
+    "vmovdqu 128(%[" #w "]), %[" #s "]\n\t"                                                     \
+    "vpsllw $7, %[" #s "], %[" #s "]\n\t"                                                       \
+    "vpor %[" #s "], %[one], %[" #s "]\n\t"
+#define SAME(w, s)
 #define TABLES(at, after)                                                                       \
     "vmovdqa " #at "(%[table]), %[low]\n\t"                                                     \
     "vmovdqa " #after "(%[table]), %[high]\n\t"
-#define PIECE(at, t0, t1, t2, t3)                                                               \
+#define PIECE(at, t0, t1, t2, t3, sign, after)                                                  \
     TABLES(t0, t1) EVEN(w0, at) LOOK_UP(l0, h0, s0) EVEN(w1, at) LOOK_UP(l1, h1, s1)            \
-    TABLES(t2, t3) ODD(w0, at) LOOK_UP(l0, h0, s0) ODD(w1, at) LOOK_UP(l1, h1, s1)
+    sign(w0, s0) sign(w1, s1)                                                                   \
+    TABLES(t2, t3) ODD(w0, at) LOOK_UP(l0, h0, s0) ODD(w1, at) LOOK_UP(l1, h1, s1)              \
+    after(w0, s0) after(w1, s1)
 
-/* A block of two tiles; assembler, because compilers turn the additions into a tree and spill         */
+/* A block of two tiles.  Signs come to the top by doubling; a 1 in bit 0 keeps vpsignb from seeing 0, and
+ * the sign that was there is fetched again at the end.  Assembler, because compilers turn the additions
+ * into a tree and spill                                                                                */
 INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const uint8_t *table)
 {
-    __m256i s0 = load256(w[0] + SIGNS), s1 = load256(w[1] + SIGNS), low, high, slot, g, a, b;
+    const __m256i one = _mm256_set1_epi8(1);
+    __m256i s0 = _mm256_or_si256(load256(w[0] + SIGNS), one), s1 = _mm256_or_si256(load256(w[1] + SIGNS), one);
+    __m256i low, high, slot, a, b;
     UNROLL
     for (int t = 0; t < 2; t++) {
         d[t] = (struct digits){ _mm256_setzero_si256(), _mm256_setzero_si256() };
@@ -100,13 +110,12 @@ INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const ui
         _mm_prefetch((const char *)w[t] + AHEAD + 128, _MM_HINT_T0);
     }
     __asm__ volatile(
-            PIECE(0, 0, 32, 64, 96) PIECE(32, 128, 160, 192, 224)
-            PIECE(64, 256, 288, 320, 352) PIECE(96, 384, 416, 448, 480)
+            PIECE(0, 0, 32, 64, 96, NEXT, NEXT) PIECE(32, 128, 160, 192, 224, NEXT, NEXT)
+            PIECE(64, 256, 288, 320, 352, NEXT, NEXT) PIECE(96, 384, 416, 448, 480, LAST, SAME)
             : [l0] "+x"(d[0].low), [h0] "+x"(d[0].high), [l1] "+x"(d[1].low), [h1] "+x"(d[1].high),
               [s0] "+x"(s0), [s1] "+x"(s1), [low] "=&x"(low), [high] "=&x"(high), [slot] "=&x"(slot),
-              [g] "=&x"(g), [a] "=&x"(a), [b] "=&x"(b)
-            : [w0] "r"(w[0]), [w1] "r"(w[1]), [table] "r"(table), [mask] "x"(_mm256_set1_epi8(15)),
-              [one] "x"(_mm256_set1_epi8(1))
+              [a] "=&x"(a), [b] "=&x"(b)
+            : [w0] "r"(w[0]), [w1] "r"(w[1]), [table] "r"(table), [mask] "x"(_mm256_set1_epi8(15)), [one] "x"(one)
             : "memory");
 }
 
