@@ -119,25 +119,6 @@ INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const ui
             : "memory");
 }
 
-/* Both halves of a register are of the same block: sum[0] rows 0-3 and 8-11, sum[1] rows 4-7 and 12-15 */
-INLINE void block_sums(__m256i sum[2], struct digits d)
-{
-    __m256i v[2];
-    join(v, d, BASE);
-    __m256i a = _mm256_permute2x128_si256(v[0], v[1], 0x20), b = _mm256_permute2x128_si256(v[0], v[1], 0x31);
-    sum[0] = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), _mm256_set1_epi16(1));
-    sum[1] = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), _mm256_set1_epi16(1));
-}
-
-/* Scales of a group in that order                                                                      */
-INLINE void scales_of(__m256 scale[2], const uint8_t *at)
-{
-    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)at);
-    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(at + 16));
-    scale[0] = _mm256_cvtph_ps(_mm_unpacklo_epi64(a, b));
-    scale[1] = _mm256_cvtph_ps(_mm_unpackhi_epi64(a, b));
-}
-
 /* p[tile][half] = the sums of n (1 or 2) blocks from i of two tiles, times their steps                 */
 INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, int64_t n, const uint8_t *table,
                        const float *step)
@@ -150,8 +131,9 @@ INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, 
         __m256 v = _mm256_set1_ps(step[b]);
         UNROLL
         for (int t = 0; t < 2; t++) {
-            __m256i sum[2];
-            block_sums(sum, d[t]);
+            __m256i v16[2], sum[2];
+            join(v16, d[t], BASE);
+            add_halves(sum, v16);
             UNROLL
             for (int h = 0; h < 2; h++) {
                 __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), v);
@@ -175,7 +157,7 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
         for (int t = 0; t < 2; t++) {
             const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2;
             __m256 scale[2];
-            scales_of(scale, at);
+            mixed_scales(scale, at);
             _mm_prefetch((const char *)at + s.tile, _MM_HINT_T0);           /* next               */
             out[t][0] = muladd(out[t][0], scale[0], p[t][0]);
             out[t][1] = muladd(out[t][1], scale[1], p[t][1]);
@@ -183,8 +165,7 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     }
     UNROLL
     for (int t = 0; t < 2; t++)
-        put(y[t], width[t], _mm256_permute2f128_ps(out[t][0], out[t][1], 0x20),
-            _mm256_permute2f128_ps(out[t][0], out[t][1], 0x31));
+        put_mixed(y[t], width[t], out[t]);
 }
 
 static void run_one(float *y, const int8_t *q, const float *step, const struct chi_matrix *m, int64_t o0,
