@@ -102,6 +102,7 @@ INLINE void turns(__m256i v[2], const uint8_t *w, const uint8_t *sign, const uin
         __m256i x = indices(w, j), s = signs(sign, j);
         d.low = _mm256_add_epi8(d.low, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table + TABLE * j), x), s));
         d.high = _mm256_add_epi8(d.high, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table + TABLE * j + 32), x), s));
+        __asm__ volatile("" : "+x"(d.low), "+x"(d.high));   /* turn by turn: compilers load early and spill */
     }
     join(sum, d, BASE);
     v[0] = i ? _mm256_add_epi16(v[0], sum[0]) : sum[0];
