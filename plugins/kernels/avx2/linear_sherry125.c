@@ -119,6 +119,29 @@ INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const ui
             : "memory");
 }
 
+/* Both halves of v are of the same block: their sum to 32 bits, in a mixed order of rows that costs
+ * least: sum[0] rows 0-3 and 8-11, sum[1] rows 4-7 and 12-15                                          */
+INLINE void add_halves(__m256i sum[2], const __m256i v[2])
+{
+    __m256i a = _mm256_permute2x128_si256(v[0], v[1], 0x20), b = _mm256_permute2x128_si256(v[0], v[1], 0x31);
+    sum[0] = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), _mm256_set1_epi16(1));
+    sum[1] = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), _mm256_set1_epi16(1));
+}
+
+/* Scales of a group in that order                                                                      */
+INLINE void mixed_scales(__m256 scale[2], const uint8_t *at)
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)at);
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(at + 16));
+    scale[0] = _mm256_cvtph_ps(_mm_unpacklo_epi64(a, b));
+    scale[1] = _mm256_cvtph_ps(_mm_unpackhi_epi64(a, b));
+}
+
+INLINE void put_mixed(float *y, int64_t width, const __m256 out[2])
+{
+    put(y, width, _mm256_permute2f128_ps(out[0], out[1], 0x20), _mm256_permute2f128_ps(out[0], out[1], 0x31));
+}
+
 /* p[tile][half] = the sums of n (1 or 2) blocks from i of two tiles, times their steps                 */
 INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, int64_t n, const uint8_t *table,
                        const float *step)

@@ -1,19 +1,87 @@
-/* linear_tl2.c - y = W x for weights in indices of triples and signs.
+/* linear_tl2.c - y = W x for three trits in an index of 4 bits and a sign (tl2.md).
  *
- * The triple of index |v| and sign s adds +-T[|v|] to its row, T the 14 sums of its three activations with
- * the patterns 9 t0 + 3 t1 + t2 = |v|.  One row of activations: all tables are made first; a block of 64 k
- * of a tile is then 11 times two look-ups, two changes of sign and two additions, in bytes: base 31,
- * |low| <= 15 and |high| <= 12, so that 6 and 5 turns fit.  One half of a register has the even triples,
- * from the high nibbles, and one the odd ones.
+ * One row of activations: tables of the sums of each triple are made first, 14 entries in two bytes, base 25.
+ * A load of 32 bytes has two pairs of triples for 16 rows, one pair in each half: per nibble two look-ups,
+ * the signs spread from bits to bytes, two sign changes, two additions in bytes.  |low| <= 12 and
+ * |high| <= 15, so eight triples fit; a block has 12 in one half and 10 in the other, joined to 16 bits
+ * after eight.  The halves are sums of the same rows and are added at the end of the block.
  *
  * Two to four rows do this one by one.  More: panel.c.                                                */
 #include "tables.h"
 #include <string.h>
 
-enum { TURNS = 11, INDICES = TURNS * CHI_TILE, SIGNS = 4 * TURNS, BLOCK = INDICES + SIGNS, BASE = 31, SCALE = 1057,
-       TABLE = 64, TILES = 4, FEW = 4 };
+enum { TRIPLES = 22, INDICES = TRIPLES / 2 * CHI_TILE, SIGNS = TRIPLES * 2, BLOCK = INDICES + SIGNS, LOADS = 6,
+       TABLE = 64, TABLES = LOADS * 2 * TABLE, BASE = 25, SCALE = 1311, TILES = 4, FEW = 4 };
 
-/* t0, t1, t2 of |v| = 0..13                                                                            */
+/* -1 or 1 in each byte: bit r of a word, which is in bytes i and i + 1 of a half of w, is row r's sign   */
+INLINE __m256i signs(__m256i w, __m256i place)
+{
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    __m256i m = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(w, place), bit), bit);
+    return _mm256_or_si256(m, _mm256_set1_epi8(1));
+}
+
+/* ---- codes to bytes --------------------------------------------------------------------------------- */
+
+static const int8_t trits[3][16] = {
+    { 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1 }, { 0, 0, 1, 1, 1, -1, -1, -1, 0, 0, 0, 1, 1, 1 },
+    { 0, 1, -1, 0, 1, -1, 0, 1, -1, 0, 1, -1, 0, 1 },
+};
+
+/* 16 bytes at a in one half, at b in the other                                                          */
+INLINE __m256i two(const uint8_t *a, const uint8_t *b)
+{
+    __m256i lo = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)a));
+    return _mm256_inserti128_si256(lo, _mm_loadu_si128((const __m128i *)(const void *)b), 1);
+}
+
+INLINE __m256i two_words(const uint8_t *a, const uint8_t *b)
+{
+    int16_t x, y;
+    memcpy(&x, a, 2);
+    memcpy(&y, b, 2);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(x)), _mm_set1_epi16(y), 1);
+}
+
+INLINE void three(__m256i u[3], __m256i index, __m256i sign)
+{
+    UNROLL
+    for (int j = 0; j < 3; j++) {
+        __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)trits[j]));
+        u[j] = _mm256_add_epi8(_mm256_sign_epi8(_mm256_shuffle_epi8(t, index), sign), _mm256_set1_epi8(1));
+    }
+}
+
+/* Two blocks whose indices are at a and b, signs at sa and sb                                            */
+static void unpack_pair(uint8_t *one, uint8_t *other, const uint8_t *a, const uint8_t *b, const uint8_t *sa,
+                        const uint8_t *sb)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i word = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+    __m256i u[3 * TRIPLES];
+    for (int64_t i = 0; i < TRIPLES / 2; i++) {
+        __m256i v = two(a + 16 * i, b + 16 * i);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), low = _mm256_and_si256(v, nibble);
+        three(u + 6 * i, high, signs(two_words(sa + 4 * i, sb + 4 * i), word));
+        three(u + 6 * i + 3, low, signs(two_words(sa + 4 * i + 2, sb + 4 * i + 2), word));
+    }
+    for (int64_t i = 0; i < CHI_ACT_BLOCK / 4; i++) interleave(one + 64 * i, other + 64 * i, u + 4 * i);
+}
+
+static void unpack(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t n, int64_t nb)
+{
+    for (int64_t i = b; i < b + n; i += 2, panel += 2048) {
+        const uint8_t *w = tile + INDICES * i, *s = tile + INDICES * nb + SIGNS * i;
+        bool pair = i + 1 < nb;
+        unpack_pair(panel, pair ? panel + 1024 : panel, w, pair ? w + INDICES : w, s, pair ? s + SIGNS : s);
+    }
+}
+
+static const struct ternary tl2 = { BLOCK, unpack };
+
+/* ---- tables ------------------------------------------------------------------------------------------ */
+
+/* 9 t0 + 3 t1 + t2 = 0..13, in dwords                                                                   */
 static const int8_t patterns[64] = {
     0, 0, 0, 0,    0, 0, 1, 0,    0, 1, -1, 0,   0, 1, 0, 0,
     0, 1, 1, 0,    1, -1, -1, 0,  1, -1, 0, 0,   1, -1, 1, 0,
@@ -21,134 +89,111 @@ static const int8_t patterns[64] = {
     1, 1, 0, 0,    1, 1, 1, 0,
 };
 
-/* Indices of turn i of a block: triple 2i in one half, 2i + 1 in the other                             */
-INLINE __m256i indices(const uint8_t *w, int64_t i)
+/* Load i of a block, nibble h: low and high of triple 4i + h in one half, of triple 4i + 2 + h in the other  */
+static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
 {
-    __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(w + CHI_TILE * i)));
-    both = _mm256_srlv_epi32(both, _mm256_setr_epi32(4, 4, 4, 4, 0, 0, 0, 0));
-    return _mm256_and_si256(both, _mm256_set1_epi8(15));
-}
-
-/* Their signs, -1 or 1                                                                                 */
-INLINE __m256i signs(const uint8_t *w, int64_t i)
-{
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
-                                            2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    int32_t words;
-    memcpy(&words, w + 4 * i, 4);
-    __m256i s = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(words), spread), bit);
-    return _mm256_or_si256(_mm256_cmpeq_epi8(s, bit), _mm256_set1_epi8(1));
-}
-
-/* ---- codes to bytes --------------------------------------------------------------------------------- */
-
-/* Trit c of the indices, sign +                                                                        */
-static __m256i trits_of(int c)
-{
-    int8_t t[16];
-    for (int s = 0; s < 16; s++) t[s] = patterns[4 * s + c];
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
-}
-
-static void unpack(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t n, int64_t nb)
-{
-    const __m256i trit[3] = { trits_of(0), trits_of(1), trits_of(2) }, one = _mm256_set1_epi8(1);
-    for (int64_t i = b; i < b + n; i++, panel += 1024) {
-        __m128i k[6 * TURNS];                           /* 16 rows of each k                          */
-        for (int64_t j = 0; j < TURNS; j++) {
-            __m256i x = indices(tile + INDICES * i, j), s = signs(tile + INDICES * nb + SIGNS * i, j);
-            for (int c = 0; c < 3; c++) {
-                __m256i u = _mm256_add_epi8(_mm256_sign_epi8(_mm256_shuffle_epi8(trit[c], x), s), one);
-                k[6 * j + c] = _mm256_castsi256_si128(u);
-                k[6 * j + 3 + c] = _mm256_extracti128_si256(u, 1);
+    const __m256i dword = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3));
+    int8_t x[4 * LOADS * 3 + 4];
+    memset(x, 0, sizeof x);
+    for (int64_t b = 0; b < nb; b++, q += CHI_ACT_BLOCK) {
+        memcpy(x, q, CHI_ACT_BLOCK);
+        for (int64_t i = 0; i < LOADS; i++)
+            for (int64_t h = 0; h < 2; h++, table += TABLE) {
+                int32_t one, other;
+                memcpy(&one, x + 3 * (4 * i + h), 4);
+                memcpy(&other, x + 3 * (4 * i + 2 + h), 4);
+                __m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_cvtsi32_si128(one)), _mm_cvtsi32_si128(other), 1);
+                a = _mm256_shuffle_epi8(a, dword);
+                struct digits d = digits(sums8(a, patterns), sums8(a, patterns + 32), BASE, SCALE);
+                _mm256_store_si256((__m256i *)(void *)table, d.low);
+                _mm256_store_si256((__m256i *)(void *)(table + 32), d.high);
             }
-        }
-        for (int64_t j = 0; j < CHI_ACT_BLOCK / 8; j++) {
-            __m256i u[4];
-            for (int c = 0; c < 4; c++) u[c] = _mm256_set_m128i(k[8 * j + 4 + c], k[8 * j + c]);
-            interleave(panel + 128 * j, panel + 128 * j + 64, u);
-        }
     }
 }
-
-static const struct ternary tl2 = { BLOCK, unpack };
 
 /* ---- one row of activations -------------------------------------------------------------------------- */
 
-/* Turn i of a block: low and high of triples 2i and 2i + 1, 32 bytes each; the last triple has one weight */
-static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
+/* d += the sums of the indices                                                                           */
+INLINE void look_up(struct digits *d, __m256i index, __m256i sign, const uint8_t *table)
 {
-    const __m256i three = _mm256_setr_epi8(0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2, -1,
-                                           3, 4, 5, -1, 3, 4, 5, -1, 3, 4, 5, -1, 3, 4, 5, -1);
-    for (int64_t b = 0; b < nb; b++, q += CHI_ACT_BLOCK)
-        for (int64_t i = 0; i < TURNS; i++, table += TABLE) {
-            int64_t six = 0;
-            memcpy(&six, q + 6 * i, i < TURNS - 1 ? 6 : 4);
-            __m256i x = _mm256_shuffle_epi8(_mm256_set1_epi64x(six), three);
-            struct digits d = digits(sums8(x, patterns), sums8(x, patterns + 32), BASE, SCALE);
-            _mm256_store_si256((__m256i *)(void *)table, d.low);
-            _mm256_store_si256((__m256i *)(void *)(table + 32), d.high);
-        }
+    __m256i low = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(const void *)table), index);
+    __m256i high = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(const void *)(table + 32)), index);
+    d->low = _mm256_add_epi8(d->low, _mm256_sign_epi8(low, sign));
+    d->high = _mm256_add_epi8(d->high, _mm256_sign_epi8(high, sign));
 }
 
-/* Turns i .. i + n of a block added to v[2]                                                            */
-INLINE void turns(__m256i v[2], const uint8_t *w, const uint8_t *sign, const uint8_t *table, int64_t i, int64_t n)
+INLINE void load(struct digits *d, __m256i v, __m256i s, const uint8_t *table)
 {
-    struct digits d = { _mm256_setzero_si256(), _mm256_setzero_si256() };
-    __m256i sum[2];
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i first = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4, 4, 4, 5, 5,
+                                           5, 5, 5, 5, 5, 5);
+    const __m256i second = _mm256_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 6, 6, 6, 6, 6, 6, 6, 6, 7, 7,
+                                            7, 7, 7, 7, 7, 7);
+    look_up(d, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), signs(s, first), table);
+    look_up(d, _mm256_and_si256(v, nibble), signs(s, second), table + TABLE);
+}
+
+INLINE __m256i words4(const uint8_t *p)
+{
+    int64_t x;
+    memcpy(&x, p, 8);
+    return _mm256_set1_epi64x(x);
+}
+
+INLINE __m256i words2(const uint8_t *p)
+{
+    int32_t x;
+    memcpy(&x, p, 4);
+    return _mm256_set1_epi32(x);
+}
+
+/* p[2] = the sums of a block times its step, rows 0-7 and 8-15                                            */
+INLINE void block_sums(__m256 p[2], const uint8_t *w, const uint8_t *s, const uint8_t *table, float step)
+{
+    __m256i v[2], more[2];
+    struct digits d = { _mm256_setzero_si256(), _mm256_setzero_si256() }, e = d;
     UNROLL
-    for (int64_t j = i; j < i + n; j++) {
-        __m256i x = indices(w, j), s = signs(sign, j);
-        d.low = _mm256_add_epi8(d.low, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table + TABLE * j), x), s));
-        d.high = _mm256_add_epi8(d.high, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table + TABLE * j + 32), x), s));
-        __asm__ volatile("" : "+x"(d.low), "+x"(d.high));   /* turn by turn: compilers load early and spill */
+    for (int i = 0; i < 4; i++) load(&d, load256(w + 32 * i), words4(s + 8 * i), table + 2 * TABLE * i);
+    join(v, d, BASE);
+    load(&e, load256(w + 128), words4(s + 32), table + 8 * TABLE);
+    __m256i last = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(w + 160)));
+    load(&e, last, words2(s + 40), table + 10 * TABLE);
+    join(more, e, BASE);
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        __m256i sum = _mm256_add_epi16(v[h], more[h]);
+        __m128i both = _mm_add_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        p[h] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(both)), _mm256_set1_ps(step));
     }
-    join(sum, d, BASE);
-    v[0] = i ? _mm256_add_epi16(v[0], sum[0]) : sum[0];
-    v[1] = i ? _mm256_add_epi16(v[1], sum[1]) : sum[1];
 }
 
-/* p[2] = the sums of block b times its step, rows in mixed order                                       */
-INLINE void block_sums(__m256 p[2], const uint8_t *tile, int64_t b, const uint8_t *table, const float *step,
-                       struct shape s)
-{
-    const uint8_t *w = tile + INDICES * b, *sign = tile + INDICES * s.nb + SIGNS * b;
-    __m256i v[2], sum[2];
-    for (int i = 0; i < 3; i++) _mm_prefetch((const char *)w + TILES * s.tile + 64 * i, _MM_HINT_T0);
-    _mm_prefetch((const char *)sign + TILES * s.tile, _MM_HINT_T0);
-    turns(v, w, sign, table, 0, 6);
-    turns(v, w, sign, table, 6, 5);
-    add_halves(sum, v);
-    p[0] = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[0]), _mm256_set1_ps(step[b]));
-    p[1] = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[1]), _mm256_set1_ps(step[b]));
-}
-
-/* n tiles, one after the other in memory, times one row: y gets width outputs; all tiles before the next
- * group, whose tables then are in L1                                                                   */
+/* n tiles, one after the other in memory, times one row: y gets width outputs.  A group of all tiles
+ * goes before the next group: the tables of a whole row may be larger than L1                          */
 static void decode(float *y, int64_t width, const uint8_t *tile, int64_t n, const uint8_t *table, const float *step,
                    struct shape s)
 {
-    __m256 out[TILES][2], p[2], more[2], scale[2];
+    __m256 out[TILES][2], p[2], q[2];
     for (int64_t t = 0; t < n; t++) out[t][0] = out[t][1] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < s.nb; b += 2, table += 2 * TURNS * TABLE)
+    for (int64_t b = 0; b < s.nb; b += PER_GROUP, table += PER_GROUP * TABLES)
         for (int64_t t = 0; t < n; t++) {
-            const uint8_t *w = tile + t * s.tile;
-            block_sums(p, w, b, table, step, s);
+            const uint8_t *at = tile + t * s.tile, *w = at + INDICES * b, *sign = at + INDICES * s.nb + SIGNS * b;
+            const uint8_t *scale = at + s.codes + b / PER_GROUP * CHI_TILE * 2;
+            for (int i = 0; i < 2 * INDICES; i += 64) _mm_prefetch((const char *)w + TILES * s.tile + i, _MM_HINT_T0);
+            _mm_prefetch((const char *)sign + TILES * s.tile, _MM_HINT_T0);
+            block_sums(p, w, sign, table, step[b]);
             if (b + 1 < s.nb) {
-                block_sums(more, w, b + 1, table + TURNS * TABLE, step, s);
-                p[0] = _mm256_add_ps(p[0], more[0]);
-                p[1] = _mm256_add_ps(p[1], more[1]);
+                block_sums(q, w + INDICES, sign + SIGNS, table + TABLES, step[b + 1]);
+                p[0] = _mm256_add_ps(p[0], q[0]);
+                p[1] = _mm256_add_ps(p[1], q[1]);
             }
-            mixed_scales(scale, w + s.codes + b / PER_GROUP * CHI_TILE * 2);
-            out[t][0] = muladd(out[t][0], scale[0], p[0]);
-            out[t][1] = muladd(out[t][1], scale[1], p[1]);
+            out[t][0] = muladd(out[t][0], fp16x8(scale), p[0]);
+            out[t][1] = muladd(out[t][1], fp16x8(scale + 16), p[1]);
         }
-    for (int64_t t = 0; t < n; t++) put_mixed(y + t * CHI_TILE, width - t * CHI_TILE, out[t]);
+    for (int64_t t = 0; t < n; t++) put(y + t * CHI_TILE, width - t * CHI_TILE, out[t][0], out[t][1]);
 }
 
-static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
-                int64_t o0, int64_t o1, void *scratch)
+static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
+                void *scratch)
 {
     struct shape s = shape_of(&tl2, m->d_in);
     if (a->rows > FEW) {
@@ -167,10 +212,11 @@ static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
-    return rows > FEW ? panel_scratch(rows, d_in) : (d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK * TURNS * TABLE;
+    int64_t blocks = (d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK;
+    return rows > FEW ? panel_scratch(rows, d_in) : blocks * TABLES;
 }
 
 const struct chi_linear_kernel avx2_linear_tl2 = {
-    .struct_size = sizeof avx2_linear_tl2, .encoding = "tl2", .group = GROUP,
-    .integer = true, .run = run, .scratch_bytes = scratch_bytes,
+    .struct_size = sizeof avx2_linear_tl2, .encoding = "tl2", .group = GROUP, .integer = true, .run = run,
+    .scratch_bytes = scratch_bytes,
 };
