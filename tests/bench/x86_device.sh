@@ -80,7 +80,7 @@ run() {
     from=$(wc -l <full.log)
     step 'models: same bits' 60 env "srcdir=$PWD" "CHIMERA=$PWD/chimera" sh tests/e2e/same_bits.sh
     tail -n +"$((from + 1))" full.log | grep -v '^no \|^==' | head -n 12 || :
-    step linears 60 ./linears ternary2 sherry125 base3 int8
+    step linears 90 ./linears ternary2 sherry125 base3 int8
     sed -n '/^== linears$/,/^== linears:/p' full.log | grep -v '^=='
     for n in 16 8 4 2; do
         [ "$n" -le "$(nproc)" ] && [ $(($(date +%s) - start)) -lt 230 ] || continue
