@@ -16,3 +16,7 @@ Test(avx2, bf16_is_exact)            { check_linear("avx2", "bf16"); }
 Test(avx2, int8_is_exact)            { check_linear("avx2", "int8"); }
 Test(avx2, ternary2_is_exact)        { check_linear("avx2", "ternary2"); }
 Test(avx2, ternary2_does_not_wrap)   { check_no_wrap("avx2", "ternary2"); }
+Test(avx2, sherry125_is_exact)       { check_linear("avx2", "sherry125"); }
+Test(avx2, sherry125_does_not_wrap)  { check_no_wrap("avx2", "sherry125"); }
+Test(avx2, base3_is_exact)           { check_linear("avx2", "base3"); }
+Test(avx2, base3_does_not_wrap)      { check_no_wrap("avx2", "base3"); }
