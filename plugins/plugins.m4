@@ -7,6 +7,8 @@ CHI_PLUGIN([formats], [ternary])
 AC_CANONICAL_HOST
 AS_CASE([$host_cpu], [x86_64], [chi_x86=shared], [chi_x86=no])
 CHI_PLUGIN([kernels], [avx2], [$chi_x86])
+AS_CASE([$host_cpu], [aarch64], [chi_arm=shared], [chi_arm=no])
+CHI_PLUGIN([kernels], [neon], [$chi_arm])
 CHI_PLUGIN([kernels], [openblas])
 CHI_PLUGIN([layers],[attention])
 CHI_PLUGIN([layers],[causal_conv])
