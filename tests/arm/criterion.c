@@ -4,18 +4,19 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { MOST_TOLD = 10 };                        /* failures of a test that are told             */
 
-static struct cr_test *first;
+static struct cr_test *first, **last = &first;
 static jmp_buf out;
 static int wrong;
 static char skipped[256];
 
 void cr_add(struct cr_test *t)
 {
-    t->next = first;
-    first = t;
+    *last = t;
+    last = &t->next;
 }
 
 void cr_result(bool good, bool fatal, const char *file, int line, const char *what, const char *format, ...)
@@ -53,10 +54,19 @@ static bool run_test(const struct cr_test *t, int number)
     return !wrong;
 }
 
-int main(void)
+/* Without words all tests, else those of the suites that the words name                         */
+static bool wanted(const char *suite, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], suite)) return true;
+    return argc < 2;
+}
+
+int main(int argc, char **argv)
 {
     int n = 0, failed = 0;
-    for (const struct cr_test *t = first; t; t = t->next) failed += !run_test(t, ++n);
+    for (const struct cr_test *t = first; t; t = t->next)
+        if (wanted(t->suite, argc, argv)) failed += !run_test(t, ++n);
     printf("1..%d\n", n);
     return failed || !n;
 }
