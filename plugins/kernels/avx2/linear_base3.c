@@ -3,9 +3,9 @@
  * x names two trits and y three, and each a table of the sums of its activations.  y - 13 = t0 + 3 t1 +
  * 9 t2 is -13..13 and its sum is odd in it, so 14 entries serve: look |y - 13| up and change the sign.
  *
- *     x = 19 v >> 9 (exact for v < 256 / 27 * 27),     y = v - 27 x
+ *     x = 2428 v >> 16 = 19 v >> 9 for all bytes v,     y = v - 27 x
  *
- * by vpmaddubsw for the even and for the odd bytes.  One row of activations: all tables are made first;
+ * by vpmulhuw for the even bytes and vpmaddubsw for the odd ones.  One row of activations: all tables are made first;
  * two blocks of a tile side by side are then 13 times four look-ups in bytes, base 25: |low| <= 12, and
  * |high| <= 10 and 15, so five turns fit and 13 are joined to 16 bits after 5, 9 and 13.
  *
@@ -13,16 +13,16 @@
 #include "tables.h"
 #include <string.h>
 
-enum { BYTES = 13, BLOCK = BYTES * CHI_TILE, BASE = 25, SCALE = 1311, TABLE = 128, FEW = 4, AHEAD = 2560 };
+enum { BYTES = 13, BLOCK = BYTES * CHI_TILE, BASE = 25, SCALE = 1311, TABLE = 128, TILES = 4, FEW = 4 };
 
-/* v as two indices: x and y - 13                                                                       */
+/* v as two indices, x and y - 13; starts are 27 x + 13 as bytes with a sign                            */
+static const int8_t starts[16] = { 13, 40, 67, 94, 121, -108, -81, -54, -27 };
 struct split { __m256i x, y; };
 
 INLINE struct split split(__m256i v)
 {
-    const __m256i start = _mm256_broadcastsi128_si256(_mm_setr_epi8(13, 40, 67, 94, 121, -108, -81, -54, -27, 0,
-                                                                    0, 0, 0, 0, 0, 0));
-    __m256i even = _mm256_srli_epi16(_mm256_maddubs_epi16(v, _mm256_set1_epi16(19)), 9);
+    const __m256i start = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)starts));
+    __m256i even = _mm256_mulhi_epu16(_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_set1_epi16(2428));
     __m256i odd = _mm256_srli_epi16(_mm256_maddubs_epi16(v, _mm256_set1_epi16(19 << 8)), 1);
     __m256i x = _mm256_or_si256(even, _mm256_and_si256(odd, _mm256_set1_epi16(0xf00)));
     return (struct split){ x, _mm256_sub_epi8(v, _mm256_shuffle_epi8(start, x)) };
@@ -117,15 +117,42 @@ static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
 
 /* ---- one row of activations -------------------------------------------------------------------------- */
 
-/* d += the sums of 32 bytes of codes                                                                   */
+/* d += the sums of 32 bytes v of codes; assembler, because compilers turn the additions into a tree and
+ * spill                                                                                                */
 INLINE void look_up(struct digits *d, __m256i v, const uint8_t *table)
 {
-    struct split s = split(v);
-    __m256i y = _mm256_abs_epi8(s.y);
-    d->low = _mm256_add_epi8(d->low, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table), y), s.y));
-    d->high = _mm256_add_epi8(d->high, _mm256_sign_epi8(_mm256_shuffle_epi8(load256(table + 32), y), s.y));
-    d->low = _mm256_add_epi8(d->low, _mm256_shuffle_epi8(load256(table + 64), s.x));
-    d->high = _mm256_add_epi8(d->high, _mm256_shuffle_epi8(load256(table + 96), s.x));
+    const __m256i start = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)starts));
+    __m256i x, y, a, b;
+    __asm__ volatile(
+            "vpand %[v], %[even], %[x]\n\t"
+            "vpmaddubsw %[of_odd], %[v], %[y]\n\t"
+            "vpmulhuw %[of_even], %[x], %[x]\n\t"
+            "vpsrlw $1, %[y], %[y]\n\t"
+            "vpand %[odd], %[y], %[y]\n\t"
+            "vpor %[y], %[x], %[x]\n\t"
+            "vpshufb %[x], %[start], %[y]\n\t"
+            "vmovdqa 64(%[table]), %[a]\n\t"
+            "vmovdqa 96(%[table]), %[b]\n\t"
+            "vpsubb %[y], %[v], %[v]\n\t"
+            "vpshufb %[x], %[a], %[a]\n\t"
+            "vpshufb %[x], %[b], %[b]\n\t"
+            "vpaddb %[a], %[l], %[l]\n\t"
+            "vpaddb %[b], %[h], %[h]\n\t"
+            "vpabsb %[v], %[y]\n\t"
+            "vmovdqa (%[table]), %[a]\n\t"
+            "vmovdqa 32(%[table]), %[b]\n\t"
+            "vpshufb %[y], %[a], %[a]\n\t"
+            "vpshufb %[y], %[b], %[b]\n\t"
+            "vpsignb %[v], %[a], %[a]\n\t"
+            "vpsignb %[v], %[b], %[b]\n\t"
+            "vpaddb %[a], %[l], %[l]\n\t"
+            "vpaddb %[b], %[h], %[h]\n\t"
+            : [l] "+x"(d->low), [h] "+x"(d->high), [v] "+x"(v), [x] "=&x"(x), [y] "=&x"(y), [a] "=&x"(a),
+              [b] "=&x"(b)
+            : [table] "r"(table), [start] "x"(start), [even] "x"(_mm256_set1_epi16(0xff)),
+              [odd] "x"(_mm256_set1_epi16(0xf00)), [of_even] "x"(_mm256_set1_epi16(2428)),
+              [of_odd] "x"(_mm256_set1_epi16(19 << 8))
+            : "memory");
 }
 
 /* Bytes j .. j + n of a pair of blocks added to v[2]                                                   */
@@ -167,23 +194,22 @@ INLINE void add_group(__m256 out[2], const uint8_t *scale, const __m256 p[2])
     out[1] = muladd(out[1], fp16x8(scale + 16), p[1]);
 }
 
-/* A tile times one row: y gets width outputs                                                           */
-static void decode(float *y, int64_t width, const uint8_t *tile, const uint8_t *table, const float *step, struct shape s)
+/* n tiles, one after the other in memory, times one row: y gets width outputs.  A group of all tiles
+ * goes before the next group: the tables of a whole row may be larger than L1                          */
+static void decode(float *y, int64_t width, const uint8_t *tile, int64_t n, const uint8_t *table, const float *step,
+                   struct shape s)
 {
-    __m256 out[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() }, p[2];
-    const uint8_t *scale = tile + s.codes;
-    int64_t b = 0;
-    for (; b + 2 <= s.nb; b += 2, scale += CHI_TILE * 2) {
-        const uint8_t *w = tile + BLOCK * b;
-        for (int i = 0; i < 2 * BLOCK; i += 64) _mm_prefetch((const char *)w + AHEAD + i, _MM_HINT_T0);
-        pair_sums(p, w, table + BYTES * TABLE / 2 * b, step + b, false);
-        add_group(out, scale, p);
-    }
-    if (b < s.nb) {
-        pair_sums(p, tile + BLOCK * b, table + BYTES * TABLE / 2 * b, step + b, true);
-        add_group(out, scale, p);
-    }
-    put(y, width, out[0], out[1]);
+    __m256 out[TILES][2], p[2];
+    for (int64_t t = 0; t < n; t++) out[t][0] = out[t][1] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < s.nb; b += 2, table += BYTES * TABLE)
+        for (int64_t t = 0; t < n; t++) {
+            const uint8_t *w = tile + t * s.tile + BLOCK * b;
+            for (int i = 0; i < 2 * BLOCK; i += 64) _mm_prefetch((const char *)w + TILES * s.tile + i, _MM_HINT_T0);
+            if (b + 1 < s.nb) pair_sums(p, w, table, step + b, false);
+            else pair_sums(p, w, table, step + b, true);
+            add_group(out[t], tile + t * s.tile + s.codes + b / PER_GROUP * CHI_TILE * 2, p);
+        }
+    for (int64_t t = 0; t < n; t++) put(y + t * CHI_TILE, width - t * CHI_TILE, out[t][0], out[t][1]);
 }
 
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
@@ -194,11 +220,13 @@ static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
         panel_run(y, ldy, a, m, o0, o1, scratch, &base3);
         return;
     }
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE;
+    const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
     for (int64_t r = 0; r < a->rows; r++) {
         make_tables(scratch, a->q + r * a->ldq, s.nb);
-        for (int64_t o = o0; o < o1; o += CHI_TILE)
-            decode(y + r * ldy + o - o0, o1 - o, (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, scratch,
-                   a->step + r * (a->ldq / CHI_ACT_BLOCK), s);
+        for (int64_t i = 0; i < tiles; i += TILES)
+            decode(y + r * ldy + i * CHI_TILE, o1 - o0 - i * CHI_TILE, w + i * s.tile, tiles - i < TILES ? tiles - i : TILES,
+                   scratch, a->step + r * (a->ldq / CHI_ACT_BLOCK), s);
     }
 }
 

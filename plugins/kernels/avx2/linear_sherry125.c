@@ -67,20 +67,31 @@ static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
     }
 }
 
-/* d += the sums of 32 quads                                                                            */
-INLINE void look_up(struct digits *d, __m256i slot, __m256i *sign, __m256i low, __m256i high)
-{
-    __m256i g = _mm256_or_si256(*sign, _mm256_set1_epi8(1));
-    d->low = _mm256_add_epi8(d->low, _mm256_sign_epi8(_mm256_shuffle_epi8(low, slot), g));
-    d->high = _mm256_add_epi8(d->high, _mm256_sign_epi8(_mm256_shuffle_epi8(high, slot), g));
-    *sign = _mm256_add_epi8(*sign, *sign);
-}
+#define EVEN(w, at) "vpand " #at "(%[" #w "]), %[mask], %[slot]\n\t"
+#define ODD(w, at)                                                                              \
+    "vmovdqu " #at "(%[" #w "]), %[slot]\n\t"                                                   \
+    "vpsrlw $4, %[slot], %[slot]\n\t"                                                           \
+    "vpand %[slot], %[mask], %[slot]\n\t"
+#define LOOK_UP(l, h, s)                                                                        \
+    "vpor %[" #s "], %[one], %[g]\n\t"                                                          \
+    "vpshufb %[slot], %[low], %[a]\n\t"                                                         \
+    "vpshufb %[slot], %[high], %[b]\n\t"                                                        \
+    "vpaddb %[" #s "], %[" #s "], %[" #s "]\n\t"                                                \
+    "vpsignb %[g], %[a], %[a]\n\t"                                                              \
+    "vpsignb %[g], %[b], %[b]\n\t"                                                              \
+    "vpaddb %[a], %[" #l "], %[" #l "]\n\t"                                                     \
+    "vpaddb %[b], %[" #h "], %[" #h "]\n\t"
+#define TABLES(at, after)                                                                       \
+    "vmovdqa " #at "(%[table]), %[low]\n\t"                                                     \
+    "vmovdqa " #after "(%[table]), %[high]\n\t"
+#define PIECE(at, t0, t1, t2, t3)                                                               \
+    TABLES(t0, t1) EVEN(w0, at) LOOK_UP(l0, h0, s0) EVEN(w1, at) LOOK_UP(l1, h1, s1)            \
+    TABLES(t2, t3) ODD(w0, at) LOOK_UP(l0, h0, s0) ODD(w1, at) LOOK_UP(l1, h1, s1)
 
-/* A block of two tiles                                                                                 */
+/* A block of two tiles; assembler, because compilers turn the additions into a tree and spill         */
 INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const uint8_t *table)
 {
-    const __m256i mask = _mm256_set1_epi8(15);
-    __m256i sign[2] = { load256(w[0] + SIGNS), load256(w[1] + SIGNS) };
+    __m256i s0 = load256(w[0] + SIGNS), s1 = load256(w[1] + SIGNS), low, high, slot, g, a, b;
     UNROLL
     for (int t = 0; t < 2; t++) {
         d[t] = (struct digits){ _mm256_setzero_si256(), _mm256_setzero_si256() };
@@ -88,16 +99,15 @@ INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const ui
         _mm_prefetch((const char *)w[t] + AHEAD + 64, _MM_HINT_T0);
         _mm_prefetch((const char *)w[t] + AHEAD + 128, _MM_HINT_T0);
     }
-    UNROLL
-    for (int v = 0; v < VECTORS; v++, table += TABLE) {
-        __m256i low = load256(table), high = load256(table + 32);
-        UNROLL
-        for (int t = 0; t < 2; t++) {
-            __m256i slot = load256(w[t] + v / 2 * 32);
-            slot = _mm256_and_si256(v % 2 ? _mm256_srli_epi16(slot, 4) : slot, mask);
-            look_up(&d[t], slot, &sign[t], low, high);
-        }
-    }
+    __asm__ volatile(
+            PIECE(0, 0, 32, 64, 96) PIECE(32, 128, 160, 192, 224)
+            PIECE(64, 256, 288, 320, 352) PIECE(96, 384, 416, 448, 480)
+            : [l0] "+x"(d[0].low), [h0] "+x"(d[0].high), [l1] "+x"(d[1].low), [h1] "+x"(d[1].high),
+              [s0] "+x"(s0), [s1] "+x"(s1), [low] "=&x"(low), [high] "=&x"(high), [slot] "=&x"(slot),
+              [g] "=&x"(g), [a] "=&x"(a), [b] "=&x"(b)
+            : [w0] "r"(w[0]), [w1] "r"(w[1]), [table] "r"(table), [mask] "x"(_mm256_set1_epi8(15)),
+              [one] "x"(_mm256_set1_epi8(1))
+            : "memory");
 }
 
 /* Both halves of a register are of the same block: sum[0] rows 0-3 and 8-11, sum[1] rows 4-7 and 12-15 */
