@@ -81,18 +81,20 @@ on() {
     cmd=(qemu-aarch64-static -cpu "$1" -L "$root" -E "CHIMERA_BUILD_PLUGINS=$top/${2%%/*}/plugins" "$top/${@:2:1}" "${@:3}")
 }
 same() { if cmp -s "$tmp/$1" "$tmp/$2"; then ok; else no "$3"; fi; }
-# start CPU TEST SUITES...: a program of unit tests in the background
+# start CPU PROGRAM WORDS...: in the background, until judge
 started=
 start() {
-    on "$1" "shared/tests/unit/$2" "${@:3}"
-    timeout -k 5 600 "${cmd[@]}" >"$tmp/$1.$2" 2>&1 </dev/null && echo passed >>"$tmp/$1.$2" &
-    started+=" $1.$2"
+    local name=$1.${2##*/}
+    on "$@"
+    timeout -k 5 600 "${cmd[@]}" >"$tmp/$name" 2>&1 </dev/null && echo passed >>"$tmp/$name" &
+    started+=" $name"
 }
-# Each has passed, and nothing was skipped: which CPU runs which suites is decided here
+# Each has passed, and skipped nothing that a backend has: which CPU runs which suites is decided here
 judge() {
     local name
     wait
     for name in $started; do
+        sed -i '/ # SKIP it has no /d' "$tmp/$name"
         if [ "$(tail -n 1 "$tmp/$name")" = passed ] && ! grep -q '# SKIP' "$tmp/$name"; then ok; else no "$name"; fi
         grep '^not ok\|^#\|SKIP' "$tmp/$name" | head -20 || :
         echo "$name: $(grep -c '^ok' "$tmp/$name") tests passed"
@@ -129,12 +131,14 @@ for cpu in max neoverse-n1 cortex-a72; do
     run 0 "${cmd[@]}"
     sed -n "s/^CPU/$cpu:/p" "$tmp/out"
 done
-start max test_neon neon neon_dotprod neon_i8mm
-start neoverse-n1 test_neon neon_dotprod
-start cortex-a72 test_neon neon
-start cortex-a72 test_apple_amx
-start max test_formats
-start max test_linear
+start max shared/tests/unit/test_neon neon neon_dotprod neon_i8mm
+start neoverse-n1 shared/tests/unit/test_neon neon_dotprod
+start cortex-a72 shared/tests/unit/test_neon neon
+start cortex-a72 shared/tests/unit/test_apple_amx
+start max shared/tests/unit/test_formats
+start max shared/tests/unit/test_linear
+# A check in a process of its own would be a program that starts itself anew
+start max shared/chimera validate "$top/shared/plugins/kernels/.libs/neon.so" --in-process
 # A backend beyond the CPU is refused, by name
 on cortex-a72 shared/chimera inspect "$here/conf/tiny.ini" backend.use=neon_dotprod
 bad 4 'neon_dotprod needs DOTPROD' "${cmd[@]}"

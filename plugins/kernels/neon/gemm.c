@@ -30,6 +30,11 @@ static void pack(float *dst, const float *src, int64_t line, int64_t deep, int64
     }
 }
 
+#define ROW(i, a, lane)                                                                     \
+    s[i][0] = vfmaq_laneq_f32(s[i][0], b0, a, lane);                                        \
+    s[i][1] = vfmaq_laneq_f32(s[i][1], b1, a, lane);                                        \
+    s[i][2] = vfmaq_laneq_f32(s[i][2], b2, a, lane);
+
 /* c[8][12] (row stride ldc) = or += a[kc][8]' b[kc][12]                                     */
 static void tile(int64_t kc, const float *a, const float *b, float *c, int64_t ldc, bool add)
 {
@@ -37,14 +42,10 @@ static void tile(int64_t kc, const float *a, const float *b, float *c, int64_t l
     UNROLL
     for (int i = 0; i < MR; i++) s[i][0] = s[i][1] = s[i][2] = vdupq_n_f32(0);
     for (int64_t p = 0; p < kc; p++, a += MR, b += NR) {
+        float32x4_t a0 = vld1q_f32(a), a1 = vld1q_f32(a + 4);
         float32x4_t b0 = vld1q_f32(b), b1 = vld1q_f32(b + 4), b2 = vld1q_f32(b + 8);
-        UNROLL
-        for (int i = 0; i < MR; i++) {
-            float32x4_t x = vdupq_n_f32(a[i]);
-            s[i][0] = vfmaq_f32(s[i][0], b0, x);
-            s[i][1] = vfmaq_f32(s[i][1], b1, x);
-            s[i][2] = vfmaq_f32(s[i][2], b2, x);
-        }
+        ROW(0, a0, 0) ROW(1, a0, 1) ROW(2, a0, 2) ROW(3, a0, 3)
+        ROW(4, a1, 0) ROW(5, a1, 1) ROW(6, a1, 2) ROW(7, a1, 3)
     }
     UNROLL
     for (int i = 0; i < MR; i++)
