@@ -7,7 +7,9 @@ Test(neon, exp_is_exact_everywhere)  { check_exp("neon"); }
 Test(neon, not_finite)               { check_not_finite("neon"); }
 Test(neon, quantize_i8_is_exact)     { check_quantize_i8("neon"); }
 Test(neon, delta_rule_is_exact)      { check_delta_rule("neon"); }
+Test(neon, delta_rule_gradient)      { check_delta_rule_back("neon"); }
 Test(neon, hebb_rule_is_exact)       { check_hebb_rule("neon"); }
+Test(neon, hebb_rule_gradient)       { check_hebb_rule_back("neon"); }
 Test(neon, gemm_is_right)            { check_gemm("neon"); }
 Test(neon, gemm_invariance)          { check_gemm_invariance("neon"); }
 Test(neon, f32_is_exact)             { check_linear("neon", "f32"); }

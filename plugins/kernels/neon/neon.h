@@ -68,6 +68,15 @@ void  neon_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, cons
                      const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk,
                      int64_t dv);
 
+void  neon_delta_rule_back(const float *S, float *dS, const float *q, const float *k, const float *v, int64_t ld,
+                           const float *a, const float *b, int64_t lds, const float *dout, float *dq,
+                           float *dk_, float *dv_, float *dlog_a, float *db, int64_t rows, int64_t dk,
+                           int64_t dv, float *work);
+void  neon_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk, const float *v,
+                          int64_t ldv, const float *a, const float *b, int64_t lds, const float *dout,
+                          float *dq, float *dk_, float *dv_, float *dlog_a, float *db, int64_t rows,
+                          int64_t dk, int64_t dv, float *work);
+
 extern const struct chi_linear_kernel neon_linear_f32, neon_linear_bf16;
 
 #endif
