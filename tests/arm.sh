@@ -74,11 +74,10 @@ build() {
     make -s -j "${JOBS:-$(nproc)}" $target
 }
 
-
 # ---- what runs
 # on CPU PROGRAM WORDS...: puts a command for the emulator into $cmd
 on() {
-    cmd=(qemu-aarch64-static -cpu "$1" -L "$root" -E "CHIMERA_BUILD_PLUGINS=$top/${2%%/*}/plugins" "$top/${@:2:1}" "${@:3}")
+    cmd=(qemu-aarch64-static -cpu "$1" -L "$root" -E "CHIMERA_BUILD_PLUGINS=$top/${2%%/*}/plugins" "$top/$2" "${@:3}")
 }
 same() { if cmp -s "$tmp/$1" "$tmp/$2"; then ok; else no "$3"; fi; }
 # start CPU PROGRAM WORDS...: in the background, until judge
@@ -171,6 +170,10 @@ generation shared max neon
 # shellcheck disable=SC2086
 on max shared/chimera train "$here/conf/tiny.ini" $small run.dir="$tmp/neon"
 run 0 "${cmd[@]}"
+run 0 "$CHIMERA" eval "$tmp/neon" --output json
+if cat "$tmp/x86.eval" "$tmp/out" | sed 's/.*"loss":\([0-9.]*\).*/\1/' |
+    awk '{ loss[NR] = $1 } END { d = loss[1] - loss[2]; exit !(NR == 2 && loss[1] > 1 && d < 0.01 && d > -0.01) }'
+then ok; else no "training with NEON goes elsewhere: $(cat "$tmp/x86.eval" "$tmp/out")"; fi
 judge
 echo "# PASS:  $((checks - wrong))"
 echo "# FAIL:  $wrong"

@@ -44,7 +44,8 @@ Test(apple_amx, gemm_invariance)
     f->gemm(false, false, M, N, K - 256, A + 256, K, B + 256 * N, N, 1, D, N);
     agree(C, D, M * N, "k cut at 256");
     for (int i = 0; i < 12; i++) {
-        int64_t r = random_bits() % M, c = random_bits() % N, m = 1 + random_bits() % (M - r), n = 1 + random_bits() % (N - c);
+        int64_t r = random_bits() % M, c = random_bits() % N;
+        int64_t m = 1 + random_bits() % (M - r), n = 1 + random_bits() % (N - c);
         f->gemm(false, false, m, n, K, A + r * K, K, B + c, N, 0, D, n);
         for (int64_t j = 0; j < m; j++)
             agree(D + j * n, C + (r + j) * N + c, n, "%ld x %ld at %ld, %ld", (long)m, (long)n, (long)r, (long)c);

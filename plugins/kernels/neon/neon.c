@@ -15,7 +15,8 @@ static const struct chi_kernels kernels = {
 };
 
 static const struct chi_linear_kernel *const base[] = {
-    &neon_linear_f32, &neon_linear_bf16, &neon_base_int8, &neon_base_ternary2, &neon_base_sherry125, &neon_base_base3, NULL
+    &neon_linear_f32, &neon_linear_bf16,
+    &neon_base_int8, &neon_base_ternary2, &neon_base_sherry125, &neon_base_base3, NULL
 };
 static const struct chi_linear_kernel *const dotprod[] = {
     &neon_dotprod_int8, &neon_dotprod_ternary2, &neon_dotprod_sherry125, &neon_dotprod_base3, NULL

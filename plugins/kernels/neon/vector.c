@@ -139,10 +139,10 @@ float neon_softmax(float *y, const float *x, int64_t n)
 /* ---- activations to int8 ---------------------------------------------------------------------- */
 
 /* Half to even, within +-127; NaN becomes -127, since a maximum by number passes it by            */
-INLINE int32x4_t to_int(float32x4_t x, float32x4_t inv)
+INLINE int16x4_t to_int(const float *x, float32x4_t inv)
 {
-    float32x4_t v = vmaxnmq_f32(vmulq_f32(x, inv), vdupq_n_f32(-127.0f));
-    return vcvtnq_s32_f32(vminnmq_f32(v, vdupq_n_f32(127.0f)));
+    float32x4_t v = vmaxnmq_f32(vmulq_f32(vld1q_f32(x), inv), vdupq_n_f32(-127.0f));
+    return vmovn_s32(vcvtnq_s32_f32(vminnmq_f32(v, vdupq_n_f32(127.0f))));
 }
 
 /* A whole block of 64                                                                             */
@@ -157,8 +157,8 @@ static void quantize_block(int8_t *q, float *step, int16_t *sum, const float *x)
     float32x4_t inv = vdupq_n_f32(some ? 127.0f / top : 0);
     int32_t total = 0;
     for (int i = 0; i < CHI_ACT_BLOCK; i += 16) {
-        int16x8_t lo = vcombine_s16(vmovn_s32(to_int(vld1q_f32(x + i), inv)), vmovn_s32(to_int(vld1q_f32(x + i + 4), inv)));
-        int16x8_t hi = vcombine_s16(vmovn_s32(to_int(vld1q_f32(x + i + 8), inv)), vmovn_s32(to_int(vld1q_f32(x + i + 12), inv)));
+        int16x8_t lo = vcombine_s16(to_int(x + i, inv), to_int(x + i + 4, inv));
+        int16x8_t hi = vcombine_s16(to_int(x + i + 8, inv), to_int(x + i + 12, inv));
         vst1q_s8(q + i, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
         total += vaddvq_s16(vaddq_s16(lo, hi));
     }
