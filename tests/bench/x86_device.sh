@@ -20,7 +20,9 @@ pack() {
         cp "$f" "$folder/"
     done
     strip "$to/chimera" "$to"/test_* "$to/linears" "$to"/plugins/*/*.so
-    cp "$src/conf/anchor.ini" "$src/conf/base.ini" "$to/conf/"
+    mkdir -p "$to/tests/e2e"
+    cp "$src/conf/anchor.ini" "$src/conf/base.ini" "$src/conf/tiny.ini" "$to/conf/"
+    cp "$src/tests/e2e/lib.sh" "$src/tests/e2e/same_bits.sh" "$to/tests/e2e/"
     cp "$0" "$to/"
     du -sh "$to"
 }
@@ -75,6 +77,9 @@ run() {
     { uname -a; lscpu || :; free -g || :; } >>full.log 2>&1
     ./chimera plugins 2>&1 | grep -i -E 'cpu|backend' | head -n 12 || :
     checks
+    from=$(wc -l <full.log)
+    step 'models: same bits' 60 env "srcdir=$PWD" "CHIMERA=$PWD/chimera" sh tests/e2e/same_bits.sh
+    tail -n +"$((from + 1))" full.log | grep -v '^no \|^==' | head -n 12 || :
     step linears 60 ./linears
     sed -n '/^== linears$/,/^== linears:/p' full.log | grep -v '^=='
     for n in 2 4 8 16; do

@@ -6,7 +6,7 @@
  * one by the weights' scale per group do the rest in the canonical order of kernel.h.
  *
  * Several rows: the codes of two tiles are unpacked to bytes panel[k/4][row][k%4] once per
- * 512 k (16 KB) and serve up to 120 rows of activations, 12 rows x 32 outputs at a time in 24
+ * 512 k (16 KB) and serve up to 132 rows of activations, 12 rows x 32 outputs at a time in 24
  * registers.  A dword of activations is broadcast and multiplied with both tiles' bytes:
  * vpdpbusd where the CPU has VNNI, else vpmaddubsw and vpaddw, which fit 16 bits.          */
 #ifndef TERNARY_ZMM_H
@@ -15,7 +15,7 @@
 #include "zmm.h"
 #include <string.h>
 
-enum { SLICE = 512, SLICE_BLOCKS = SLICE / CHI_ACT_BLOCK, COLUMNS = 12, ROWS = 10 * COLUMNS, GROUP = 128,
+enum { SLICE = 512, SLICE_BLOCKS = SLICE / CHI_ACT_BLOCK, COLUMNS = 12, ROWS = 11 * COLUMNS, GROUP = 128,
        PER_GROUP = GROUP / CHI_ACT_BLOCK, PANEL_BLOCK = CHI_ACT_BLOCK * CHI_TILE };
 
 /* A matrix: tiles of tile bytes, in each the codes of nb blocks and then [group][16] fp16   */

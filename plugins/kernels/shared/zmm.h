@@ -11,7 +11,7 @@
 /* In front of loops over registers: arrays of vectors become registers only when such
  * loops are unrolled, which compilers do by themselves at -O3 alone.               */
 #ifdef __clang__
-# define UNROLL _Pragma("unroll")
+# define UNROLL _Pragma("clang loop unroll(full)")
 # pragma clang diagnostic ignored "-Wpass-failed"   /* said where one turn leaves nothing to do */
 #else
 # define UNROLL _Pragma("GCC unroll 32")
