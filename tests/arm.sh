@@ -143,8 +143,14 @@ on cortex-a72 shared/chimera inspect "$here/conf/tiny.ini" backend.use=neon_dotp
 bad 4 'neon_dotprod needs DOTPROD' "${cmd[@]}"
 on neoverse-n1 shared/chimera inspect "$here/conf/tiny.ini" backend.use=neon_i8mm
 bad 4 'neon_i8mm needs I8MM' "${cmd[@]}"
-on max shared/chimera inspect "$here/conf/tiny.ini" backend.use=apple_amx
+on max shared/chimera inspect "$here/conf/ablations/apple_amx.ini"
 bad 4 'apple_amx needs APPLE_AMX' "${cmd[@]}"
+on max shared/chimera inspect "$here/conf/ablations/neon.ini"
+run 0 "${cmd[@]}"
+says out '^computes with *neon'
+on max shared/chimera inspect "$here/conf/tiny.ini"
+run 0 "${cmd[@]}"
+says out '^computes with *neon_i8mm > neon_dotprod > neon'
 
 # Training in float gives the same weights, even the portable way on both
 small="task.train=$corpus/train task.heldout=$corpus/heldout train.steps=3 model.hidden_size=48 run.threads=2"
