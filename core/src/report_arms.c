@@ -3,7 +3,7 @@
  * Two runs are of one arm if their resolved configurations agree in every key that can
  * change what is learnt, seeds aside.  An arm is named by the keys in which it differs
  * from the baseline; the baseline by its own values of the keys that differ anywhere.
- * Jobs of a sweep are called what the sweep calls them, if it has a name for each arm.  */
+ * Jobs of a sweep are called what the sweep calls them, unless two arms are called the same.  */
 #include "report.h"
 
 #include <limits.h>
@@ -156,28 +156,25 @@ static void name_arm(const struct report *rep, int64_t arm, struct name *to)
     }
 }
 
-/* Do the sweeps have a word of its own for every arm?                                         */
-static bool all_labelled(const struct report *rep)
+/* What a sweep calls the arm, if no other arm is called that; else NULL                        */
+static const char *own_label(const struct report *rep, int64_t arm)
 {
-    for (int64_t a = 0; a < rep->n_arm; a++) {
-        const char *label = of(rep, a)->label;
-        if (!label || !*label) return false;
-        for (int64_t b = 0; b < a; b++)
-            if (!strcmp(label, of(rep, b)->label)) return false;
-    }
-    return true;
+    const char *label = of(rep, arm)->label;
+    for (int64_t a = 0; label && a < rep->n_arm; a++)
+        if (a != arm && same_text(label, of(rep, a)->label)) return NULL;
+    return label && *label ? label : NULL;
 }
 
 static void name_arms(struct report *rep)
 {
-    bool labelled = all_labelled(rep);
     for (int64_t a = 0; a < rep->n_arm; a++) {
         struct report_arm *arm = &rep->arm[a];
         struct name name = { .shorter = xstrdup(""), .all = xstrdup("") };
         name_arm(rep, a, &name);
         free(arm->name);
         free(arm->all);
-        if (labelled) arm->name = xstrdup(of(rep, a)->label);
+        const char *label = own_label(rep, a);
+        if (label) arm->name = xstrdup(label);
         else if (!name.n) arm->name = xstrdup(rep->n_arm > 1 ? "baseline" : "all runs");
         else if (name.n <= NAMED) arm->name = xstrdup(name.shorter);
         else arm->name = xprintf("%s, %d more", name.shorter, name.n - NAMED);

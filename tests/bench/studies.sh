@@ -8,12 +8,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 chimera=${CHIMERA:-$root/build/chimera}
 runs=${RUNS:-$root/runs/studies}
-jobs=$(nproc) limit=0 dry= keep=
+jobs=$(nproc) limit=0 dry= keep= tables=
 all="overwrite mqar parity s3-swaps s5-swaps s3 parts parts-recall loop-params loop-flops moe ternary"
 
 usage() {
     cat <<END
 usage: studies.sh [--dry-run] [--jobs N] [--limit SECONDS] [--keep-weights] [STUDY...]
+       studies.sh --tables FOLDER [STUDY...]
 
 STUDY: $all (without one: all)
 
@@ -21,6 +22,7 @@ STUDY: $all (without one: all)
   --jobs N        processes at once, one core each; without it as many as there are cores
   --limit SECONDS save and stop after that time (exit code 143); the same command goes on
   --keep-weights  leave the checkpoints of finished jobs
+  --tables FOLDER compare what is there: NAME.md, NAME.csv and NAME.svg of each study (doc/results/studies)
 
 CHIMERA, RUNS (a folder) and CORPUS (of ./quickstart corpus) in the environment say where things are.
 END
@@ -34,6 +36,10 @@ while [ $# -gt 0 ]; do
         -h|--help) usage; exit 0 ;;
         --dry-run) dry=yes ;;
         --keep-weights) keep=yes ;;
+        --tables)
+            [ $# -gt 1 ] || die "--tables: want a folder"
+            tables=$2
+            shift ;;
         --jobs|--limit)
             [ $# -gt 1 ] || die "$1: want a number"
             number "$1" "$2"
@@ -48,6 +54,50 @@ while [ $# -gt 0 ]; do
 done
 studies=${studies:-$all}
 [ "$jobs" -gt 0 ] || die "--jobs 0: want 1 or more"
+
+# ---- tables ------------------------------------------------------------------------------------
+# compare NAME PLOT RUNS... OPTIONS: PLOT 1 learning curves, 2 values, 3 against the bytes of state
+compare() {
+    name=$1 plot=$2
+    shift 2
+    echo "+ chimera report $*"
+    "$chimera" report "$@" --csv "$tables/$name.csv" --markdown "$tables/$name.md" --html "$tables/page.html" >"$tables/out"
+    awk -v want="$plot" '/<svg/ { n++ } n == want { print } /<\/svg>/ { if (n == want) exit }' "$tables/page.html" |
+        sed '1s/.*<svg/<svg/; s/<\/svg>.*/<\/svg>/' >"$tables/$name.svg"
+    [ -s "$tables/$name.svg" ] || rm -f "$tables/$name.svg"
+    rm -f "$tables/page.html" "$tables/out"
+}
+# best ARM: the run folders of its learning rate with the lowest mean
+best() {
+    awk -F'\t' -v arm="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        $at["arm"] == arm && $NF != "" { lr = $at["train.lr"]; s[lr] += $NF; n[lr]++; id[lr] = id[lr] " " $1 }
+        END { for (lr in s) if (least == "" || s[lr] / n[lr] < s[least] / n[least]) least = lr; print id[least] }' \
+        "$runs/ternary/results.tsv" | tr ' ' '\n' | sed "/./!d; s,^,$runs/ternary/,"
+}
+table() {
+    case $1 in
+        overwrite|mqar)  compare "$1" 3 "$runs/$1" --baseline GD-16 ;;
+        parity|s3*|s5*)  compare "$1" 2 "$runs/$1" --baseline deltanet-pos ;;
+        parts*)          compare "$1" 2 "$runs/$1" --baseline all ;;
+        loop-*)          compare "$1" 2 "$runs/$1" --baseline turns-1 ;;
+        moe)
+            compare moe 2 "$runs/moe" --baseline bias_update=0
+            compare moe-balance 1 "$runs/moe" --baseline bias_update=0 --metric moe_expert_load_balance --at last:100 --lower ;;
+        ternary)
+            compare ternary 2 "$runs/ternary" --baseline 'f32-64, lr=5e-3'
+            for size in 32 64 128; do
+                # shellcheck disable=SC2046
+                compare "ternary-$size" 2 $(best "f32-$size") $(best "ternary-$size") --baseline quantizer=f32
+            done ;;
+    esac
+}
+if [ -n "$tables" ]; then
+    mkdir -p "$tables"
+    for s in $studies; do
+        if [ -e "$runs/$s/journal" ]; then table "$s"; else echo "$s: no runs in $runs/$s"; fi
+    done
+    exit 0
+fi
 
 # ---- one study: its configuration, with paths of this machine -------------------------------
 is_text() { case $1 in parts|loop-*|moe|ternary) true ;; *) false ;; esac; }
