@@ -56,38 +56,40 @@ studies=${studies:-$all}
 [ "$jobs" -gt 0 ] || die "--jobs 0: want 1 or more"
 
 # ---- tables ------------------------------------------------------------------------------------
-# compare NAME PLOT RUNS... OPTIONS: PLOT 1 learning curves, 2 values, 3 against the bytes of state
+# compare NAME PLOT RUNS... OPTIONS: PLOT 0 learning curves, 1 values, 2 against the bytes of state
 compare() {
     name=$1 plot=$2
     shift 2
     echo "+ chimera report $*"
     "$chimera" report "$@" --csv "$tables/$name.csv" --markdown "$tables/$name.md" --html "$tables/page.html" >"$tables/out"
-    awk -v want="$plot" '/<svg/ { n++ } n == want { print } /<\/svg>/ { if (n == want) exit }' "$tables/page.html" |
-        sed '1s/.*<svg/<svg/; s/<\/svg>.*/<\/svg>/' >"$tables/$name.svg"
+    awk -v id="id=\"p$plot-" '/<svg/ { sub(/.*<svg/, "<svg"); text = ""; on = 1 } on { text = text $0 "\n" }
+        on && /<\/svg>/ { sub(/<\/svg>.*/, "</svg>", text); if (index(text, id)) printf "%s\n", text; on = 0 }' \
+        "$tables/page.html" >"$tables/$name.svg"
     [ -s "$tables/$name.svg" ] || rm -f "$tables/$name.svg"
     rm -f "$tables/page.html" "$tables/out"
 }
 # best ARM: the run folders of its learning rate with the lowest mean
 best() {
-    awk -F'\t' -v arm="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
-        $at["arm"] == arm && $NF != "" { lr = $at["train.lr"]; s[lr] += $NF; n[lr]++; id[lr] = id[lr] " " $1 }
-        END { for (lr in s) if (least == "" || s[lr] / n[lr] < s[least] / n[least]) least = lr; print id[least] }' \
-        "$runs/ternary/results.tsv" | tr ' ' '\n' | sed "/./!d; s,^,$runs/ternary/,"
+    "$chimera" sweep "$runs/ternary" --status | awk -v arm="$1" -v dir="$runs/ternary" '
+        $2 == arm && $5 == "done" { s[$3] += $8; n[$3]++; run[$3] = run[$3] " " dir "/" $1 }
+        END { for (lr in s) if (least == "" || s[lr] / n[lr] < s[least] / n[least]) least = lr; print run[least] }'
 }
 table() {
     case $1 in
-        overwrite|mqar)  compare "$1" 3 "$runs/$1" --baseline GD-16 ;;
-        parity|s3*|s5*)  compare "$1" 2 "$runs/$1" --baseline deltanet-pos ;;
-        parts*)          compare "$1" 2 "$runs/$1" --baseline all ;;
-        loop-*)          compare "$1" 2 "$runs/$1" --baseline turns-1 ;;
+        overwrite|mqar)  compare "$1" 2 "$runs/$1" --baseline GD-16 ;;
+        parity|s3*|s5*)  compare "$1" 1 "$runs/$1" --baseline deltanet-pos ;;
+        parts*)          compare "$1" 1 "$runs/$1" --baseline all ;;
+        loop-*)          compare "$1" 1 "$runs/$1" --baseline turns-1 ;;
         moe)
-            compare moe 2 "$runs/moe" --baseline bias_update=0
-            compare moe-balance 1 "$runs/moe" --baseline bias_update=0 --metric moe_expert_load_balance --at last:100 --lower ;;
+            compare moe 1 "$runs/moe" --baseline bias_update=0
+            compare moe-balance 0 "$runs/moe" --baseline bias_update=0 --metric moe_expert_load_balance --at last:100 --lower ;;
         ternary)
-            compare ternary 2 "$runs/ternary" --baseline 'f32-64, lr=5e-3'
+            compare ternary 1 "$runs/ternary" --baseline 'f32-128, lr=2e-3'
             for size in 32 64 128; do
-                # shellcheck disable=SC2046
-                compare "ternary-$size" 2 $(best "f32-$size") $(best "ternary-$size") --baseline quantizer=f32
+                f32=$(best "f32-$size") ternary=$(best "ternary-$size")
+                [ -n "$f32" ] && [ -n "$ternary" ] || { echo "ternary: no runs of size $size"; continue; }
+                # shellcheck disable=SC2086
+                compare "ternary-$size" 1 $f32 $ternary --baseline linear.quantizer=f32
             done ;;
     esac
 }
