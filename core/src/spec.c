@@ -10,6 +10,7 @@
 #include "pool.h"
 #include "reference.h"
 #include "sections.h"
+#include "tune.h"
 
 /* ---- components ------------------------------------------------------------------ */
 
@@ -363,6 +364,11 @@ static void backend_add(struct spec *s, const struct chi_component *c, int64_t *
     s->backend[++*n] = NULL;
 }
 
+bool backends_auto(const struct spec *s)
+{
+    return s->backends.use && !strcmp(s->backends.use, "auto");
+}
+
 /* In the order of the words; auto stands for all that are usable, by rank                   */
 static void backends_open(struct spec *s)
 {
@@ -397,6 +403,7 @@ static void backends_open(struct spec *s)
     kernels_merge(k, table, n_table);
     s->kernels = k;
     free(table);
+    if (s->backends.autotune && backends_auto(s)) s->tune = tune_read(s);
 }
 
 /* ---- all of it --------------------------------------------------------------------- */
@@ -485,6 +492,7 @@ void spec_close(struct spec *s)
     part_close(&s->tokenizer);
     free(s->rule);
     free(s->backend);
+    tune_close(s->tune);
     free((struct chi_kernels *)(uintptr_t)s->kernels);
     config_free(s->config);
     registry_close(s->registry);
