@@ -286,8 +286,7 @@ struct slices {
 static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
 {
     for (int64_t r = 0; r < c->act.rows; r++)
-        for (int64_t o = o0; o < o1; o++)
-            y[r * l->d_out + o] = c->k->dot(c->act.x + r * c->act.ldx, l->w + o * l->d_in, l->d_in);
+        c->k->dots(y + r * l->d_out + o0, l->w + o0 * l->d_in, l->d_in, c->act.x + r * c->act.ldx, o1 - o0, l->d_in);
 }
 
 static void slice_task(void *arg, int64_t i, struct chi_scratch *s)

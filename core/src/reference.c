@@ -31,6 +31,16 @@ static void axpy(float *y, float a, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
+static void dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) y[i] = dot(W + i * ldw, x, n);
+}
+
+static void axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) axpy(y, a[i], X + i * ldx, n);
+}
+
 static float rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
 {
     float r = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
@@ -250,7 +260,7 @@ const struct chi_kernels reference_kernels = {
     .dot = dot, .axpy = axpy, .rmsnorm = rmsnorm, .silu = silu, .silu_mul = silu_mul,
     .silu_back = silu_back, .softmax = softmax, .gemm = gemm, .delta_rule = delta_rule,
     .delta_rule_back = delta_rule_back, .quantize_i8 = quantize_i8,
-    .hebb_rule = hebb_rule, .hebb_rule_back = hebb_rule_back,
+    .hebb_rule = hebb_rule, .hebb_rule_back = hebb_rule_back, .dots = dots, .axpys = axpys,
 };
 
 /* ---- members by name, and merging ------------------------------------------------ */
@@ -259,7 +269,7 @@ const struct chi_kernels reference_kernels = {
 const struct kernel_member kernel_members[] = {
     MEMBER(dot), MEMBER(axpy), MEMBER(rmsnorm), MEMBER(silu), MEMBER(silu_mul), MEMBER(silu_back), MEMBER(softmax),
     MEMBER(gemm), MEMBER(delta_rule), MEMBER(delta_rule_back), MEMBER(quantize_i8), MEMBER(hebb_rule),
-    MEMBER(hebb_rule_back), { NULL, 0 }
+    MEMBER(hebb_rule_back), MEMBER(dots), MEMBER(axpys), { NULL, 0 }
 };
 
 _Static_assert(sizeof kernel_members / sizeof *kernel_members - 1
