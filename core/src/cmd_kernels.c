@@ -61,7 +61,7 @@ static void print_backends(const struct spec *s)
     for (const struct chi_component **b = s->backend; *b; b++)
         printf("  %-10s %4d  used\n", (*b)->name, (int)((const struct chi_backend_ops *)(*b)->ops)->rank);
     printf("  %-10s    -  used for what the others leave\n", "portable");
-    for (int64_t i = 0; (c = registry_component(s->registry, CHI_BACKEND, i)); i++) {
+    for (int64_t i = 0; (c = registry_any(s->registry, CHI_BACKEND, i)); i++) {
         if (in_use(s, c)) continue;
         char *why = why_not(s, c);
         printf("  %-10s %4d  not used: %s\n", c->name, (int)((const struct chi_backend_ops *)c->ops)->rank, why);
@@ -126,7 +126,7 @@ static int64_t shapes(const struct model *m, struct shape **out)
 static void print_missing(const struct spec *s, const struct chi_linear *l)
 {
     const struct chi_component *c;
-    for (int64_t i = 0; (c = registry_component(s->registry, CHI_BACKEND, i)); i++) {
+    for (int64_t i = 0; (c = registry_any(s->registry, CHI_BACKEND, i)); i++) {
         const struct chi_backend_ops *ops = c->ops;
         bool has = false;
         for (const struct chi_linear_kernel *const *k = ops->linears; k && *k; k++)
