@@ -2,6 +2,7 @@
 #include "crashed.h"
 
 #include "core.h"
+#include "fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,16 +12,9 @@
 
 enum { LINES_MAX = 1000, KEY = 128 };
 
-static char *cache_folder(void)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && *cache == '/') return xprintf("%s/chimera", cache);
-    return home && *home == '/' ? xprintf("%s/.cache/chimera", home) : NULL;
-}
-
 static char *cache_file(void)
 {
-    char *folder = cache_folder(), *file = folder ? xprintf("%s/scan", folder) : NULL;
+    char *folder = fs_cache_folder(), *file = folder ? xprintf("%s/scan", folder) : NULL;
     free(folder);
     return file;
 }
@@ -74,7 +68,7 @@ static void rewrite(const char *file, const char *key, const char *line)
 
 void crashed_remember(const struct stat *st, const char *path)
 {
-    char key[KEY], *folder = cache_folder(), *file = cache_file();
+    char key[KEY], *folder = fs_cache_folder(), *file = cache_file();
     if (folder && !strchr(path, '\n') && strlen(path) < 4096) {
         key_of(st, key);
         make_folder(folder);

@@ -364,3 +364,10 @@ chi_status fs_remove_tree(const char *path)
     if (s == CHI_OK && rmdir(path) < 0 && errno != ENOENT) s = fs_fail("remove", path);
     return s;
 }
+
+char *fs_cache_folder(void)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && *cache == '/') return xprintf("%s/chimera", cache);
+    return home && *home == '/' ? xprintf("%s/.cache/chimera", home) : NULL;
+}

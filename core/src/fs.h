@@ -20,6 +20,10 @@ int64_t    fs_free_bytes(const char *path);             /* of its file system   
 chi_status fs_list(const char *path, char ***names, int64_t *n) CHI_MUST_CHECK;
 void       fs_list_free(char **names, int64_t n);
 
+/* Where we keep what can be found out again: $XDG_CACHE_HOME/chimera or ~/.cache/chimera; NULL:
+ * nobody says where.  Caller frees                                               */
+char      *fs_cache_folder(void);
+
 /* ---- a new file that is counted and hashed while it is written ------------- */
 struct fs_out {
     FILE   *f;                          /* write here; flushed by fs_out_close    */

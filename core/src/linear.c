@@ -17,6 +17,7 @@
 #include "core.h"
 #include "pool.h"
 #include "product.h"
+#include "tune.h"
 
 /* ---- choosing ----------------------------------------------------------------- */
 
@@ -25,21 +26,8 @@ static bool integer(const struct chi_linear *l)
     return l->kernel && l->kernel->integer;
 }
 
-static const struct chi_linear_kernel *kernel_for(const struct spec *s, const char *encoding,
-                                                  int64_t group,
-                                                  const struct chi_linear_kernel *portable)
-{
-    for (const struct chi_component **b = s->backend; *b; b++) {
-        const struct chi_backend_ops *ops = (*b)->ops;
-        if (!ops->linears) continue;
-        for (const struct chi_linear_kernel *const *k = ops->linears; *k; k++)
-            if (!strcmp((*k)->encoding, encoding) && (!(*k)->group || (*k)->group == group)) return *k;
-    }
-    return portable;
-}
-
 /* A packed model says itself in which bytes a matrix is                             */
-static chi_status choose_packed(struct chi_linear *l, const struct spec *s)
+static chi_status choose_packed(struct chi_linear *l, const struct spec *s, const struct chi_component **encoding)
 {
     const struct chi_component *c;
     char *name = xprintf("%s.weight", l->name);
@@ -48,6 +36,7 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s)
     if (!t || !*t->encoding)
         return fail(CHI_EDATA, "%s has no encoded weights %s: it belongs to another model", packed_path(s->packed), l->name);
     TRY(registry_find(s->registry, CHI_ENCODING, t->encoding, &c));
+    *encoding = c;
     l->encoding = c->ops;
     l->encoding_name = c->name;
     l->group = t->group;
@@ -74,8 +63,13 @@ chi_status linear_choose(struct chi_linear *l, const struct spec *s)
     l->encoding = l->rule->encoding->ops;
     l->encoding_name = l->rule->encoding->name;
     l->group = l->quantizer->group(l->rule->quantizer.conf, l->d_in);
-    if (s->packed) TRY(choose_packed(l, s));
-    l->kernel = kernel_for(s, l->encoding_name, l->group, l->encoding->portable);
+    const struct chi_component *encoding = l->rule->encoding;
+    if (s->packed) TRY(choose_packed(l, s, &encoding));
+    struct contender c[CONTENDERS_MAX];
+    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, c);
+    struct choice best = choose_kernels(c, n);
+    l->kernel = c[best.one].kernel;
+    l->many = c[best.many].kernel;
     l->n_bytes = l->encoding->bytes(l->d_out, l->d_in, l->group);
     l->plain = !strcmp(l->quantizer->values, "f32");
     if (l->n_bytes <= 0)
@@ -100,13 +94,17 @@ static int64_t bind_scratch(const struct chi_linear *l)
     return CHI_TILE * (round_up(l->d_in, 64) + 4 * round_up(ceil_div(l->d_in, l->group), 16)) + 128;
 }
 
+static int64_t kernel_scratch(const struct chi_linear_kernel *k, int64_t rows, int64_t d_in)
+{
+    return k->scratch_bytes ? k->scratch_bytes(rows, d_in) : 0;
+}
+
 int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 {
     int64_t need = 4 * round_up(l->d_in, 64) + 64;          /* a normalised row       */
     if (l->f32_only) return need;
     need = max_i64(need, bind_scratch(l));
-    if (l->kernel->scratch_bytes) need = max_i64(need, l->kernel->scratch_bytes(rows, l->d_in) + 64);
-    return need;
+    return max_i64(need, max_i64(kernel_scratch(l->kernel, 1, l->d_in), kernel_scratch(l->many, rows, l->d_in)) + 64);
 }
 
 void linear_drop(struct chi_linear *l)
@@ -351,8 +349,7 @@ struct slices {
 static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
 {
     for (int64_t r = 0; r < c->act.rows; r++)
-        for (int64_t o = o0; o < o1; o++)
-            y[r * l->d_out + o] = c->k->dot(c->act.x + r * c->act.ldx, l->w + o * l->d_in, l->d_in);
+        c->k->dots(y + r * l->d_out + o0, l->w + o0 * l->d_in, l->d_in, c->act.x + r * c->act.ldx, o1 - o0, l->d_in);
 }
 
 static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
@@ -367,8 +364,9 @@ static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
         return;
     }
     struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
-    int64_t bytes = l->kernel->scratch_bytes ? l->kernel->scratch_bytes(c->act.rows, l->d_in) : 0;
-    l->kernel->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+    const struct chi_linear_kernel *k = c->act.rows == 1 ? l->kernel : l->many;
+    int64_t bytes = kernel_scratch(k, c->act.rows, l->d_in);
+    k->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
 }
 
 static void all_slices(void *arg, int64_t i, struct chi_scratch *s)

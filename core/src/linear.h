@@ -15,7 +15,8 @@ struct chi_linear {
     const struct chi_quantizer_ops *quantizer;
     const struct chi_encoding_ops  *encoding;
     const char *encoding_name;
-    const struct chi_linear_kernel *kernel;
+    const struct chi_linear_kernel *kernel; /* of calls with one row, and for pack() */
+    const struct chi_linear_kernel *many;   /* of others; reads the same bytes      */
     bool    plain;                          /* training multiplies the master in f32 */
     float  *w, *g;                          /* master and gradient; NULL: inference */
     void   *bytes;                          /* in the encoding                      */

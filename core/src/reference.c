@@ -31,6 +31,16 @@ static void axpy(float *y, float a, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
+static void dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) y[i] = dot(W + i * ldw, x, n);
+}
+
+static void axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) axpy(y, a[i], X + i * ldx, n);
+}
+
 static float rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
 {
     float r = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
@@ -250,28 +260,36 @@ const struct chi_kernels reference_kernels = {
     .dot = dot, .axpy = axpy, .rmsnorm = rmsnorm, .silu = silu, .silu_mul = silu_mul,
     .silu_back = silu_back, .softmax = softmax, .gemm = gemm, .delta_rule = delta_rule,
     .delta_rule_back = delta_rule_back, .quantize_i8 = quantize_i8,
-    .hebb_rule = hebb_rule, .hebb_rule_back = hebb_rule_back,
+    .hebb_rule = hebb_rule, .hebb_rule_back = hebb_rule_back, .dots = dots, .axpys = axpys,
 };
 
-#define TAKE(member)                                                                       \
-    for (int i = 0; i < n && !out->member; i++)                                            \
-        if (CHI_HAS(struct chi_kernels, table[i], member)) out->member = table[i]->member; \
-    if (!out->member) out->member = reference_kernels.member
+/* ---- members by name, and merging ------------------------------------------------ */
+
+#define MEMBER(m) { #m, offsetof(struct chi_kernels, m) }
+const struct kernel_member kernel_members[] = {
+    MEMBER(dot), MEMBER(axpy), MEMBER(rmsnorm), MEMBER(silu), MEMBER(silu_mul), MEMBER(silu_back), MEMBER(softmax),
+    MEMBER(gemm), MEMBER(delta_rule), MEMBER(delta_rule_back), MEMBER(quantize_i8), MEMBER(hebb_rule),
+    MEMBER(hebb_rule_back), MEMBER(dots), MEMBER(axpys), { NULL, 0 }
+};
+
+_Static_assert(sizeof kernel_members / sizeof *kernel_members - 1
+               == (sizeof(struct chi_kernels) - offsetof(struct chi_kernels, dot)) / sizeof(void (*)(void)),
+               "a member of struct chi_kernels has no name here");
+
+bool kernels_have(const struct chi_kernels *k, const struct kernel_member *m)
+{
+    void (*f)(void) = NULL;
+    if (k->struct_size < m->offset + sizeof f) return false;
+    memcpy(&f, (const char *)k + m->offset, sizeof f);
+    return f != NULL;
+}
 
 void kernels_merge(struct chi_kernels *out, const struct chi_kernels *const *table, int n)
 {
-    *out = (struct chi_kernels){ .struct_size = sizeof *out };
-    TAKE(dot);
-    TAKE(axpy);
-    TAKE(rmsnorm);
-    TAKE(silu);
-    TAKE(silu_mul);
-    TAKE(silu_back);
-    TAKE(softmax);
-    TAKE(gemm);
-    TAKE(delta_rule);
-    TAKE(delta_rule_back);
-    TAKE(quantize_i8);
-    TAKE(hebb_rule);
-    TAKE(hebb_rule_back);
+    *out = reference_kernels;
+    for (const struct kernel_member *m = kernel_members; m->name; m++) {
+        int i = 0;
+        while (i < n && !kernels_have(table[i], m)) i++;
+        if (i < n) memcpy((char *)out + m->offset, (const char *)table[i] + m->offset, sizeof(void (*)(void)));
+    }
 }

@@ -421,14 +421,24 @@ const struct plugin_info *registry_owner(const struct registry *r, const struct 
     return NULL;
 }
 
-const struct chi_component *registry_component(struct registry *r, int kind, int64_t i)
+static const struct chi_component *nth(struct registry *r, int kind, int64_t i, bool fits)
 {
     scan_folder(r, kind_folder(kind));
     for (int64_t k = 0; k < r->n_slot; k++) {
         const struct chi_component *c = r->slot[k].component;
-        if (c->kind == kind && component_fits(c) == CHI_OK && i-- == 0) return c;
+        if (c->kind == kind && (!fits || component_fits(c) == CHI_OK) && i-- == 0) return c;
     }
     return NULL;
+}
+
+const struct chi_component *registry_component(struct registry *r, int kind, int64_t i)
+{
+    return nth(r, kind, i, true);
+}
+
+const struct chi_component *registry_any(struct registry *r, int kind, int64_t i)
+{
+    return nth(r, kind, i, false);
 }
 
 /* The first NAME.so of the kind's folders                                       */

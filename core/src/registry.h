@@ -47,8 +47,10 @@ const struct plugin_info *registry_plugin(const struct registry *, int64_t i);
  * the closest name, or with the reason why its file was refused.               */
 chi_status registry_find(struct registry *, int kind, const char *name,
                          const struct chi_component **) CHI_MUST_CHECK;
-/* All components of a kind, after a scan of its folders; NULL after the last   */
+/* All components of a kind that fit, after a scan of its folders; NULL after the last */
 const struct chi_component *registry_component(struct registry *, int kind, int64_t i);
+/* The same with those that this CPU cannot run: to look at, not to call          */
+const struct chi_component *registry_any(struct registry *, int kind, int64_t i);
 /* The plugin that a component came from                                        */
 const struct plugin_info *registry_owner(const struct registry *,
                                          const struct chi_component *);

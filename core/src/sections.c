@@ -121,6 +121,8 @@ const struct chi_option generate_table[] = {
 const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto",
             "auto, or names such as avx2, the first before the others; portable: the plain reference", CHI_OPT_RUNTIME),
+    CHI_BOOL(struct backend_options, autotune, "yes",
+            "with use = auto, linear kernels by the times that `chimera kernels CONF --tune` left, where there are some", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 

@@ -11,6 +11,7 @@
 #include "pool.h"
 #include "reference.h"
 #include "sections.h"
+#include "tune.h"
 
 /* ---- components ------------------------------------------------------------------ */
 
@@ -386,6 +387,11 @@ static void backend_add(struct spec *s, const struct chi_component *c, int64_t *
     s->backend[++*n] = NULL;
 }
 
+bool backends_auto(const struct spec *s)
+{
+    return s->backends.use && !strcmp(s->backends.use, "auto");
+}
+
 /* In the order of the words; auto stands for all that are usable, by rank                   */
 static void backends_open(struct spec *s)
 {
@@ -420,6 +426,7 @@ static void backends_open(struct spec *s)
     kernels_merge(k, table, n_table);
     s->kernels = k;
     free(table);
+    if (s->backends.autotune && backends_auto(s)) s->tune = tune_read(s);
 }
 
 /* ---- all of it --------------------------------------------------------------------- */
@@ -509,6 +516,7 @@ void spec_close(struct spec *s)
     part_close(&s->tokenizer);
     free(s->rule);
     free(s->backend);
+    tune_close(s->tune);
     free((struct chi_kernels *)(uintptr_t)s->kernels);
     config_free(s->config);
     registry_close(s->registry);

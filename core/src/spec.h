@@ -50,7 +50,7 @@ struct loop_options {                   /* [loop], beside its component's       
     double  adaptive_exit;              /* 0: never                              */
 };
 
-struct backend_options { const char *use; };                   /* [backend]      */
+struct backend_options { const char *use; bool autotune; };    /* [backend]      */
 struct plugin_options { const char *path, *load; };             /* [plugins]      */
 
 struct part {                           /* a component and its parsed options    */
@@ -97,6 +97,7 @@ struct spec {
     struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */
     const struct chi_kernels *kernels;  /* merged                                */
     const struct chi_component **backend;               /* first wins, NULL-ended */
+    struct tune *tune;                  /* times of linear kernels here, or NULL */
 };
 
 enum {                                  /* what a verb needs to exist            */
@@ -114,6 +115,8 @@ const char *spec_near_alias(const struct config *, const char *word);
 const struct linear_rule *spec_linear(const struct spec *, const char *name);
 /* Does name match pattern, in which '*' stands for any text?                    */
 bool spec_matches(const char *pattern, const char *name);
+/* [backend] use is auto: nobody forces an order of backends                   */
+bool backends_auto(const struct spec *);
 /* The core's own sections for config, man page and help; i from 0; NULL ends   */
 struct core_section { const char *name, *doc; const struct chi_option *table; };
 extern const struct core_section core_sections[];

@@ -132,6 +132,67 @@ static void check_vectors(struct trial *t)
     if (!tried) trial_skip(t, "it has no vector kernels: the reference serves");
 }
 
+/* ---- many rows at once ----------------------------------------------------------------------------- */
+
+/* dots: y[rows] from W[rows,n] and x[n]; axpys: y[n] from a = x[rows] and W                          */
+struct many { const struct chi_kernels *k; float *y; const float *W, *x; int64_t ld, rows, n; };
+
+static void run_dots(void *arg)
+{
+    const struct many *m = arg;
+    m->k->dots(m->y, m->W, m->ld, m->x, m->rows, m->n);
+}
+
+static void run_axpys(void *arg)
+{
+    const struct many *m = arg;
+    m->k->axpys(m->y, m->x, m->W, m->ld, m->rows, m->n);
+}
+
+static void try_many(struct trial *t, bool dots, int64_t rows, int64_t n, int kind)
+{
+    struct pile p = { .n = 0 };
+    int64_t ld = n + (rows + n) % 3, all = rows ? (rows - 1) * ld + n : 0, in = dots ? n : rows, out = dots ? rows : n;
+    bool at_end = (n + kind) % 2;
+    const char *name = dots ? "dots" : "axpys";
+    char with[64];
+    float *w = xcalloc((size_t)all + 1, 4), *x = xcalloc((size_t)in + 1, 4), *y = xcalloc((size_t)out + 1, 4);
+    snprintf(with, sizeof with, "%lld rows of %lld", (long long)rows, (long long)n);
+    draw_floats(t, w, all, kind);
+    draw_floats(t, x, in, kind);
+    draw_floats(t, y, out, kind);
+    struct many got = { kernels(t), pile_take(&p, 4 * out, 4, at_end, "y"), pile_copy(&p, w, 4 * all, 4, at_end, "the matrix"),
+                        pile_copy(&p, x, 4 * in, 4, at_end, "the vector"), ld, rows, n };
+    struct many want = { &reference_kernels, y, w, x, ld, rows, n };
+    void (*run)(void *) = dots ? run_dots : run_axpys;
+    if (out) memcpy(got.y, y, (size_t)out * 4);
+    run(&want);
+    if (call_guarded(t, name, with, run, &got))
+        for (int64_t i = 0; i < out; i++) {
+            if (same_floats(got.y + i, y + i, 1)) continue;
+            trial_fail(t, "%s: value %lld is %.9g, in the reference %.9g (%s)", name, (long long)i, (double)got.y[i],
+                       (double)y[i], with);
+            break;
+        }
+    pile_drop(&p);
+    free(w);
+    free(x);
+    free(y);
+}
+
+static void check_many(struct trial *t)
+{
+    static const int64_t size[] = { 0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 40, 64, 65, 77, 130, 511, 600, 1030 };
+    bool has_dots = has(t, offsetof(struct chi_kernels, dots)), has_axpys = has(t, offsetof(struct chi_kernels, axpys));
+    if (!has_dots && !has_axpys) trial_skip(t, "it has neither dots nor axpys: the reference serves");
+    if ((!has_dots && !has_axpys) || !backend_ready(t)) return;
+    for (int64_t i = 0; i < COUNT(size); i++)
+        for (int64_t rows = 0; rows <= 20 && t->outcome == TRIAL_OK; rows += rows < 10 ? 1 : 5) {
+            if (has_dots) try_many(t, true, rows, size[i], (int)(rows + i) % 4);
+            if (has_axpys) try_many(t, false, rows, size[i], (int)(rows + i) % 4);
+        }
+}
+
 /* ---- activations to int8 ---------------------------------------------------------------------------- */
 
 struct quantize { const struct chi_kernels *k; int8_t *q; float *step; int16_t *sum; const float *x; int64_t n; };
@@ -394,6 +455,7 @@ static void check_delta_back(struct trial *t)
 
 const struct check checks_backends[] = {
     { "backend.vectors", CHI_BACKEND, 60, "dot, axpy, rmsnorm, silu, ... have the reference's bits", check_vectors },
+    { "backend.rows", CHI_BACKEND, 60, "dots and axpys have the bits of the reference's dot and axpy row by row", check_many },
     { "backend.quantize_i8", CHI_BACKEND, 30, "activations to int8 have the reference's bits", check_quantize },
     { "backend.gemm", CHI_BACKEND, 60, "the matrix product is within its bound, whatever else is computed", check_gemm },
     { "backend.delta_rule", CHI_BACKEND, 60, "the gated delta rule has the reference's bits", check_delta },

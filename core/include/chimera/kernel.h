@@ -102,6 +102,15 @@ struct chi_kernels {
                        const float *b, int64_t lds, const float *dout, float *dq,
                        float *dk_, float *dv_, float *dlog_a, float *db,
                        int64_t rows, int64_t dk, int64_t dv, float *work);
+
+    /* y[i] = sum over j of W[i,j] x[j], W[rows,n] with row stride ldw: the bits of
+     * one dot() a row.  EXACT                                                 */
+    void  (*dots)(float *y, const float *W, int64_t ldw, const float *x,
+                  int64_t rows, int64_t n);
+    /* y[j] += a[i] X[i,j] for i = 0 .. rows-1 in order, X[rows,n] with row stride
+     * ldx: the bits of one axpy() a row.  EXACT                               */
+    void  (*axpys)(float *y, const float *a, const float *X, int64_t ldx,
+                   int64_t rows, int64_t n);
 };
 
 /* The rows that go into a linear: float rows and, when the weights are integers,

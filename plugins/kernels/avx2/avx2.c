@@ -11,6 +11,7 @@ static const struct chi_kernels kernels = {
     .silu_mul = avx2_silu_mul, .silu_back = avx2_silu_back, .softmax = avx2_softmax,
     .gemm = avx2_gemm, .delta_rule = avx2_delta_rule, .delta_rule_back = avx2_delta_rule_back,
     .quantize_i8 = avx2_quantize_i8, .hebb_rule = avx2_hebb_rule, .hebb_rule_back = avx2_hebb_rule_back,
+    .dots = avx2_dots, .axpys = avx2_axpys,
 };
 
 static const struct chi_linear_kernel *const linears[] = {

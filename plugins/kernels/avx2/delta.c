@@ -14,50 +14,6 @@
 
 /* ---- pieces ------------------------------------------------------------------------ */
 
-static inline __m256 load(const float *x, int64_t n)
-{
-    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
-}
-
-static inline void store(float *y, int64_t n, __m256 v)
-{
-    if (n >= 8) _mm256_storeu_ps(y, v);
-    else _mm256_maskstore_ps(y, first(n), v);
-}
-
-/* Canonical lanes of <s, x>, lanes i and i + 8 already added                           */
-static inline __attribute__((always_inline))
-__m256 lanes(const float *s, const float *x, int64_t n)
-{
-    __m256 lo = _mm256_setzero_ps(), hi = lo;
-    int64_t j = 0;
-    for (; j + 16 <= n; j += 16) {
-        lo = muladd(lo, _mm256_loadu_ps(s + j), _mm256_loadu_ps(x + j));
-        hi = muladd(hi, _mm256_loadu_ps(s + j + 8), _mm256_loadu_ps(x + j + 8));
-    }
-    if (j < n) lo = muladd(lo, load(s + j, n - j), load(x + j, n - j));
-    if (j + 8 < n) hi = muladd(hi, load(s + j + 8, n - j - 8), load(x + j + 8, n - j - 8));
-    return _mm256_add_ps(lo, hi);
-}
-
-/* Eight rows of eight lanes to eight sums: lanes i and i+4, i and i+2, i and i+1         */
-static inline __attribute__((always_inline))
-__m256 fold8(const __m256 r[8])
-{
-    __m256 h[4], g[2];
-    UNROLL
-    for (int i = 0; i < 4; i++)
-        h[i] = _mm256_add_ps(_mm256_permute2f128_ps(r[i], r[i + 4], 0x20),
-                             _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-    UNROLL
-    for (int i = 0; i < 2; i++) {
-        __m256 a = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0x44);
-        __m256 b = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0xee);
-        g[i] = _mm256_add_ps(a, b);
-    }
-    return _mm256_add_ps(_mm256_shuffle_ps(g[0], g[1], 0x88), _mm256_shuffle_ps(g[0], g[1], 0xdd));
-}
-
 /* s = a s + u k; returns the lanes of <s, q>                                             */
 static __m256 write_row(float *s, float a, float u, const float *k, const float *q, int64_t n)
 {

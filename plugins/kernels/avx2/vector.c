@@ -44,15 +44,44 @@ void avx2_axpy(float *y, float a, const float *x, int64_t n)
     }
 }
 
-static __m256 load(const float *x, int64_t n)               /* the first n, then 0  */
+/* Eight rows go together: their eight horizontal sums cost as much as one and a half.  Long
+ * rows come from memory one after the other, as in avx2_dot().                          */
+void avx2_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
-    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
+    enum { LONG = 512 };
+    if (n >= LONG) {
+        for (int64_t i = 0; i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i += 8) {
+        __m256 r[8];
+        UNROLL
+        for (int64_t k = 0; k < 8; k++) r[k] = i + k < rows ? lanes(W + (i + k) * ldw, x, n) : _mm256_setzero_ps();
+        store(y + i, rows - i, fold8(r));
+    }
 }
 
-static void store(float *y, int64_t n, __m256 v)
+/* y stays in registers while the rows go by, 64 columns at a time                        */
+void avx2_axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
 {
-    if (n >= 8) _mm256_storeu_ps(y, v);
-    else _mm256_maskstore_ps(y, first(n), v);
+    int64_t c = 0;
+    for (; c + 64 <= n; c += 64) {
+        __m256 sum[8];
+        UNROLL
+        for (int i = 0; i < 8; i++) sum[i] = _mm256_loadu_ps(y + c + 8 * i);
+        for (int64_t r = 0; r < rows; r++) {
+            __m256 va = _mm256_set1_ps(a[r]);
+            UNROLL
+            for (int i = 0; i < 8; i++) sum[i] = muladd(sum[i], va, _mm256_loadu_ps(X + r * ldx + c + 8 * i));
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++) _mm256_storeu_ps(y + c + 8 * i, sum[i]);
+    }
+    for (; c < n; c += 8) {
+        __m256 sum = load(y + c, n - c);
+        for (int64_t r = 0; r < rows; r++) sum = muladd(sum, _mm256_set1_ps(a[r]), load(X + r * ldx + c, n - c));
+        store(y + c, n - c, sum);
+    }
 }
 
 float avx2_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)

@@ -22,8 +22,7 @@ static void plain_times(const struct head *a, float *Y, int64_t ldy, const float
                         const float *M, int64_t n, int64_t m)
 {
     int64_t D = a->s->D;
-    for (int64_t t = 0; t < n; t++)
-        for (int64_t i = 0; i < m; i++) Y[t * ldy + i] = a->k->dot(M + i * D, X + t * ldx, D);
+    for (int64_t t = 0; t < n; t++) a->k->dots(Y + t * ldy, M, D, X + t * ldx, m, D);
 }
 
 void titans_times(const struct head *a, float *Y, int64_t ldy, const float *X, int64_t ldx,
@@ -43,8 +42,7 @@ void titans_back_times(const struct head *a, float *Y, const float *X, int64_t l
         return;
     }
     zero(Y, n * D);
-    for (int64_t t = 0; t < n; t++)
-        for (int64_t i = 0; i < m; i++) a->k->axpy(Y + t * D, X[t * ldx + i], M + i * D, D);
+    for (int64_t t = 0; t < n; t++) a->k->axpys(Y + t * D, X + t * ldx, M, D, m, D);
 }
 
 static int64_t taken(int64_t n)                 /* floats that take(n) uses      */
@@ -133,6 +131,16 @@ static void limit(float *y, int64_t n)
 
 /* ---- write ------------------------------------------------------------------------ */
 
+/* y += sum over j < m of W_j (a_j . x) e_j                                            */
+static void add_rows(struct head *a, float *y, const float *W, const float *x, const float *A, const float *E,
+                     int64_t m)
+{
+    float *f = a->F + a->s->L * a->s->C * a->s->C;
+    a->k->dots(f, A, a->s->D, x, m, a->s->D);
+    for (int64_t j = 0; j < m; j++) f[j] *= W[j];
+    a->k->axpys(y, f, E, a->s->D, m, a->s->D);
+}
+
 /* e_t = B M' a_t + W_0 S' a_t - v_t + sum over j < t of W_j (a_j . a_t) e_j, all factors
  * those before row t: one row after the other                                   */
 static void exact_errors(struct head *a, int64_t at, int64_t n, int64_t t)
@@ -146,8 +154,7 @@ static void exact_errors(struct head *a, int64_t at, int64_t n, int64_t t)
         const float *W = a->c.W + i * w, *v = row_of(a, a->s->y[V], t + i);
         float *e = E + (at + i) * D;
         for (int64_t d = 0; d < D; d++) e[d] = a->c.B[i] * U[i * D + d] + W[0] * a->last[i * D + d] - v[d];
-        for (int64_t j = 0; j < at + i; j++)
-            a->k->axpy(e, W[j + 1] * a->k->dot(A + j * D, A + (at + i) * D, D), E + j * D, D);
+        add_rows(a, e, W + 1, A + (at + i) * D, A, E, at + i);
         limit(e, D);
     }
 }
@@ -202,10 +209,7 @@ static void plain_rows(struct head *a, int64_t l, int64_t at, int64_t n)
     int64_t D = a->s->D, w = a->s->C + 1, all = a->s->C * D;
     const float *A = a->A + l * all, *E = a->E + l * all;
     for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j <= at + i; j++) {
-            float f = a->c.W[(i + 1) * w + j + 1] * a->k->dot(A + j * D, a->X + l * all + i * D, D);
-            a->k->axpy(a->Y + l * all + i * D, f, E + j * D, D);
-        }
+        add_rows(a, a->Y + l * all + i * D, a->c.W + (i + 1) * w + 1, a->X + l * all + i * D, A, E, at + i + 1);
 }
 
 void titans_read(struct head *a, int64_t at, int64_t n, int64_t t)
@@ -237,14 +241,11 @@ static void add_products(struct head *a, float *M, int64_t l, const float *f)
     int64_t D = a->s->D, C = a->s->C;
     const float *A = a->A + l * C * D, *E = a->E + l * C * D;
 
-    for (int64_t j = 0; j < C; j++)
-        for (int64_t i = 0; i < D; i++) a->scaled[j * D + i] = f[j] * E[j * D + i];
-    if (a->fast) {
-        a->k->gemm(true, false, D, D, C, a->scaled, D, A, D, 1, M, D);
-        return;
-    }
-    for (int64_t i = 0; i < D; i++)
-        for (int64_t j = 0; j < C; j++) a->k->axpy(M + i * D, a->scaled[j * D + i], A + j * D, D);
+    for (int64_t i = 0; i < D; i++)             /* [D,C]                                */
+        for (int64_t j = 0; j < C; j++) a->scaled[i * C + j] = f[j] * E[j * D + i];
+    if (a->fast) a->k->gemm(false, false, D, D, C, a->scaled, C, A, D, 1, M, D);
+    else
+        for (int64_t i = 0; i < D; i++) a->k->axpys(M + i * D, a->scaled + i * C, A, D, C, D);
 }
 
 static float greater(float norm, float other)   /* NaN if either is one          */

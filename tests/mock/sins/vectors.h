@@ -30,7 +30,17 @@ static void axpy(float *y, float a, const float *x, int64_t n)
     (void)seen;
 }
 
-static const struct chi_kernels kernels = { .struct_size = sizeof kernels, .dot = dot, .axpy = axpy };
+#ifdef DOTS_ROWS                        /* the rows that dots looks at                         */
+static void dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++) y[i] = i < DOTS_ROWS(rows) ? dot(W + i * ldw, x, n) : 0;
+}
+# define DOTS dots
+#else
+# define DOTS NULL
+#endif
+
+static const struct chi_kernels kernels = { .struct_size = sizeof kernels, .dot = dot, .axpy = axpy, .dots = DOTS };
 static const struct chi_backend_ops ops = { .struct_size = sizeof ops, .rank = -1, .kernels = &kernels, .linears = LINEARS };
 static const struct chi_component backend = {
     .struct_size = sizeof backend, .kind = CHI_BACKEND, .name = NAME, .revision = 1, .summary = "two kernels", .ops = &ops,
