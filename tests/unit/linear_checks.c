@@ -177,6 +177,30 @@ static int compare(const char *backend, const char *name, int64_t rows, int64_t 
     return 1;
 }
 
+/* Activations that repeat in each block and have the signs of row 0: every code of that row adds the
+ * same sum, so that sums which are kept in small pieces grow as far as they can                  */
+static void repeated(const char *backend, const char *name)
+{
+    struct linear l = make(backend, name, 1, 16, 256, 1, true);
+    if (l.group == 0) return;
+    int8_t w[256], *q = (int8_t *)(uintptr_t)l.act.q;
+    float scale[256], y[16], z[16];
+    int16_t *sum = (int16_t *)(uintptr_t)l.act.sum;
+    encoding(name)->decode(l.matrix, w, scale, 16, 256, l.group, 0, 1);
+    for (int n = 0; n < 600; n++) {
+        int period = 3 + n % 3, v[5];
+        for (int i = 0; i < 5; i++) v[i] = (int)(random_bits() % 255) - 127;
+        memset(sum, 0, 4 * sizeof *sum);
+        for (int k = 0; k < 256; k++) {
+            q[k] = (int8_t)(w[k] < 0 ? -v[k % 64 % period] : v[k % 64 % period]);
+            sum[k / 64] = (int16_t)(sum[k / 64] + q[k]);
+        }
+        run(l.fast, &l, &l.act, 0, 16, 16, y), run(l.plain, &l, &l.act, 0, 16, 16, z);
+        agree(y, z, 16, "%s: %d activations again and again", name, period);
+    }
+    drop(&l);
+}
+
 void check_linear(const char *backend, const char *name)
 {
     static const int64_t d_out[] = { 1, 15, 16, 17, 40, 80 };
@@ -195,6 +219,7 @@ void check_linear(const char *backend, const char *name)
         done += compare(backend, name, 40, 32, 2560, extreme);
     }
     cr_assert(done >= 90, "%s: %d shapes only", name, done);
+    if (is_class(encoding(name), "ternary")) repeated(backend, name);
 }
 
 /* Kernels that let 16 bits wrap give another number                                          */

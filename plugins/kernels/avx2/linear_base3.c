@@ -47,14 +47,18 @@ INLINE void five(__m256i u[5], __m256i v)
     u[4] = _mm256_shuffle_epi8(threes, s.x);
 }
 
+INLINE __m256i both_halves(const uint8_t *w)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)w));
+}
+
 /* Two blocks side by side, or one alone in both halves                                                 */
 INLINE void unpack_pair(uint8_t *one, uint8_t *other, const uint8_t *w, bool alone)
 {
     __m256i u[5 * BYTES];
     UNROLL
     for (int64_t j = 0; j < BYTES; j++)
-        five(u + 5 * j, alone ? _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(w + 16 * j)))
-                              : load256(w + 32 * j));
+        five(u + 5 * j, alone ? both_halves(w + 16 * j) : load256(w + 32 * j));
     for (int64_t i = 0; i < CHI_ACT_BLOCK / 4; i++) interleave(one + 64 * i, other + 64 * i, u + 4 * i);
 }
 
@@ -225,8 +229,8 @@ static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
     for (int64_t r = 0; r < a->rows; r++) {
         make_tables(scratch, a->q + r * a->ldq, s.nb);
         for (int64_t i = 0; i < tiles; i += TILES)
-            decode(y + r * ldy + i * CHI_TILE, o1 - o0 - i * CHI_TILE, w + i * s.tile, tiles - i < TILES ? tiles - i : TILES,
-                   scratch, a->step + r * (a->ldq / CHI_ACT_BLOCK), s);
+            decode(y + r * ldy + i * CHI_TILE, o1 - o0 - i * CHI_TILE, w + i * s.tile,
+                   tiles - i < TILES ? tiles - i : TILES, scratch, a->step + r * (a->ldq / CHI_ACT_BLOCK), s);
     }
 }
 

@@ -96,7 +96,8 @@ struct work {                                           /* in the scratch, 64-al
 int64_t panel_scratch(int64_t rows, int64_t d_in)
 {
     int64_t fours = ((rows < ROWS ? rows : ROWS) + 3) / 4;
-    return (int64_t)(sizeof(struct work) + (size_t)(fours * ((d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK)) * sizeof(struct side));
+    int64_t nb = (d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK;
+    return (int64_t)(sizeof(struct work) + (size_t)(fours * nb) * sizeof(struct side));
 }
 
 /* Rows r .. r + n of the activations side by side; rows 4 - n that do not exist have step 0 */
