@@ -16,15 +16,11 @@ Test(avx512, bf16_is_exact)            { check_linear("avx512", "bf16"); }
 Test(avx512, int8_is_exact)            { check_linear("avx512", "int8"); }
 Test(avx512, ternary2_is_exact)        { check_linear("avx512", "ternary2"); }
 Test(avx512, ternary2_does_not_wrap)   { check_no_wrap("avx512", "ternary2"); }
-Test(avx512, sherry125_is_exact)           { check_linear("avx512", "sherry125"); }
-Test(avx512, sherry125_does_not_wrap)      { check_no_wrap("avx512", "sherry125"); }
-Test(avx512, base3_is_exact)               { check_linear("avx512", "base3"); }
-Test(avx512, base3_does_not_wrap)          { check_no_wrap("avx512", "base3"); }
 
 Test(vnni, int8_is_exact)              { check_linear("avx512_vnni", "int8"); }
 Test(vnni, ternary2_is_exact)          { check_linear("avx512_vnni", "ternary2"); }
 Test(vnni, ternary2_does_not_wrap)     { check_no_wrap("avx512_vnni", "ternary2"); }
-Test(vnni, sherry125_is_exact)           { check_linear("avx512_vnni", "sherry125"); }
-Test(vnni, sherry125_does_not_wrap)      { check_no_wrap("avx512_vnni", "sherry125"); }
-Test(vnni, base3_is_exact)               { check_linear("avx512_vnni", "base3"); }
-Test(vnni, base3_does_not_wrap)          { check_no_wrap("avx512_vnni", "base3"); }
+Test(vnni, sherry125_is_exact)           { check_linear("avx512_packed", "sherry125"); }
+Test(vnni, sherry125_does_not_wrap)      { check_no_wrap("avx512_packed", "sherry125"); }
+Test(vnni, base3_is_exact)               { check_linear("avx512_packed", "base3"); }
+Test(vnni, base3_does_not_wrap)          { check_no_wrap("avx512_packed", "base3"); }

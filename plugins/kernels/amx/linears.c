@@ -1,9 +1,12 @@
-/* linears.c - ternary encodings and int8 on AMX: fewer than 16 rows go through AVX-512 VNNI            */
+/* linears.c - ternary encodings and int8 on AMX.  Few rows go through AVX-512 VNNI: unpacked trits pay
+ * from 32 rows on, int8, whose bytes are tiles, from 16 (measured, amx.md)                            */
 #include "tiles.h"
 #include "../shared/int8_zmm.h"
 #include "../shared/packed_zmm.h"
 #include "../shared/ternary2_zmm.h"
 #include "linears.h"
+
+enum { TERNARY_LEAST = 32, INT8_LEAST = TOKENS };
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -12,7 +15,8 @@ static int64_t least(int64_t a, int64_t b)
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
-    return rows < AMX_LEAST ? ternary_scratch(rows, d_in) : (int64_t)sizeof(struct amx_work);
+    int64_t few = ternary_scratch(rows, d_in), many = (int64_t)sizeof(struct amx_work);
+    return many > few ? many : few;
 }
 
 static int64_t row_tiles(const struct chi_act *a)
@@ -61,7 +65,7 @@ static void ternary2_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64
 static void run_ternary2(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                          int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < AMX_LEAST) ternary2_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TERNARY_LEAST) ternary2_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, T2_BLOCK, ternary2_trits);
 }
 
@@ -74,7 +78,7 @@ static void sherry_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t
 static void run_sherry125(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                           int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < AMX_LEAST) sherry_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TERNARY_LEAST) sherry_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, SHERRY_BLOCK, sherry_trits);
 }
 
@@ -86,7 +90,7 @@ static void base3_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t 
 static void run_base3(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                       int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < AMX_LEAST) base3_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TERNARY_LEAST) base3_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, BASE3_BLOCK, base3_trits);
 }
 
@@ -106,7 +110,7 @@ static void int8_pair(const struct chi_act *a, const struct pair *p, int64_t ldy
 static void run_int8(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                      int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < AMX_LEAST) {
+    if (a->rows < INT8_LEAST) {
         int8_run(y, ldy, a, m, o0, o1, true);
         return;
     }

@@ -31,8 +31,7 @@ void  avx512_hebb_rule_back(const float *S, float *dS, const float *q, const flo
 void  avx512_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n);
 
 extern const struct chi_linear_kernel avx512_linear_f32, avx512_linear_bf16, avx512_linear_int8,
-                                      avx512_linear_ternary2, avx512_linear_sherry125,
-                                      avx512_linear_base3;
+                                      avx512_linear_ternary2;
 extern const struct chi_linear_kernel vnni_linear_int8, vnni_linear_ternary2, vnni_linear_sherry125,
                                       vnni_linear_base3;
 
