@@ -8,30 +8,47 @@
 
 #include <string.h>
 
-static bool train, reading, learn, kernels, layers, json;
+static bool train, reading, learn, kernels, layers, profile, json;
+static const char *out;
 static int64_t steps = 10, context;
 
-/* The kernel of ternary2 that this machine's backends would use                                */
+/* The kernel that this machine's backends would use; NULL: only the portable one                 */
+static const struct chi_linear_kernel *fast_kernel(const struct spec *spec, const char *encoding)
+{
+    for (const struct chi_component **c = spec->backend; *c; c++) {
+        const struct chi_backend_ops *ops = (*c)->ops;
+        for (int i = 0; ops->linears && ops->linears[i]; i++)
+            if (!strcmp(ops->linears[i]->encoding, encoding) && !ops->linears[i]->pack) return ops->linears[i];
+    }
+    return NULL;
+}
+
+/* ternary2, portable or not, then the other ternary encodings that have a fast kernel            */
+static chi_status find_linears(const struct spec *spec, struct bench_kernels *k)
+{
+    const struct chi_component *c;
+    TRY(registry_find(spec->registry, CHI_ENCODING, "ternary2", &c));
+    k->linear[0] = (struct bench_linear){ c->name, c->ops, fast_kernel(spec, c->name) };
+    if (!k->linear[0].kernel) k->linear[0].kernel = k->linear[0].encoding->portable;
+    k->n_linears = 1;
+    for (int64_t i = 0; (c = registry_component(spec->registry, CHI_ENCODING, i)); i++) {
+        struct bench_linear l = { c->name, c->ops, fast_kernel(spec, c->name) };
+        bool holds = !strcmp(l.encoding->values, "ternary") && l.encoding->bytes(2560, 2560, 128) > 0;
+        if (!l.kernel || !holds || !strcmp(c->name, "ternary2") || k->n_linears == BENCH_LINEARS) continue;
+        k->linear[k->n_linears++] = l;
+    }
+    return CHI_OK;
+}
+
 static chi_status run_kernels(const struct bench *b)
 {
     struct config *config;
     struct spec *spec;
-    const struct chi_component *encoding;
     TRY(run_config(b->subject, b->override, b->n_override, &config));
     TRY(spec_open(&spec, config, SPEC_MODEL));
-    chi_status st = registry_find(spec->registry, CHI_ENCODING, "ternary2", &encoding);
-    if (st == CHI_OK) {
-        struct bench_kernels k = { .k = spec->kernels, .encoding = encoding->ops, .threads = b->threads,
-                                   .json = b->json, .out = stdout };
-        k.ternary2 = k.encoding->portable;
-        for (const struct chi_component **c = spec->backend; *c; c++) {
-            const struct chi_backend_ops *ops = (*c)->ops;
-            for (int i = 0; ops->linears && ops->linears[i]; i++)
-                if (!strcmp(ops->linears[i]->encoding, "ternary2") && k.ternary2 == k.encoding->portable)
-                    k.ternary2 = ops->linears[i];
-        }
-        st = bench_kernels(&k);
-    }
+    struct bench_kernels k = { .k = spec->kernels, .threads = b->threads, .json = b->json, .out = stdout };
+    chi_status st = find_linears(spec, &k);
+    if (st == CHI_OK) st = bench_kernels(&k);
     spec_close(spec);
     return st;
 }
@@ -52,14 +69,16 @@ static chi_status wanted_threads(struct bench *b)
 static chi_status run(const struct cli_args *a)
 {
     struct bench b = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
-                       .steps = steps < 2 ? 2 : steps, .json = json, .context = context };
-    bool usual = !train && !reading && !learn && !kernels && !layers && !context;
+                       .steps = steps < 2 ? 2 : steps, .json = json, .context = context, .out = out };
+    bool usual = !train && !reading && !learn && !kernels && !layers && !context && !profile;
+    if (out && !profile) return fail(CHI_ECONF, "--out %s: it is for the trace of --profile", out);
     TRY(wanted_threads(&b));
     if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));
     if (learn) TRY(bench_learn(&b));
     if (layers) TRY(bench_layers(&b));
     if (context) TRY(bench_context(&b));
+    if (profile) TRY(bench_profile(&b));
     if (kernels) TRY(run_kernels(&b));
     return CHI_OK;
 }
@@ -71,6 +90,8 @@ static const struct cli_flag flags[] = {
     { "layers", 0, CLI_SWITCH, &layers, NULL, "a decode step of each layer beside the bandwidth of reading" },
     { "context", 0, CLI_INT, &context, "N", "time per token and memory from 1 token of context to N" },
     { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
+    { "profile", 0, CLI_SWITCH, &profile, NULL, "time, bytes and FLOPs of each component, beside the limits of the machine" },
+    { "out", 0, CLI_TEXT, &out, "FILE", "with --profile: every call in Chrome's trace format, for about:tracing or Perfetto" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
     CLI_FLAGS_END
@@ -87,6 +108,7 @@ const struct verb verb_bench = {
                 "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
                 "chimera bench conf/quickstart.ini --kernels --json\n"
                 "chimera bench conf/chimera-5.1.ini --layers\n"
+                "chimera bench conf/quickstart.ini --profile --out trace.json\n"
                 "chimera bench runs/quickstart\n",
     .flags = flags,
     .min_words = 1, .max_words = 1,

@@ -51,8 +51,8 @@ chi_status instance_open(struct instance *, const struct spec *, const char *nam
                          CHI_MUST_CHECK;
 int64_t instance_param(struct instance *, const char *name, const int64_t *shape, int init,
                        double a, double b, uint32_t flags);
-struct chi_linear *instance_linear(struct instance *, const struct spec *, const char *name,
-                                   int64_t d_out, int64_t d_in, uint32_t flags);
+chi_status instance_linear(struct instance *, const struct spec *, const char *name, int64_t d_out,
+                           int64_t d_in, uint32_t flags, struct chi_linear **) CHI_MUST_CHECK;
 /* After params and grads point at memory: hands masters to linears, then ready()       */
 chi_status instance_ready(struct instance *) CHI_MUST_CHECK;
 void instance_close(struct instance *);

@@ -3,6 +3,7 @@
 #define LINEAR_H
 
 #include <chimera/layer.h>
+#include "packed.h"
 #include "spec.h"
 
 struct chi_linear {
@@ -13,6 +14,7 @@ struct chi_linear {
     const struct linear_rule *rule;         /* NULL: plain f32                      */
     const struct chi_quantizer_ops *quantizer;
     const struct chi_encoding_ops  *encoding;
+    const char *encoding_name;
     const struct chi_linear_kernel *kernel;
     bool    plain;                          /* training multiplies the master in f32 */
     float  *w, *g;                          /* master and gradient; NULL: inference */
@@ -33,6 +35,9 @@ chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
+/* The same from the bytes of a packed tensor, checked against its XXH3 and its value class: decoded numbers
+ * that the class does not have are refused                                           */
+chi_status linear_load(struct chi_linear *, const struct packed *, const struct packed_tensor *) CHI_MUST_CHECK;
 /* out[d_in] = row o of W^; with keep of what training multiplies, the ramp's blend.  s has
  * room for linear_scratch() bytes                                                   */
 void linear_row(const struct chi_linear *, int64_t o, bool keep, float *out, struct chi_scratch *s);
