@@ -3,10 +3,10 @@
  * What W means decides the arithmetic (layers.md "bitlinear"):
  *   inference            the encoding's kernel; integer ones take x as int8
  *   training, f32        gemm on the master
- *   training, integers   the same integer kernel as inference, while lambda = 1
- *   training, otherwise  gemm on W + lambda (W^ - W), x + lambda (x^ - x)
- * Backward is f32 with the operands that forward used, passed straight through both
- * quantisers: dx^ = dy W^, dW = dy' x^.                                             */
+ *   training, integers   the same integer kernel as inference, while lambda = 1, e = 0
+ *   training, otherwise  gemm on W + lambda (W^ - W) + e W, x + lambda (x^ - x)
+ * e is the quantizer's residual.  Backward is f32 with the operands that forward used,
+ * passed straight through both quantisers: dx^ = dy (W^ + e W), dW = (1 + e) dy' x^.                                           */
 #include "linear.h"
 
 #include <math.h>
@@ -133,11 +133,18 @@ chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
     return CHI_OK;
 }
 
-/* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; with the ramp's
- * share of the master where it is not finished.  q and scale: room for one row.        */
-static void dequantize(const struct chi_linear *l, double lambda, int64_t o0, int64_t o1, float *out,
+void linear_progress(struct chi_linear *l, double progress)
+{
+    bool has = l->quantizer && CHI_HAS(struct chi_quantizer_ops, l->quantizer, residual);
+    l->residual = has ? l->quantizer->residual(l->rule->quantizer.conf, progress) : 0;
+}
+
+/* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; if asked with what
+ * training adds of the master: the ramp's share and the residual.                       */
+static void dequantize(const struct chi_linear *l, bool keep, int64_t o0, int64_t o1, float *out,
                        struct chi_scratch *s)
 {
+    float lambda = keep ? (float)l->lambda : 1, residual = keep ? (float)l->residual : 0;
     int64_t groups = ceil_div(l->d_in, l->group);
     int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)l->d_in);
     float *scale = chi_take(s, (size_t)groups * sizeof *scale);
@@ -148,11 +155,11 @@ static void dequantize(const struct chi_linear *l, double lambda, int64_t o0, in
             for (int64_t g = 0; g < groups; g++)
                 for (int64_t i = g * l->group; i < min_i64((g + 1) * l->group, l->d_in); i++)
                     out[i] = scale[g] * q[i];
+        const float *w = l->w ? l->w + o * l->d_in : NULL;
         if (lambda < 1)
-            for (int64_t i = 0; i < l->d_in; i++) {
-                float w = l->w[o * l->d_in + i];
-                out[i] = w + (float)lambda * (out[i] - w);
-            }
+            for (int64_t i = 0; i < l->d_in; i++) out[i] = w[i] + lambda * (out[i] - w[i]);
+        if (residual != 0)
+            for (int64_t i = 0; i < l->d_in; i++) out[i] += residual * w[i];
     }
 }
 
@@ -160,7 +167,7 @@ void linear_row(const struct chi_linear *l, int64_t o, bool keep, float *out, st
 {
     size_t was = s->used;
     if (l->w && l->plain) memcpy(out, l->w + o * l->d_in, (size_t)l->d_in * sizeof *out);
-    else dequantize(l, keep ? l->lambda : 1, o, o + 1, out, s);
+    else dequantize(l, keep, o, o + 1, out, s);
     s->used = was;
 }
 
@@ -356,7 +363,7 @@ static void weights_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct weights *w = arg;
     int64_t o0 = i * w->rows, o1 = min_i64(o0 + w->rows, w->l->d_out);
-    dequantize(w->l, w->l->lambda, o0, o1, w->out + o0 * w->l->d_in, s);
+    dequantize(w->l, true, o0, o1, w->out + o0 * w->l->d_in, s);
 }
 
 /* W^, or the blend, of a linear into the room                                                */
@@ -385,7 +392,7 @@ static const float *operand(const struct chi_linear *l, const struct chi_kernels
 /* Does training's forward of this linear use the kernel of inference?                        */
 static bool by_kernel(const struct chi_linear *l, bool keep)
 {
-    return !keep || (integer(l) && !l->plain && l->lambda == 1);
+    return !keep || (integer(l) && !l->plain && l->lambda == 1 && l->residual == 0);
 }
 
 static void forward_products(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
@@ -470,6 +477,18 @@ static void norm_back_task(void *arg, int64_t i, struct chi_scratch *s)
     }
 }
 
+/* g[n] += rule(dW) + e dW: the residual holds W itself, whose gradient no rule changes       */
+static void add_gradient(const struct chi_linear *l, const float *dw)
+{
+    int64_t n = l->d_out * l->d_in;
+    if (CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad))
+        l->quantizer->grad(l->rule->quantizer.conf, l->w, dw, n, l->g);
+    else
+        for (int64_t i = 0; i < n; i++) l->g[i] += dw[i];
+    if (l->residual != 0)
+        for (int64_t i = 0; i < n; i++) l->g[i] += (float)l->residual * dw[i];
+}
+
 static void weight_gradients(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
                              const float *x, int64_t rows, const float *const *dy)
 {
@@ -481,11 +500,11 @@ static void weight_gradients(const struct chi_linear *const *lin, int64_t n, con
         if (!l->g) continue;
         struct product one = { true, false, l->d_out, l->d_in, rows, dy[i], l->d_out,
                                operand(l, k, x, rows, done), l->d_in, 1, l->g, l->d_in };
-        if (!l->plain && CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad)) {
+        if (!l->plain && (l->residual != 0 || CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad))) {
             one.C = room.w;
             one.beta = 0;
             products_run(k, &one, 1);
-            l->quantizer->grad(l->rule->quantizer.conf, l->w, room.w, l->d_out * l->d_in, l->g);
+            add_gradient(l, room.w);
         } else
             p[n_p++] = one;
     }

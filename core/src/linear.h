@@ -20,6 +20,7 @@ struct chi_linear {
     int64_t n_bytes;
     void   *packed;                         /* the kernel's layout, or NULL         */
     double  lambda;                         /* of the ramp; 1: fully quantised      */
+    double  residual;                       /* of the master beside W^ in training  */
 };
 
 /* The class, encoding and kernel of a linear by the spec's rules.                  */
@@ -33,8 +34,11 @@ chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
-/* out[d_in] = row o of W^; with keep of what training multiplies, the ramp's blend.  s has
- * room for linear_scratch() bytes                                                   */
+/* How far training is, 0..1: the quantizer's residual follows it.  1 is what a model that
+ * is only used has                                                                  */
+void linear_progress(struct chi_linear *, double progress);
+/* out[d_in] = row o of W^; with keep of what training multiplies: the ramp's blend and the
+ * residual.  s has room for linear_scratch() bytes                                  */
 void linear_row(const struct chi_linear *, int64_t o, bool keep, float *out, struct chi_scratch *s);
 
 /* Room for the calls of one model: activations in int8, dequantised operands.  Grown

@@ -234,6 +234,13 @@ chi_status model_bind(struct model *m, double lambda)
     return CHI_OK;
 }
 
+void model_progress(struct model *m, double progress)
+{
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++)
+            if (m->all[i]->param[j].linear) linear_progress(m->all[i]->param[j].linear, progress);
+}
+
 /* Values of one tensor to where they belong; w may be the file's own memory                  */
 static chi_status set_tensor(struct model *m, int64_t t, const float *w)
 {

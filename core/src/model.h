@@ -42,6 +42,9 @@ chi_status model_load(struct model *, const struct st_file *) CHI_MUST_CHECK;
 /* After weights changed (training): quantise and pack.  lambda is the ramp of the
  * quantisers, 1 = fully quantised.                                             */
 chi_status model_bind(struct model *, double lambda) CHI_MUST_CHECK;
+/* How far training is, 0..1: residuals of quantisers fade with it.  A model that is
+ * never told trains as at 1.                                                   */
+void model_progress(struct model *, double progress);
 
 /* ---- running -------------------------------------------------------------- */
 struct model_segment {                  /* a stretch of one stream               */

@@ -17,7 +17,6 @@
 
 #include "core.h"
 #include "crumb.h"
-#include "schedule.h"
 #include "signals.h"
 #include "trainer.h"
 
@@ -111,7 +110,7 @@ chi_status train_update(struct trainer *t, struct step_result *r)
     crumb_set(was);
     TRY(s);
     model_settle(t->model);
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, t->step + 1)));
+    TRY(trainer_bind(t, t->step + 1));
     r->seconds += now_s() - begun;
     return CHI_OK;
 }

@@ -14,7 +14,6 @@
 #include "core.h"
 #include "fs.h"
 #include "hosting.h"
-#include "schedule.h"
 #include "signals.h"
 #include "trainer.h"
 
@@ -134,7 +133,7 @@ static chi_status time_steps(struct trainer *t, double *seconds)
     double took[TIMED_STEPS], begun = 0;
     int64_t n = -1;                         /* the first step warms up                */
     TRY(model_init(t->model, (uint64_t)t->spec->run.seed));
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, 0)));
+    TRY(trainer_bind(t, 0));
     do {
         struct step_result r = { 0 };
         double before = now_s();

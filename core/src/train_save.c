@@ -105,6 +105,14 @@ double trainer_lr(const struct trainer *t, int64_t step)
     return lr;
 }
 
+/* The weights as a step meets them                                                     */
+chi_status trainer_bind(struct trainer *t, int64_t step)
+{
+    const struct train_options *o = &t->spec->train;
+    model_progress(t->model, fmin(1, (double)step / (double)max_i64(o->steps, 1)));
+    return model_bind(t->model, schedule_lambda(o, step));
+}
+
 /* ---- going on -------------------------------------------------------------------- */
 
 /* Before anything of the run folder is touched                                        */
@@ -126,7 +134,7 @@ static chi_status load(struct trainer *t, const char *path, struct ckpt_meta *me
     t->tokens = meta->tokens;
     t->cursor = (struct cursor){ meta->epoch, meta->position };
     TRY(run_cut(t->run, meta->metrics_bytes, meta->samples_bytes));
-    return model_bind(t->model, schedule_lambda(&t->spec->train, t->step));
+    return trainer_bind(t, t->step);
 }
 
 static chi_status start_anew(struct trainer *t)
@@ -137,7 +145,7 @@ static chi_status start_anew(struct trainer *t)
     remove(path);
     free(path);
     TRY(model_init(t->model, (uint64_t)t->spec->run.seed));
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, 0)));
+    TRY(trainer_bind(t, 0));
     return t->spec->train.nonfinite == NONFINITE_ROLLBACK ? trainer_save(t) : CHI_OK;
 }
 

@@ -75,6 +75,7 @@ chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHEC
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
 chi_status trainer_roll_back(struct trainer *) CHI_MUST_CHECK;
 double     trainer_wall(const struct trainer *);
+chi_status trainer_bind(struct trainer *, int64_t step) CHI_MUST_CHECK;
 double     trainer_lr(const struct trainer *, int64_t step);
 void       warn_of_changes(struct trainer *);
 /* train.c: one step's gradient and, if it is finite, the update                      */

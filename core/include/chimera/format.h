@@ -31,6 +31,11 @@ struct chi_quantizer_ops {          /* kind CHI_QUANTIZER                       
      * of a slice; absent: passed straight through.  [task]                     */
     void (*grad)(const void *conf, const float *w, const float *dq, int64_t n,
                  float *dw);
+    /* Optional: how much of the master is added to the quantised weights while the
+     * model trains, W^ + e W, when this share of its steps is done (0 at the first
+     * step).  It must be 0 at 1.  Where it is 0, training multiplies with the kernel
+     * of inference, which never sees a residual; elsewhere in f32.  [run]         */
+    double (*residual)(const void *conf, double progress);
 };
 
 struct chi_encoding_ops {           /* kind CHI_ENCODING                        */
