@@ -1,6 +1,8 @@
 dnl One line a plugin; its folder, its name, and shared (the default), static or no.
 CHI_PLUGIN([formats], [floats])
+CHI_PLUGIN([formats], [hgf])
 CHI_PLUGIN([formats], [int8])
+CHI_PLUGIN([formats], [lora])
 CHI_PLUGIN([formats], [sherry])
 CHI_PLUGIN([formats], [ternary])
 AC_CANONICAL_HOST

@@ -122,6 +122,7 @@ static chi_status write_all(const char *dir, int kind, const char *name)
         [CHI_LAYER] = "layer.GD.use", [CHI_BACKEND] = "backend.use", [CHI_QUANTIZER] = "linear.quantizer",
         [CHI_ENCODING] = "linear.encoding", [CHI_OBJECTIVE] = "train.objective", [CHI_LOOP] = "loop.use",
         [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
+        [CHI_ADAPTER] = "linear.adapter",
     };
     char *line = xprintf("%s=%s", use[kind], name), *c = xprintf("%s.c", name), *page = xprintf("%s.md", name);
     const char *from = examples ? "examples" : kind_name(kind);

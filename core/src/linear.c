@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "pool.h"
 #include "product.h"
@@ -23,6 +24,11 @@
 static bool integer(const struct chi_linear *l)
 {
     return l->kernel && l->kernel->integer;
+}
+
+bool linear_norms(const struct chi_linear *l)
+{
+    return integer(l) && !l->plain && l->rule->o.extra_rmsnorm;
 }
 
 static const struct chi_linear_kernel *kernel_for(const struct spec *s, const char *encoding,
@@ -79,7 +85,7 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 {
     int64_t need = 4 * round_up(l->d_in, 64) + 64;          /* a normalised row       */
     if (l->f32_only) return need;
-    need = max_i64(need, bind_scratch(l));
+    need = max_i64(need, max_i64(bind_scratch(l), adapters_scratch(l)));
     if (l->kernel->scratch_bytes) need = max_i64(need, l->kernel->scratch_bytes(rows, l->d_in) + 64);
     return need;
 }
@@ -198,7 +204,7 @@ double linear_room_held(void)
     return room.q ? linear_room_bytes(room.rows, room.d_in, room.weight, room.training) : 0;
 }
 
-void linear_room_drop(void)
+static void room_drop(void)
 {
     mem_free(room.q);
     mem_free(room.step);
@@ -210,13 +216,19 @@ void linear_room_drop(void)
     room = (struct room){ 0 };
 }
 
+void linear_room_drop(void)
+{
+    room_drop();
+    adapters_room_drop();
+}
+
 chi_status linear_room(int64_t rows, int64_t d_in, int64_t weight, bool training)
 {
     if (rows <= room.rows && d_in <= room.d_in && (!training || (room.training && weight <= room.weight)))
         return CHI_OK;
     struct room want = { .rows = max_i64(rows, room.rows), .d_in = max_i64(d_in, room.d_in),
                          .weight = max_i64(weight, room.weight), .training = training || room.training };
-    linear_room_drop();
+    room_drop();
     int64_t a = act_bytes(want.rows, want.d_in), blocks = a / CHI_ACT_BLOCK;
     size_t floats = (size_t)(want.rows * want.d_in) * sizeof(float);
     const char *what = "activations of linears";
@@ -233,7 +245,7 @@ chi_status linear_room(int64_t rows, int64_t d_in, int64_t weight, bool training
     }
     room = want;
     if (ok) return CHI_OK;
-    linear_room_drop();
+    room_drop();
     return CHI_ENOMEM;
 }
 
@@ -456,7 +468,7 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
         if (n_some) run_kernels(some, to, n_some, k, x, rows);
     }
     if (r->keep) forward_products(lin, n, k, x, rows, y);
-    return CHI_OK;
+    return adapters_forward(lin, n, r, x, rows, y);
 }
 
 /* ---- backward --------------------------------------------------------------------------- */
@@ -511,15 +523,16 @@ static void weight_gradients(const struct chi_linear *const *lin, int64_t n, con
     if (n_p) products_run(k, p, n_p);
 }
 
-static void input_gradient(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
-                           const float *x, int64_t rows, const float *const *dy, float *dx)
+/* Gradients of normalised inputs go to room.dx; true if there are any                       */
+static bool input_gradient(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
+                           int64_t rows, const float *const *dy, float *dx)
 {
     struct product chain[LINEARS_MAX];
     int64_t n_chain = 0;
     bool normed = false;
     for (int64_t i = 0; i < n; i++) {
         const struct chi_linear *l = lin[i];
-        bool norm = !l->plain && integer(l) && l->rule->o.extra_rmsnorm;
+        bool norm = linear_norms(l);
         struct product one = { false, false, rows, l->d_in, l->d_out, dy[i], l->d_out, l->w, l->d_in,
                                1, dx, l->d_in };
         if (l->plain) {
@@ -535,9 +548,7 @@ static void input_gradient(const struct chi_linear *const *lin, int64_t n, const
         products_run(k, &one, 1);
     }
     if (n_chain) chain_run(k, chain, n_chain);
-    if (!normed) return;
-    struct norm_back b = { k, x, room.dx, dx, rows, lin[0]->d_in, max_i64(1, 65536 / lin[0]->d_in), lin[0]->eps };
-    pool_run(ceil_div(rows, b.block), norm_back_task, &b);
+    return normed;
 }
 
 chi_status linears_back(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
@@ -545,7 +556,12 @@ chi_status linears_back(const struct chi_linear *const *lin, int64_t n, struct c
 {
     TRY(check_call(lin, n, rows));
     if (!rows) return CHI_OK;
-    if (r->grads) weight_gradients(lin, n, r->h->k, x, rows, dy);
-    if (dx) input_gradient(lin, n, r->h->k, x, rows, dy, dx);
+    const struct chi_kernels *k = r->h->k;
+    if (r->grads) weight_gradients(lin, n, k, x, rows, dy);
+    bool normed = dx && input_gradient(lin, n, k, rows, dy, dx);
+    TRY(adapters_back(lin, n, r, x, rows, dy, dx, room.dx));
+    if (!normed) return CHI_OK;
+    struct norm_back b = { k, x, room.dx, dx, rows, lin[0]->d_in, max_i64(1, 65536 / lin[0]->d_in), lin[0]->eps };
+    pool_run(ceil_div(rows, b.block), norm_back_task, &b);
     return CHI_OK;
 }

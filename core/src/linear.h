@@ -19,6 +19,7 @@ struct chi_linear {
     void   *bytes;                          /* in the encoding                      */
     int64_t n_bytes;
     void   *packed;                         /* the kernel's layout, or NULL         */
+    struct adapter *adapter; int64_t n_adapter;     /* what is added to its result  */
     double  lambda;                         /* of the ramp; 1: fully quantised      */
     double  residual;                       /* of the master beside W^ in training  */
 };
@@ -32,6 +33,8 @@ int64_t linear_scratch(const struct chi_linear *, int64_t rows);
 /* Takes memory for bytes and packed                                                */
 chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
+/* Does it multiply with rmsnorm(x)?                                                */
+bool linear_norms(const struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
 /* How far training is, 0..1: the quantizer's residual follows it.  1 is what a model that

@@ -52,7 +52,7 @@ static bool leave_letter(struct sweep_axes *a, struct sweep_choice *c, const cha
 }
 
 /* In every [linear...] that sets the quantizer to ternary; its other keys may be the
- * quantizer's own, so all but extra_rmsnorm go                                        */
+ * quantizer's own, so all but extra_rmsnorm and adapter go                                      */
 static bool leave_quantizer(struct sweep_axes *a, struct sweep_choice *c, const char *x, const char *y)
 {
     const char *section, *key, *value;
@@ -62,7 +62,7 @@ static bool leave_quantizer(struct sweep_axes *a, struct sweep_choice *c, const 
         if (!q || strcmp(q, x)) continue;
         found = true;
         for (int64_t k = 0; (key = config_key(a->config, section, k, &value)); k++)
-            if (strcmp(key, "extra_rmsnorm") && strcmp(key, "quantizer"))
+            if (strcmp(key, "extra_rmsnorm") && strcmp(key, "quantizer") && strcmp(key, "adapter"))
                 sweep_set_add(a, c, xprintf("%s.%s", section, key), NULL, "leave_out");
         sweep_set_add(a, c, xprintf("%s.quantizer", section), xstrdup(y ? y : "f32"), "leave_out");
     }

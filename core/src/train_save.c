@@ -105,12 +105,17 @@ double trainer_lr(const struct trainer *t, int64_t step)
     return lr;
 }
 
+/* The share of the steps that is done when a step begins                               */
+double trainer_progress(const struct trainer *t, int64_t step)
+{
+    return fmin(1, (double)step / (double)max_i64(t->spec->train.steps, 1));
+}
+
 /* The weights as a step meets them                                                     */
 chi_status trainer_bind(struct trainer *t, int64_t step)
 {
-    const struct train_options *o = &t->spec->train;
-    model_progress(t->model, fmin(1, (double)step / (double)max_i64(o->steps, 1)));
-    return model_bind(t->model, schedule_lambda(o, step));
+    model_progress(t->model, trainer_progress(t, step));
+    return model_bind(t->model, schedule_lambda(&t->spec->train, step));
 }
 
 /* ---- going on -------------------------------------------------------------------- */
