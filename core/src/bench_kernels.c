@@ -3,8 +3,9 @@
  * Absolute rates move by a third with what the neighbours of a virtual machine do,
  * so each kernel is printed as a ratio to a limit measured beside it: bytes per
  * second of plain reading for one row of activations, vpmaddubsw or vfmadd on
- * registers alone for many rows and for gemm.  Reading and decoding alternate and
- * give medians; arithmetic gives the best of many short windows on both sides.      */
+ * registers alone for many rows, for matrices in the cache and for gemm.  Reading and
+ * decoding alternate, one encoding after the other, and give medians; arithmetic gives
+ * the best of many short windows on both sides.                                     */
 #include "bench_kernels.h"
 #include "bench_limit.h"
 #include "core.h"
@@ -93,6 +94,7 @@ struct room { uint8_t *pool; float *x, *y, *step; int8_t *q; int16_t *sum; };
 
 struct ternary_job {
     const struct bench_kernels *b;
+    const struct bench_linear *linear;
     const struct room *room;
     struct chi_matrix m;
     struct chi_act a;
@@ -100,12 +102,17 @@ struct ternary_job {
     int64_t slice;                                      /* outputs a piece             */
 };
 
+static int64_t scratch_of(const struct chi_linear_kernel *k, int64_t rows, int64_t d_in)
+{
+    return k->scratch_bytes ? k->scratch_bytes(rows, d_in) : 0;
+}
+
 static void ternary_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct ternary_job *j = arg;
-    const struct chi_linear_kernel *k = j->b->ternary2;
+    const struct chi_linear_kernel *k = j->linear->kernel;
     int64_t o0 = i * j->slice, o1 = min_i64(o0 + j->slice, j->m.d_out);
-    int64_t need = k->scratch_bytes ? k->scratch_bytes(j->a.rows, j->m.d_in) : 0;
+    int64_t need = scratch_of(k, j->a.rows, j->m.d_in);
     k->run(j->y + o0, j->m.d_out, &j->a, &j->m, o0, o1, need ? chi_take(s, (size_t)need) : NULL);
 }
 
@@ -132,11 +139,11 @@ static double multiply(struct ternary_job *j, const void *bytes)
     return now_s() - t;
 }
 
-static struct ternary_job job(const struct bench_kernels *b, const struct room *m, int64_t rows,
-                              int64_t d_out, int64_t d_in)
+static struct ternary_job job(const struct bench_kernels *b, const struct bench_linear *l, const struct room *m,
+                              int64_t rows, int64_t d_out, int64_t d_in)
 {
     return (struct ternary_job){
-        .b = b, .room = m, .m = { m->pool, d_out, d_in, 128 }, .y = m->y,
+        .b = b, .linear = l, .room = m, .m = { m->pool, d_out, d_in, 128 }, .y = m->y,
         .slice = linear_slice(rows * d_out * d_in, rows * d_in),
         .a = { rows, d_in, m->x, d_in, m->q, round_up(d_in, 64), m->step, m->sum },
     };
@@ -144,22 +151,35 @@ static struct ternary_job job(const struct bench_kernels *b, const struct room *
 
 /* ---- output ------------------------------------------------------------------------------ */
 
-/* ratio 0: there is no limit to compare with                                              */
-static void line(const struct bench_kernels *b, const char *what, const char *shape, double rate,
-                 const char *unit, double ratio, const char *limit)
+/* What is not known is 0 or NULL; weights a second, and their ratio to those of the first encoding */
+struct figure { const char *what, *encoding, *shape, *unit, *limit; double rate, ratio, weights, versus; };
+
+static void print_json(const struct bench_kernels *b, const struct figure *f)
 {
-    if (b->json) {
-        fprintf(b->out, "{\"kernel\":\"%s\",\"shape\":\"%s\",\"threads\":%d,\"rate\":%.4g,\"unit\":\"%s\"", what,
-                shape, pool_size(), rate, unit);
-        if (ratio > 0) fprintf(b->out, ",\"ratio\":%.3f,\"limit\":\"%s\"", ratio, limit);
-        fprintf(b->out, "}\n");
-    } else {
-        fprintf(b->out, "%-10s %-16s %d threads  ", what, shape, pool_size());
-        if (rate > 0) fprintf(b->out, "%8.1f %s", rate, unit);
-        else fprintf(b->out, " unknown");
-        if (ratio > 0) fprintf(b->out, "  %.2f of %s", ratio, limit);
-        fprintf(b->out, "\n");
-    }
+    fprintf(b->out, "{\"kernel\":\"%s\",\"shape\":\"%s\",\"threads\":%d,\"rate\":%.4g,\"unit\":\"%s\"", f->what,
+            f->shape, pool_size(), f->rate, f->unit);
+    if (f->encoding) fprintf(b->out, ",\"encoding\":\"%s\"", f->encoding);
+    if (f->ratio > 0) fprintf(b->out, ",\"ratio\":%.3f,\"limit\":\"%s\"", f->ratio, f->limit);
+    if (f->weights > 0) fprintf(b->out, ",\"weights_per_s\":%.4g", f->weights);
+    if (f->versus > 0) fprintf(b->out, ",\"versus\":%.3f,\"to\":\"%s\"", f->versus, b->linear[0].name);
+    fprintf(b->out, "}\n");
+}
+
+static void print_text(const struct bench_kernels *b, const struct figure *f)
+{
+    fprintf(b->out, "%-10s %-10s %-16s %d threads  ", f->what, f->encoding ? f->encoding : "", f->shape, pool_size());
+    if (f->rate > 0) fprintf(b->out, "%8.1f %s", f->rate, f->unit);
+    else fprintf(b->out, " unknown");
+    if (f->ratio > 0) fprintf(b->out, "  %.2f of %s", f->ratio, f->limit);
+    if (f->weights > 0) fprintf(b->out, "  %.1f Gweights/s", f->weights / 1e9);
+    if (f->versus > 0) fprintf(b->out, "  %.2f of %s", f->versus, b->linear[0].name);
+    fprintf(b->out, "\n");
+}
+
+static void print(const struct bench_kernels *b, struct figure f)
+{
+    if (b->json) print_json(b, &f);
+    else print_text(b, &f);
     fflush(b->out);
 }
 
@@ -177,50 +197,103 @@ static reader *best_reader(const struct bench_kernels *b, const struct room *m)
         double r = bench_median(rate, COUNT(rate));
         if (r > top) top = r, best = f[i];
     }
-    line(b, "read", "128 MB", top / 1e9, "GB/s", 0, NULL);
+    print(b, (struct figure){ .what = "read", .shape = "128 MB", .rate = top / 1e9, .unit = "GB/s" });
     return best;
 }
 
-/* One row: matrices one after the other through the pool, so each comes from memory        */
+enum { LINEARS = BENCH_LINEARS };
+
+/* One row: matrices one after the other through the pool, so each comes from memory.  Returns
+ * weights per second                                                                       */
+static double decode_pass(const struct bench_kernels *b, const struct bench_linear *l, const struct room *m,
+                          int64_t d_out, int64_t d_in)
+{
+    struct ternary_job j = job(b, l, m, 1, d_out, d_in);
+    int64_t bytes = l->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
+    double t = 0;
+    for (int64_t c = 0; c < n; c++) t += multiply(&j, m->pool + c * bytes);
+    return (double)(n * d_out * d_in) / t;
+}
+
 static void bench_decode(const struct bench_kernels *b, const struct room *m, int64_t d_out, int64_t d_in)
 {
-    struct ternary_job j = job(b, m, 1, d_out, d_in);
-    int64_t bytes = b->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
-    double rate[ROUNDS], read[5][ROUNDS], limit = 0;
+    static double rate[LINEARS][ROUNDS], ratio[LINEARS][ROUNDS], read[LIMIT_READERS][ROUNDS];
+    double limit = 0;
     reader *f[LIMIT_READERS];
     int nf = limit_readers(f);
     for (int i = 0; i < ROUNDS; i++) {
-        double t = 0;
-        for (int64_t c = 0; c < n; c++) t += multiply(&j, m->pool + c * bytes);
-        rate[i] = (double)(n * bytes) / t;
+        for (int k = 0; k < b->n_linears; k++) {
+            rate[k][i] = decode_pass(b, &b->linear[k], m, d_out, d_in);
+            ratio[k][i] = rate[k][i] / rate[0][i];
+        }
         for (int k = 0; k < nf; k++) read[k][i] = limit_read_rate(f[k], m->pool);
     }
     for (int k = 0; k < nf; k++) {                      /* the best loop, not the best pass */
         double r = bench_median(read[k], ROUNDS);
         limit = r > limit ? r : limit;
     }
-    double got = bench_median(rate, ROUNDS);
     char shape[48];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)d_out, (long long)d_in);
-    line(b, "decode", shape, got / 1e9, "GB/s", got / limit,
-         "the best read loop (medians)");
+    for (int k = 0; k < b->n_linears; k++) {
+        const struct bench_linear *l = &b->linear[k];
+        double w = bench_median(rate[k], ROUNDS), versus = bench_median(ratio[k], ROUNDS);
+        double got = w * (double)l->encoding->bytes(d_out, d_in, 128) / (double)(d_out * d_in);
+        print(b, (struct figure){ .what = "decode", .encoding = l->name, .shape = shape, .rate = got / 1e9, .unit = "GB/s",
+                                  .ratio = got / limit, .limit = "the best read loop (medians)", .weights = w,
+                                  .versus = k ? versus : 0 });
+    }
+}
+
+/* One row, each thread with a matrix of its own that fits its second cache                     */
+enum { NEAR_OUT = 512, NEAR_IN = 2048, NEAR_TURNS = 32 };
+
+static void near_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    struct ternary_job j = *(const struct ternary_job *)arg;
+    int64_t bytes = j.linear->encoding->bytes(NEAR_OUT, NEAR_IN, 128);
+    int64_t need = scratch_of(j.linear->kernel, 1, NEAR_IN);
+    void *scratch = need ? chi_take(s, (size_t)need) : NULL;
+    j.m.bytes = j.room->pool + i * bytes;
+    for (int n = 0; n < NEAR_TURNS; n++)
+        j.linear->kernel->run(j.y + i * NEAR_OUT, NEAR_OUT, &j.a, &j.m, 0, NEAR_OUT, scratch);
+}
+
+static void bench_near(const struct bench_kernels *b, const struct room *m, double limit)
+{
+    double best[LINEARS] = { 0 };
+    for (int i = 0; i < 5 * ROUNDS; i++)                /* windows of about a millisecond      */
+        for (int k = 0; k < b->n_linears; k++) {
+            struct ternary_job j = job(b, &b->linear[k], m, 1, NEAR_OUT, NEAR_IN);
+            pool_run(1, act_task, &j);
+            double t = now_s();
+            pool_run(pool_size(), near_task, &j);
+            double w = (double)NEAR_TURNS * NEAR_OUT * NEAR_IN * pool_size() / (now_s() - t);
+            best[k] = w > best[k] ? w : best[k];
+        }
+    for (int k = 0; k < b->n_linears; k++)
+        print(b, (struct figure){ .what = "cached", .encoding = b->linear[k].name, .shape = "512x2048", .rate = best[k] / 1e9,
+                                  .unit = "GMAC/s", .ratio = limit > 0 ? best[k] / limit : 0,
+                                  .limit = "vpmaddubsw on registers (best)", .versus = k ? best[k] / best[0] : 0 });
 }
 
 static void bench_prefill(const struct bench_kernels *b, const struct room *m, int64_t d_out, int64_t d_in,
                           double limit)
 {
-    struct ternary_job j = job(b, m, 128, d_out, d_in);
-    double best = 1e30, all = 0;
-    for (int i = 0; i < ROUNDS || all < 0.5; i++) {     /* windows of some milliseconds */
-        double t = multiply(&j, m->pool);
-        best = t < best ? t : best;
-        all += t;
-    }
-    double work = 128.0 * (double)d_out * (double)d_in;
+    double best[LINEARS], all = 0, work = 128.0 * (double)d_out * (double)d_in;
+    for (int k = 0; k < b->n_linears; k++) best[k] = 1e30;
+    for (int i = 0; i < ROUNDS || all < 0.5; i++)       /* windows of some milliseconds */
+        for (int k = 0; k < b->n_linears; k++) {
+            struct ternary_job j = job(b, &b->linear[k], m, 128, d_out, d_in);
+            double t = multiply(&j, m->pool);
+            best[k] = t < best[k] ? t : best[k];
+            all += t;
+        }
     char shape[48];
     snprintf(shape, sizeof shape, "128 of %lldx%lld", (long long)d_out, (long long)d_in);
-    line(b, "prefill", shape, work / best / 1e9, "GMAC/s", limit > 0 ? work / best / limit : 0,
-         "vpmaddubsw on registers (best)");
+    for (int k = 0; k < b->n_linears; k++)
+        print(b, (struct figure){ .what = "prefill", .encoding = b->linear[k].name, .shape = shape,
+                                  .rate = work / best[k] / 1e9, .unit = "GMAC/s", .limit = "vpmaddubsw on registers (best)",
+                                  .ratio = limit > 0 ? work / best[k] / limit : 0, .versus = k ? best[0] / best[k] : 0 });
 }
 
 struct gemm_job { const struct chi_kernels *k; int64_t m, n, d; const float *A, *B; float *C; };
@@ -252,11 +325,11 @@ static void bench_gemm(const struct bench_kernels *b, const struct room *m, int6
     double work = (double)rows * (double)n * (double)k;
     char shape[48];
     snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)rows, (long long)n, (long long)k);
-    line(b, "gemm", shape, 2 * work / best / 1e9, "GFLOP/s", limit > 0 ? work / best / limit : 0,
-         "vfmadd on registers (best)");
+    print(b, (struct figure){ .what = "gemm", .shape = shape, .rate = 2 * work / best / 1e9, .unit = "GFLOP/s",
+                              .ratio = limit > 0 ? work / best / limit : 0, .limit = "vfmadd on registers (best)" });
 }
 
-/* Codes 0..2 everywhere: read as scales they are finite, too                                   */
+/* Codes 0..2 in every two bits: read as scales they are finite, read as indices and as base 3 valid  */
 static void fill_codes(uint8_t *p, int64_t bytes)
 {
     uint64_t s = 1;
@@ -273,8 +346,9 @@ static void bench_at(const struct bench_kernels *b, const struct room *m)
     static const int64_t products[][3] = { { 512, 2560, 2560 }, { 2048, 512, 512 }, { 512, 6912, 2560 } };
     best_reader(b, m);
     double int8 = peak(int8_task, 32), fma = peak(fma_task, 8);
-    line(b, "int8 peak", "registers", int8 / 1e9, "GMAC/s", 0, NULL);
-    line(b, "fma peak", "registers", 2 * fma / 1e9, "GFLOP/s", 0, NULL);
+    print(b, (struct figure){ .what = "int8 peak", .shape = "registers", .rate = int8 / 1e9, .unit = "GMAC/s" });
+    print(b, (struct figure){ .what = "fma peak", .shape = "registers", .rate = 2 * fma / 1e9, .unit = "GFLOP/s" });
+    bench_near(b, m, int8);
     for (int i = 0; i < COUNT(shapes); i++) bench_decode(b, m, shapes[i][0], shapes[i][1]);
     for (int i = 0; i < COUNT(shapes); i++) bench_prefill(b, m, shapes[i][0], shapes[i][1], int8);
     for (int i = 0; i < COUNT(products); i++)
@@ -285,7 +359,11 @@ static void bench_at(const struct bench_kernels *b, const struct room *m)
 chi_status bench_kernels(const struct bench_kernels *b)
 {
     enum { WIDE = 6912, ROWS = 128 };
-    int64_t need = b->ternary2->scratch_bytes ? b->ternary2->scratch_bytes(ROWS, WIDE) : 0;
+    int64_t need = 0;
+    for (int k = 0; k < b->n_linears; k++) {
+        need = max_i64(need, scratch_of(b->linear[k].kernel, ROWS, WIDE));
+        need = max_i64(need, scratch_of(b->linear[k].kernel, 1, WIDE));
+    }
     struct room m = {
         .pool = mem_take(POOL_BYTES + 4096, "weights to measure with"),
         .x = mem_take(ROWS * WIDE * 4, "activations"), .y = mem_take(ROWS * WIDE * 4, "outputs"),

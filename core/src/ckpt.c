@@ -258,22 +258,28 @@ static chi_status load_moments(const char *path, const struct model *m, const st
     return s;
 }
 
-chi_status ckpt_load(const char *path, struct model *m, const struct ckpt_moments *moments,
-                     struct ckpt_meta *meta)
+chi_status ckpt_weights(const char *path, const struct spec *spec, bool training, struct ckpt_meta *meta,
+                        struct st_file **f)
 {
     cJSON *manifest;
-    bool training = moments && moments->n;
     TRY(manifest_read(path, &manifest));
     chi_status s = manifest_meta(path, manifest, meta);
-    if (s == CHI_OK) s = manifest_fits(path, manifest, model_spec(m)->config, model_spec(m), training);
+    if (s == CHI_OK) s = manifest_fits(path, manifest, spec->config, spec, training);
     cJSON_Delete(manifest);
     TRY(s);
     char *name = fs_join(path, file_name[FILE_MODEL]);
-    struct st_file *f;
-    s = st_open(&f, name);
+    s = st_open(f, name);
     free(name);
-    TRY(s);
-    s = model_load(m, f);
+    return s;
+}
+
+chi_status ckpt_load(const char *path, struct model *m, const struct ckpt_moments *moments,
+                     struct ckpt_meta *meta)
+{
+    bool training = moments && moments->n;
+    struct st_file *f;
+    TRY(ckpt_weights(path, model_spec(m), training, meta, &f));
+    chi_status s = model_load(m, f);
     st_close(f);
     if (s == CHI_OK && training) s = load_moments(path, m, moments);
     return s;

@@ -18,6 +18,13 @@ chi_status manifest_meta(const char *folder, const cJSON *, struct ckpt_meta *) 
 chi_status manifest_fits(const char *folder, const cJSON *, const struct config *,
                          const struct spec *, bool training) CHI_MUST_CHECK;
 
+/* The same for a manifest that a packed model carries as text: "components" and "shape" */
+chi_status manifest_text_fits(const char *name, const char *text, const struct spec *) CHI_MUST_CHECK;
+
+/* The tensors of a whole checkpoint that fits the spec                            */
+chi_status ckpt_weights(const char *folder, const struct spec *, bool training, struct ckpt_meta *,
+                        struct st_file **) CHI_MUST_CHECK;
+
 char      *ckpt_path(const char *run, int64_t step);            /* caller frees    */
 /* Manifest, and size and XXH3 of every file.  CHI_EDATA names the damaged one.    */
 chi_status ckpt_verify(const char *folder) CHI_MUST_CHECK;

@@ -290,6 +290,18 @@ chi_status manifest_fits(const char *folder, const cJSON *j, const struct config
     return s;
 }
 
+chi_status manifest_text_fits(const char *name, const char *text, const struct spec *spec)
+{
+    cJSON *j;
+    TRY(json_parse(name, text, (int64_t)strlen(text), 4, &j));
+    bool whole = cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(j, "shape"))
+              && cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(j, "components"));
+    chi_status s = whole ? manifest_fits(name, j, spec->config, spec, false)
+                 : fail(CHI_EDATA, "%s: its manifest has no \"components\" or no \"shape\"", name);
+    cJSON_Delete(j);
+    return s;
+}
+
 /* ---- finding ------------------------------------------------------------------- */
 
 char *ckpt_path(const char *run, int64_t step)

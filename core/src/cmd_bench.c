@@ -11,27 +11,43 @@
 static bool train, reading, learn, kernels, layers, json;
 static int64_t steps = 10, context;
 
-/* The kernel of ternary2 that this machine's backends would use                                */
+/* The kernel that this machine's backends would use; NULL: only the portable one                 */
+static const struct chi_linear_kernel *fast_kernel(const struct spec *spec, const char *encoding)
+{
+    for (const struct chi_component **c = spec->backend; *c; c++) {
+        const struct chi_backend_ops *ops = (*c)->ops;
+        for (int i = 0; ops->linears && ops->linears[i]; i++)
+            if (!strcmp(ops->linears[i]->encoding, encoding) && !ops->linears[i]->pack) return ops->linears[i];
+    }
+    return NULL;
+}
+
+/* ternary2, portable or not, then the other ternary encodings that have a fast kernel            */
+static chi_status find_linears(const struct spec *spec, struct bench_kernels *k)
+{
+    const struct chi_component *c;
+    TRY(registry_find(spec->registry, CHI_ENCODING, "ternary2", &c));
+    k->linear[0] = (struct bench_linear){ c->name, c->ops, fast_kernel(spec, c->name) };
+    if (!k->linear[0].kernel) k->linear[0].kernel = k->linear[0].encoding->portable;
+    k->n_linears = 1;
+    for (int64_t i = 0; (c = registry_component(spec->registry, CHI_ENCODING, i)); i++) {
+        struct bench_linear l = { c->name, c->ops, fast_kernel(spec, c->name) };
+        bool holds = !strcmp(l.encoding->values, "ternary") && l.encoding->bytes(2560, 2560, 128) > 0;
+        if (!l.kernel || !holds || !strcmp(c->name, "ternary2") || k->n_linears == BENCH_LINEARS) continue;
+        k->linear[k->n_linears++] = l;
+    }
+    return CHI_OK;
+}
+
 static chi_status run_kernels(const struct bench *b)
 {
     struct config *config;
     struct spec *spec;
-    const struct chi_component *encoding;
     TRY(run_config(b->subject, b->override, b->n_override, &config));
     TRY(spec_open(&spec, config, SPEC_MODEL));
-    chi_status st = registry_find(spec->registry, CHI_ENCODING, "ternary2", &encoding);
-    if (st == CHI_OK) {
-        struct bench_kernels k = { .k = spec->kernels, .encoding = encoding->ops, .threads = b->threads,
-                                   .json = b->json, .out = stdout };
-        k.ternary2 = k.encoding->portable;
-        for (const struct chi_component **c = spec->backend; *c; c++) {
-            const struct chi_backend_ops *ops = (*c)->ops;
-            for (int i = 0; ops->linears && ops->linears[i]; i++)
-                if (!strcmp(ops->linears[i]->encoding, "ternary2") && k.ternary2 == k.encoding->portable)
-                    k.ternary2 = ops->linears[i];
-        }
-        st = bench_kernels(&k);
-    }
+    struct bench_kernels k = { .k = spec->kernels, .threads = b->threads, .json = b->json, .out = stdout };
+    chi_status st = find_linears(spec, &k);
+    if (st == CHI_OK) st = bench_kernels(&k);
     spec_close(spec);
     return st;
 }

@@ -111,17 +111,19 @@ static void plan_scratch(struct chi_plan *p, int64_t bytes)
     p->in->scratch_bytes = max_i64(p->in->scratch_bytes, bytes);
 }
 
-struct chi_linear *instance_linear(struct instance *in, const struct spec *s, const char *name, int64_t d_out,
-                                   int64_t d_in, uint32_t flags)
+chi_status instance_linear(struct instance *in, const struct spec *s, const char *name, int64_t d_out, int64_t d_in,
+                           uint32_t flags, struct chi_linear **out)
 {
     struct chi_linear *l = xcalloc(1, sizeof *l);
     char full[80];
     *l = (struct chi_linear){ .d_out = d_out, .d_in = d_in, .f32_only = flags & CHI_LINEAR_F32,
                               .training = in->training };
     snprintf(l->name, sizeof l->name, "%s%s%s", in->name, *in->name && *name ? "." : "", name);
-    if ((in->failed = linear_choose(l, s)) != CHI_OK) {
+    *out = NULL;
+    chi_status chosen = linear_choose(l, s);
+    if (chosen != CHI_OK) {
         free(l);
-        return NULL;
+        return chosen;
     }
     snprintf(full, sizeof full, "%s%sweight", name, *name ? "." : "");
     int64_t before = in->param_bytes;
@@ -138,7 +140,8 @@ struct chi_linear *instance_linear(struct instance *in, const struct spec *s, co
     in->widest = max_i64(in->widest, d_in);
     in->heaviest = max_i64(in->heaviest, d_out * d_in);
     /* The linear is the instance's now, which closes it                                */
-    return (in->failed = adapters_open(l, name, in, s)) == CHI_OK ? l : NULL;
+    *out = l;
+    return adapters_open(l, name, in, s);
 }
 
 static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name, int64_t d_out, int64_t d_in,
@@ -149,8 +152,8 @@ static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name
         p->error = fail(CHI_ESHAPE, "%s: linear %s is %lld x %lld", p->in->name, name, (long long)d_out, (long long)d_in);
         return NULL;
     }
-    struct chi_linear *l = instance_linear(p->in, p->spec, name, d_out, d_in, flags);
-    if (!l) p->error = p->in->failed;
+    struct chi_linear *l;
+    p->error = instance_linear(p->in, p->spec, name, d_out, d_in, flags, &l);
     return l;
 }
 

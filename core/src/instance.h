@@ -40,7 +40,6 @@ struct instance {
     struct planned_array *array; int64_t n_array;
     int64_t param_bytes, state_bytes, scratch_bytes;
     double  share;                           /* of the linears planned next             */
-    chi_status failed;                       /* why instance_linear() gave none         */
     int64_t widest, heaviest;                /* of its linears: d_in, weights           */
     unsigned char *params, *grads;           /* where its block begins                  */
     void  **at;                              /* arrays of the present call              */
@@ -54,8 +53,8 @@ chi_status instance_open(struct instance *, const struct spec *, const char *nam
                          CHI_MUST_CHECK;
 int64_t instance_param(struct instance *, const char *name, const int64_t *shape, int init,
                        double a, double b, uint32_t flags);
-struct chi_linear *instance_linear(struct instance *, const struct spec *, const char *name,
-                                   int64_t d_out, int64_t d_in, uint32_t flags);
+chi_status instance_linear(struct instance *, const struct spec *, const char *name, int64_t d_out,
+                           int64_t d_in, uint32_t flags, struct chi_linear **) CHI_MUST_CHECK;
 /* After params and grads point at memory: hands masters to linears, then ready()       */
 chi_status instance_ready(struct instance *) CHI_MUST_CHECK;
 void instance_close(struct instance *);

@@ -44,6 +44,29 @@ static const struct chi_linear_kernel *kernel_for(const struct spec *s, const ch
     return portable;
 }
 
+/* A packed model says itself in which bytes a matrix is                             */
+static chi_status choose_packed(struct chi_linear *l, const struct spec *s)
+{
+    const struct chi_component *c;
+    char *name = xprintf("%s.weight", l->name);
+    const struct packed_tensor *t = packed_find(s->packed, name);
+    free(name);
+    if (!t || !*t->encoding)
+        return fail(CHI_EDATA, "%s has no encoded weights %s: it belongs to another model", packed_path(s->packed), l->name);
+    TRY(registry_find(s->registry, CHI_ENCODING, t->encoding, &c));
+    l->encoding = c->ops;
+    l->encoding_name = c->name;
+    l->group = t->group;
+    if (t->rows != l->d_out || t->cols != l->d_in)
+        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", packed_path(s->packed), l->name,
+                    (long long)t->rows, (long long)t->cols, (long long)l->d_out, (long long)l->d_in);
+    if (l->encoding->bytes(l->d_out, l->d_in, l->group) != t->t->bytes)
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(s->packed),
+                    l->name, (long long)t->t->bytes, c->name, (long long)l->group,
+                    (long long)l->encoding->bytes(l->d_out, l->d_in, l->group));
+    return CHI_OK;
+}
+
 chi_status linear_choose(struct chi_linear *l, const struct spec *s)
 {
     l->eps = (float)s->model.rms_norm_eps;
@@ -55,13 +78,15 @@ chi_status linear_choose(struct chi_linear *l, const struct spec *s)
         return fail(CHI_ECONF, "%s: no [linear] section says what its weights are", l->name);
     l->quantizer = l->rule->quantizer.component->ops;
     l->encoding = l->rule->encoding->ops;
+    l->encoding_name = l->rule->encoding->name;
     l->group = l->quantizer->group(l->rule->quantizer.conf, l->d_in);
-    l->kernel = kernel_for(s, l->rule->encoding->name, l->group, l->encoding->portable);
+    if (s->packed) TRY(choose_packed(l, s));
+    l->kernel = kernel_for(s, l->encoding_name, l->group, l->encoding->portable);
     l->n_bytes = l->encoding->bytes(l->d_out, l->d_in, l->group);
     l->plain = !strcmp(l->quantizer->values, "f32");
     if (l->n_bytes <= 0)
         return fail(CHI_ESHAPE, "%s: encoding %s cannot hold %lld x %lld with groups of %lld", l->name,
-                    l->rule->encoding->name, (long long)l->d_out, (long long)l->d_in, (long long)l->group);
+                    l->encoding_name, (long long)l->d_out, (long long)l->d_in, (long long)l->group);
     return CHI_OK;
 }
 
@@ -110,7 +135,7 @@ chi_status linear_take(struct chi_linear *l)
 
 /* ---- binding ------------------------------------------------------------------- */
 
-struct bind { struct chi_linear *l; const float *w; atomic_int bad; };
+struct bind { struct chi_linear *l; const float *w; atomic_int not_finite, not_held; };
 
 static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
 {
@@ -120,8 +145,17 @@ static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
     int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
     float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
     if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
-        atomic_store(&b->bad, 1);
-    l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
+        atomic_store(&b->not_finite, 1);
+    else if (CHI_HAS(struct chi_encoding_ops, l->encoding, holds)
+             && !l->encoding->holds(q, scale, r1 - r0, l->d_in, l->group))
+        atomic_store(&b->not_held, 1);
+    else l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
+}
+
+static void pack(struct chi_linear *l)
+{
+    struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
+    if (l->packed) l->kernel->pack(l->packed, &m);
 }
 
 chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
@@ -131,11 +165,38 @@ chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
     TRY(linear_take(l));
     struct bind b = { .l = l, .w = w };
     pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
-    if (atomic_load(&b.bad)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
-    if (l->packed) {
-        struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
-        l->kernel->pack(l->packed, &m);
-    }
+    if (atomic_load(&b.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
+    if (atomic_load(&b.not_held))
+        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
+                    "encoding (chimera plugins lists them)", l->name, l->encoding_name, l->encoding->values);
+    pack(l);
+    return CHI_OK;
+}
+
+struct load { const struct chi_linear *l; atomic_int strange; };
+
+static void load_slice(void *arg, int64_t i, struct chi_scratch *s)
+{
+    struct load *b = arg;
+    const struct chi_linear *l = b->l;
+    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out), groups = ceil_div(l->d_in, l->group);
+    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
+    float *scale = chi_take(s, (size_t)(CHI_TILE * groups) * sizeof *scale);
+    l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
+    if (!values_fit(l->encoding->values, q, scale, (r1 - r0) * l->d_in, (r1 - r0) * groups)) atomic_store(&b->strange, 1);
+}
+
+chi_status linear_load(struct chi_linear *l, const struct packed *p, const struct packed_tensor *t)
+{
+    TRY(packed_check(p, t));
+    TRY(linear_take(l));
+    memcpy(l->bytes, t->t->data, (size_t)l->n_bytes);
+    struct load b = { .l = l };
+    pool_run(ceil_div(l->d_out, CHI_TILE), load_slice, &b);
+    if (atomic_load(&b.strange))
+        return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
+                    packed_path(p), t->t->name, l->encoding->values);
+    pack(l);
     return CHI_OK;
 }
 

@@ -3,6 +3,7 @@
 #define LINEAR_H
 
 #include <chimera/layer.h>
+#include "packed.h"
 #include "spec.h"
 
 struct chi_linear {
@@ -13,6 +14,7 @@ struct chi_linear {
     const struct linear_rule *rule;         /* NULL: plain f32                      */
     const struct chi_quantizer_ops *quantizer;
     const struct chi_encoding_ops  *encoding;
+    const char *encoding_name;
     const struct chi_linear_kernel *kernel;
     bool    plain;                          /* training multiplies the master in f32 */
     float  *w, *g;                          /* master and gradient; NULL: inference */
@@ -37,6 +39,9 @@ void linear_drop(struct chi_linear *);
 bool linear_norms(const struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
+/* The same from the bytes of a packed tensor, checked against its XXH3 and its value class: decoded numbers
+ * that the class does not have are refused                                           */
+chi_status linear_load(struct chi_linear *, const struct packed *, const struct packed_tensor *) CHI_MUST_CHECK;
 /* How far training is, 0..1: the quantizer's residual follows it.  1 is what a model that
  * is only used has                                                                  */
 void linear_progress(struct chi_linear *, double progress);

@@ -1,7 +1,6 @@
 /* model.c - building a network: instances, parameters, memory, weights; see model.h.      */
 #include "model.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,8 +50,7 @@ static chi_status open_all(struct model *m)
     int64_t n = 0;
     TRY(turns_open(m));
     TRY(instance_open(&m->top, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
-    m->embed = instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0);
-    if (!m->embed) return CHI_ECONF;
+    TRY(instance_linear(&m->top, m->spec, "embed", m->vocab, m->d, 0, &m->embed));
     m->top.param[0].decay = false;
     TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
@@ -291,57 +289,65 @@ chi_status model_init(struct model *m, uint64_t seed)
     return model_bind(m, 1);
 }
 
-static float half_to_float(uint16_t h)
+/* Of the shape that the model wants                                                           */
+static chi_status check_shape(const struct model_tensor *want, const char *path, const struct st_tensor *t)
 {
-    int e = h >> 10 & 31, f = h & 1023;
-    double v = e == 0 ? ldexp(f, -24) : e == 31 ? (f ? NAN : INFINITY) : ldexp(1024 + f, e - 25);
-    return (float)(h & 0x8000 ? -v : v);
-}
-
-static void widen(float *to, const struct st_tensor *t)
-{
-    for (int64_t i = 0; i < t->n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)t->data + 2 * i, 2);
-        uint32_t u = (uint32_t)h << 16;
-        if (t->dtype == ST_F16) to[i] = half_to_float(h);
-        else memcpy(to + i, &u, sizeof u);
-    }
-}
-
-static chi_status load_tensor(struct model *m, int64_t i, const struct st_file *f)
-{
-    const struct model_tensor *want = &m->tensor[i];
-    const struct st_tensor *t = st_find(f, want->name);
-    if (!t) return fail(CHI_EDATA, "%s has no tensor %s: it belongs to another model", st_path(f), want->name);
+    if (!t) return fail(CHI_EDATA, "%s has no tensor %s: it belongs to another model", path, want->name);
     int dims = 0;
     while (dims < 4 && want->shape[dims]) dims++;
     bool same = t->n_dim == dims;
     for (int d = 0; same && d < dims; d++) same = t->dim[d] == want->shape[d];
     if (!same)
-        return fail(CHI_EDATA, "%s: %s has %lld values in %d dimensions, this configuration wants [%lld%s%lld]", st_path(f),
+        return fail(CHI_EDATA, "%s: %s has %lld values in %d dimensions, this configuration wants [%lld%s%lld]", path,
                     want->name, (long long)t->n, t->n_dim, (long long)want->shape[0], dims > 1 ? ", " : "",
                     (long long)(dims > 1 ? want->shape[1] : 0));
-    if (t->dtype == ST_F32 && (uintptr_t)t->data % sizeof(float) == 0) return set_tensor(m, i, t->data);
-    if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
-        return fail(CHI_EDATA, "%s: %s is %s, wanted F32, F16 or BF16", st_path(f), want->name, st_dtype_name(t->dtype));
-    float *w = mem_take((size_t)t->n * sizeof *w, want->name);
-    if (!w) return CHI_ENOMEM;
-    if (t->dtype == ST_F32) memcpy(w, t->data, (size_t)t->n * sizeof *w);
-    else widen(w, t);
+    return CHI_OK;
+}
+
+static chi_status load_tensor(struct model *m, int64_t i, const struct st_file *f)
+{
+    const struct st_tensor *t = st_find(f, m->tensor[i].name);
+    const float *w;
+    float *own;
+    TRY(check_shape(&m->tensor[i], st_path(f), t));
+    TRY(st_floats(f, t, &w, &own));
     chi_status st = set_tensor(m, i, w);
-    mem_free(w);
+    mem_free(own);
     return st;
+}
+
+static chi_status known(const struct model *m, const char *path, const char *name)
+{
+    for (int64_t j = 0; j < m->n_tensor; j++)
+        if (!strcmp(m->tensor[j].name, name)) return CHI_OK;
+    return fail(CHI_EDATA, "%s: tensor %s is not part of this model", path, name);
+}
+
+static chi_status load_packed(struct model *m, int64_t i, const struct packed *p)
+{
+    const struct planned_param *to = planned(m, i);
+    const struct packed_tensor *t = packed_find(p, m->tensor[i].name);
+    if (to->absent) return linear_load(to->linear, p, t);       /* linear_choose() has found it     */
+    TRY(check_shape(&m->tensor[i], packed_path(p), t ? t->t : NULL));
+    if (t->t->dtype != ST_F32)
+        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", packed_path(p), t->t->name);
+    TRY(packed_check(p, t));
+    return set_tensor(m, i, t->t->data);
+}
+
+chi_status model_load_packed(struct model *m)
+{
+    const struct packed *p = m->spec->packed;
+    const struct packed_tensor *t;
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, packed_path(p), t->t->name));
+    for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_packed(m, i, p));
+    return model_bind(m, 1);
 }
 
 chi_status model_load(struct model *m, const struct st_file *f)
 {
     const struct st_tensor *t;
-    for (int64_t i = 0; (t = st_at(f, i)); i++) {
-        bool known = false;
-        for (int64_t j = 0; j < m->n_tensor && !known; j++) known = !strcmp(m->tensor[j].name, t->name);
-        if (!known) return fail(CHI_EDATA, "%s: tensor %s is not part of this model", st_path(f), t->name);
-    }
+    for (int64_t i = 0; (t = st_at(f, i)); i++) TRY(known(m, st_path(f), t->name));
     for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_tensor(m, i, f));
     return model_bind(m, 1);
 }

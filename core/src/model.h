@@ -40,6 +40,8 @@ chi_status model_init(struct model *, uint64_t seed) CHI_MUST_CHECK;
 /* Every tensor from the file, all of them and no others, shapes equal (F32, or F16
  * and BF16 widened); then model_bind().                                        */
 chi_status model_load(struct model *, const struct st_file *) CHI_MUST_CHECK;
+/* The same from the packed model of the spec, for inference: all tensors and no others  */
+chi_status model_load_packed(struct model *) CHI_MUST_CHECK;
 /* After weights changed (training): quantise and pack.  lambda is the ramp of the
  * quantisers, 1 = fully quantised.                                             */
 chi_status model_bind(struct model *, double lambda) CHI_MUST_CHECK;

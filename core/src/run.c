@@ -11,6 +11,7 @@
 #include "crumb.h"
 #include "fs.h"
 #include "json.h"
+#include "packed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,6 +108,9 @@ chi_status run_config(const char *subject, char *const *overrides, int n, struct
 {
     *out = NULL;
     if (!fs_exists(subject)) return no_subject(subject);
+    if (packed_is(subject))
+        return fail(CHI_ECONF, "%s is a packed model, which generate, eval and convert read; wanted is a configuration "
+                    "(FILE.ini) or a run folder", subject);
     if (!fs_is_dir(subject)) return config_load(out, subject, overrides, n);
     if (!has(subject, "config.ini"))
         return fail(CHI_ECONF, "%s is a folder without config.ini, so it is no run folder; wanted is a"

@@ -67,8 +67,10 @@ chi_status ckpt_latest(const char *run_dir, char **path) CHI_MUST_CHECK;
 chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments *,
                      struct ckpt_meta *) CHI_MUST_CHECK;
 chi_status ckpt_read_meta(const char *path, struct ckpt_meta *) CHI_MUST_CHECK;
+/* The spec of a packed model, which then holds the file (spec->packed)           */
+chi_status run_packed_spec(const char *path, char *const *overrides, int n, int needs, struct spec **) CHI_MUST_CHECK;
 /* What generate, eval and inspect start with: config, spec, model with the weights
- * of the run's newest checkpoint.                                                */
+ * of the run's newest checkpoint, or of a packed model.                          */
 chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **,
                           struct model **) CHI_MUST_CHECK;

@@ -1,9 +1,12 @@
-/* run_load.c - from a run's name to a model with the weights of its newest checkpoint. */
+/* run_load.c - from a run's or a packed file's name to a model with its weights. */
 #include "run.h"
+#include "ckpt.h"
 #include "core.h"
 #include "fs.h"
+#include "packed.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* A training process may remove the checkpoint between the search and the reading: then
  * there is a newer one, so search again.                                          */
@@ -22,19 +25,57 @@ static chi_status load_newest(const char *dir, struct model *m)
     }
 }
 
-chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
-                          int64_t max_rows, int64_t max_segs, struct spec **spec,
-                          struct model **model)
+/* The encodings are those of the file                                              */
+static chi_status check_overrides(const char *path, char *const *overrides, int n)
 {
+    for (int i = 0; i < n; i++)
+        if (!strncmp(overrides[i], "linear.", 7))
+            return fail(CHI_ECONF, "%s: the weights of a packed model are what they are: chimera convert %s -e ENCODING"
+                        " writes them in another encoding", overrides[i], path);
+    return CHI_OK;
+}
+
+chi_status run_packed_spec(const char *path, char *const *overrides, int n, int needs, struct spec **spec)
+{
+    struct packed *p;
     struct config *c;
     *spec = NULL;
-    *model = NULL;
+    TRY(check_overrides(path, overrides, n));
+    TRY(packed_open(&p, path));
+    chi_status s = config_load_text(&c, path, packed_config(p), overrides, n);
+    if (s == CHI_OK) s = spec_open(spec, c, needs | SPEC_MODEL);
+    if (s != CHI_OK) {
+        packed_close(p);
+        return s;
+    }
+    (*spec)->packed = p;
+    return manifest_text_fits(path, packed_manifest(p), *spec);
+}
+
+static chi_status load(const char *subject, char *const *overrides, int n, int needs, int64_t max_rows,
+                       int64_t max_segs, struct spec **spec, struct model **model)
+{
+    if (packed_is(subject)) {
+        TRY(run_packed_spec(subject, overrides, n, needs, spec));
+        TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
+        return model_load_packed(*model);
+    }
+    struct config *c;
     TRY(run_config(subject, overrides, n, &c));
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
-    chi_status s = model_open(model, *spec, MODEL_INFER, max_rows, max_segs);
-    if (s == CHI_OK) s = load_newest(dir, *model);
+    TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
+    return load_newest(dir, *model);
+}
+
+chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+                          int64_t max_rows, int64_t max_segs, struct spec **spec,
+                          struct model **model)
+{
+    *spec = NULL;
+    *model = NULL;
+    chi_status s = load(subject, overrides, n, needs, max_rows, max_segs, spec, model);
     if (s != CHI_OK) {
         char *why = xstrdup(fail_text());
         model_close(*model);

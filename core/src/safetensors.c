@@ -14,14 +14,17 @@
 #include "json.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADER_MAX = 100000000, DATA_ALIGN = 64 };
+enum { HEADER_MAX = 100000000, DATA_ALIGN = 64, SEALED_ALIGN = 4096, SEAL_DIGITS = 16 };
+static const char seal_key[] = "header_xxh3", seal_head[] = "{\"__metadata__\":{\"header_xxh3\":\"";
 
 static const struct { const char *name; int bytes; } dtypes[] = {
     [ST_F64] = { "F64", 8 }, [ST_F32] = { "F32", 4 }, [ST_F16] = { "F16", 2 }, [ST_BF16] = { "BF16", 2 },
@@ -59,6 +62,7 @@ struct st_file {
     unsigned char *map;
     int64_t bytes;                      /* of the file                             */
     int64_t data;                       /* where the data begins                   */
+    bool    mapped, sealed;
     cJSON  *header;                     /* owns names and metadata                 */
     struct entry *entry;                /* [n] in order of the data                */
     struct entry **sorted;              /* [n] by name                             */
@@ -72,7 +76,7 @@ void st_close(struct st_file *f)
     mem_free(f->entry);
     mem_free(f->sorted);
     cJSON_Delete(f->header);
-    if (f->map) munmap(f->map, (size_t)f->bytes);
+    if (f->mapped) munmap(f->map, (size_t)f->bytes);
     free(f->path);
     free(f);
 }
@@ -104,6 +108,11 @@ const char *st_meta(const struct st_file *f, const char *key)
     return json_text(cJSON_GetObjectItemCaseSensitive(f->header, "__metadata__"), key);
 }
 
+static chi_status too_short(const struct st_file *f, int64_t n)
+{
+    return fail(CHI_EDATA, "%s is %lld bytes, too short for a safetensors file: copied incompletely?", f->path, (long long)n);
+}
+
 static chi_status map_file(struct st_file *f)
 {
     struct stat st, again;
@@ -112,13 +121,11 @@ static chi_status map_file(struct st_file *f)
     chi_status s = CHI_OK;
     if (fstat(fd, &st) < 0) s = fs_fail("read", f->path);
     else if (!S_ISREG(st.st_mode)) s = fail(CHI_EDATA, "%s is no regular file", f->path);
-    else if (st.st_size < 8)
-        s = fail(CHI_EDATA, "%s is %lld bytes, too short for a safetensors file: copied incompletely?",
-                 f->path, (long long)st.st_size);
+    else if (st.st_size < 8) s = too_short(f, st.st_size);
     if (s == CHI_OK) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) s = fs_fail("map", f->path);
-        else f->map = p, f->bytes = st.st_size;
+        else f->map = p, f->bytes = st.st_size, f->mapped = true;
     }
     if (s == CHI_OK && (fstat(fd, &again) < 0 || again.st_size != st.st_size))
         s = fail(CHI_EDATA, "%s changes while it is read", f->path);
@@ -126,10 +133,60 @@ static chi_status map_file(struct st_file *f)
     return s;
 }
 
-static chi_status read_header(struct st_file *f)
+static uint64_t header_length(const unsigned char *bytes)
 {
     uint64_t n = 0;
-    for (int i = 0; i < 8; i++) n |= (uint64_t)f->map[i] << (8 * i);
+    for (int i = 0; i < 8; i++) n |= (uint64_t)bytes[i] << (8 * i);
+    return n;
+}
+
+/* ---- the seal: XXH3 of length and header with zeros in its own place ------------- */
+
+static bool begins_sealed(const unsigned char *bytes, int64_t n)
+{
+    int64_t head = sizeof seal_head - 1;
+    return n >= 8 + head + SEAL_DIGITS && header_length(bytes) <= (uint64_t)(n - 8)
+        && header_length(bytes) >= (uint64_t)(head + SEAL_DIGITS) && !memcmp(bytes + 8, seal_head, (size_t)head);
+}
+
+static chi_status seal_of(const unsigned char *bytes, char hex[SEAL_DIGITS + 1])
+{
+    size_t n = 8 + (size_t)header_length(bytes);
+    unsigned char *copy = mem_take(n, "a header");
+    if (!copy) return CHI_ENOMEM;
+    memcpy(copy, bytes, n);
+    memset(copy + 8 + sizeof seal_head - 1, '0', SEAL_DIGITS);
+    snprintf(hex, SEAL_DIGITS + 1, "%016" PRIx64, xxh3(copy, n));
+    mem_free(copy);
+    return CHI_OK;
+}
+
+bool st_seal(unsigned char *bytes, int64_t n)
+{
+    char hex[SEAL_DIGITS + 1];
+    if (!begins_sealed(bytes, n) || seal_of(bytes, hex) != CHI_OK) return false;
+    memcpy(bytes + 8 + sizeof seal_head - 1, hex, SEAL_DIGITS);
+    return true;
+}
+
+bool st_sealed(const struct st_file *f)
+{
+    return f->sealed;
+}
+
+static chi_status check_seal(struct st_file *f)
+{
+    char hex[SEAL_DIGITS + 1];
+    if (!(f->sealed = begins_sealed(f->map, f->bytes))) return CHI_OK;
+    TRY(seal_of(f->map, hex));
+    const char *says = (const char *)f->map + 8 + sizeof seal_head - 1;
+    if (!memcmp(says, hex, SEAL_DIGITS)) return CHI_OK;
+    return fail(CHI_EDATA, "%s: its header is damaged: it gives XXH3 %s and does not say so", f->path, hex);
+}
+
+static chi_status read_header(struct st_file *f)
+{
+    uint64_t n = header_length(f->map);
     if (n < 2 || n > HEADER_MAX)
         return fail(CHI_EDATA, "%s: header length %llu is not 2..%d: this is no safetensors file, or it is damaged",
                     f->path, (unsigned long long)n, HEADER_MAX);
@@ -139,6 +196,7 @@ static chi_status read_header(struct st_file *f)
     if (f->map[8] != '{')
         return fail(CHI_EDATA, "%s: the header begins with byte 0x%02x, not with '{': this is no safetensors file,"
                     " or it is damaged", f->path, f->map[8]);
+    TRY(check_seal(f));
     TRY(json_parse(f->path, (const char *)f->map + 8, (int64_t)n, 3, &f->header));
     f->data = 8 + (int64_t)n;
     return CHI_OK;
@@ -270,11 +328,9 @@ static chi_status read_tensors(struct st_file *f)
     return place(f);
 }
 
-chi_status st_open(struct st_file **out, const char *path)
+/* What is mapped, or lies in memory, becomes a file, or goes                      */
+static chi_status read_all(struct st_file **out, struct st_file *f, chi_status s)
 {
-    struct st_file *f = xcalloc(1, sizeof *f);
-    f->path = xstrdup(path);
-    chi_status s = map_file(f);
     if (s == CHI_OK) s = read_header(f);
     if (s == CHI_OK) s = read_tensors(f);
     if (s != CHI_OK) {
@@ -283,6 +339,50 @@ chi_status st_open(struct st_file **out, const char *path)
     }
     *out = f;
     return s;
+}
+
+chi_status st_open(struct st_file **out, const char *path)
+{
+    struct st_file *f = xcalloc(1, sizeof *f);
+    f->path = xstrdup(path);
+    return read_all(out, f, map_file(f));
+}
+
+chi_status st_open_bytes(struct st_file **out, const char *name, const void *bytes, int64_t n)
+{
+    struct st_file *f = xcalloc(1, sizeof *f);
+    f->path = xstrdup(name);
+    f->map = (unsigned char *)(uintptr_t)bytes;
+    f->bytes = n;
+    return read_all(out, f, n < 8 ? too_short(f, n) : CHI_OK);
+}
+
+/* ---- values as floats ------------------------------------------------------------ */
+
+static float half_to_float(uint16_t h)
+{
+    int e = h >> 10 & 31, f = h & 1023;
+    double v = e == 0 ? ldexp(f, -24) : e == 31 ? (f ? NAN : INFINITY) : ldexp(1024 + f, e - 25);
+    return (float)(h & 0x8000 ? -v : v);
+}
+
+chi_status st_floats(const struct st_file *f, const struct st_tensor *t, const float **values, float **own)
+{
+    *own = NULL;
+    *values = t->data;
+    if (t->dtype == ST_F32) return CHI_OK;
+    if (t->dtype != ST_F16 && t->dtype != ST_BF16)
+        return fail(CHI_EDATA, "%s: %s is %s, wanted F32, F16 or BF16", f->path, t->name, st_dtype_name(t->dtype));
+    float *to = *own = mem_take((size_t)t->n * sizeof *to, t->name);
+    if (!to) return CHI_ENOMEM;
+    const uint16_t *from = t->data;
+    for (int64_t i = 0; i < t->n; i++) {
+        uint32_t u = (uint32_t)from[i] << 16;
+        if (t->dtype == ST_F16) to[i] = half_to_float(from[i]);
+        else memcpy(to + i, &u, sizeof u);
+    }
+    *values = to;
+    return CHI_OK;
 }
 
 /* ---- writing -------------------------------------------------------------- */
@@ -295,6 +395,7 @@ struct st_writer {
     char   *meta_text;
     size_t  meta_len;
     int64_t n, total, written;
+    bool    sealed;
     chi_status status;                  /* the first misuse                        */
 };
 
@@ -306,6 +407,12 @@ struct st_writer *st_create(FILE *file)
     w->meta = open_memstream(&w->meta_text, &w->meta_len);
     if (!w->json || !w->meta) w->status = fail(CHI_ENOMEM, "no memory for the header of a tensor file");
     return w;
+}
+
+void st_want_seal(struct st_writer *w)
+{
+    w->sealed = true;
+    st_put_meta(w, seal_key, "0000000000000000");
 }
 
 void st_put_meta(struct st_writer *w, const char *key, const char *value)
@@ -353,7 +460,7 @@ static chi_status put(struct st_writer *w, const void *bytes, size_t n)
     return CHI_OK;
 }
 
-/* {"__metadata__":{...},"NAME":{...},...} and spaces up to a multiple of 64       */
+/* {"__metadata__":{...},"NAME":{...},...} and spaces up to a multiple of 64, or 4096   */
 chi_status st_begin(struct st_writer *w)
 {
     TRY(w->status);
@@ -362,17 +469,18 @@ chi_status st_begin(struct st_writer *w)
     char *header = xprintf("{%s%s%s%s%s}", w->meta_len ? "\"__metadata__\":{" : "", w->meta_text,
                            w->meta_len ? "}" : "", w->meta_len && w->len ? "," : "", w->text);
     size_t n = strlen(header);
-    size_t padded = (size_t)round_up((int64_t)n + 8, DATA_ALIGN) - 8;
+    size_t padded = (size_t)round_up((int64_t)n + 8, w->sealed ? SEALED_ALIGN : DATA_ALIGN) - 8;
     if (padded > HEADER_MAX) {
         free(header);
         return w->status = fail(CHI_EBUG, "%lld tensors do not fit into a header of 100 MB", (long long)w->n);
     }
-    header = xrealloc(header, padded);
-    memset(header + n, ' ', padded - n);
-    unsigned char len[8];
-    for (int i = 0; i < 8; i++) len[i] = (unsigned char)((uint64_t)padded >> (8 * i));
-    w->status = put(w, len, 8);
-    if (w->status == CHI_OK) w->status = put(w, header, padded);
+    unsigned char *all = xcalloc(8 + padded, 1);
+    for (int i = 0; i < 8; i++) all[i] = (unsigned char)((uint64_t)padded >> (8 * i));
+    memcpy(all + 8, header, n);
+    memset(all + 8 + n, ' ', padded - n);
+    if (w->sealed && !st_seal(all, (int64_t)(8 + padded))) w->status = CHI_ENOMEM;
+    if (w->status == CHI_OK) w->status = put(w, all, 8 + padded);
+    free(all);
     free(header);
     return w->status;
 }

@@ -24,16 +24,28 @@ struct st_tensor {
 
 struct st_file;
 chi_status st_open(struct st_file **, const char *path) CHI_MUST_CHECK;
+/* The same from n bytes in memory (4-byte aligned), which stay the caller's and must outlive it  */
+chi_status st_open_bytes(struct st_file **, const char *name, const void *bytes, int64_t n) CHI_MUST_CHECK;
 void st_close(struct st_file *);
 const char *st_path(const struct st_file *);
 const struct st_tensor *st_find(const struct st_file *, const char *name);  /* or NULL */
 const struct st_tensor *st_at(const struct st_file *, int64_t i);           /* or NULL */
 const char *st_meta(const struct st_file *, const char *key);               /* or NULL */
+/* The values of an F32, F16 or BF16 tensor as floats: its own data, or a wider copy that *own then holds
+ * (mem_free() it; NULL: none).  Another dtype, or no memory: fails                 */
+chi_status st_floats(const struct st_file *, const struct st_tensor *, const float **, float **own) CHI_MUST_CHECK;
+
+/* A sealed file begins with {"__metadata__":{"header_xxh3":"HEX", and HEX is the XXH3-64 of the header and
+ * its length, with 0s in the place of HEX.  Where it stands it is checked before the JSON is read.        */
+bool st_sealed(const struct st_file *);
+/* Writes HEX into the bytes of a file that begins so; false: it does not           */
+bool st_seal(unsigned char *bytes, int64_t n);
 
 /* Writing: announce all tensors, then write their data in the same order.      */
 struct st_writer;
 struct st_writer *st_create(FILE *);                    /* the caller's file      */
 void st_put_meta(struct st_writer *, const char *key, const char *value);
+void st_want_seal(struct st_writer *);                  /* before all else; data then at 4096 */
 void st_add(struct st_writer *, const char *name, int dtype, int n_dim, const int64_t *dim);
 chi_status st_begin(struct st_writer *) CHI_MUST_CHECK; /* writes the header      */
 chi_status st_write(struct st_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;

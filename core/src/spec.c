@@ -7,6 +7,7 @@
 
 #include "core.h"
 #include "hosting.h"
+#include "packed.h"
 #include "pool.h"
 #include "reference.h"
 #include "sections.h"
@@ -183,6 +184,30 @@ static void pattern_close(struct part *part, int64_t layers)
 
 /* ---- weights --------------------------------------------------------------------- */
 
+static bool makes(const struct chi_plugin *p, const char *values)
+{
+    for (const struct chi_component *const *c = p->components; *c; c++)
+        if ((*c)->kind == CHI_QUANTIZER && !strcmp(((const struct chi_quantizer_ops *)(*c)->ops)->values, values)) return true;
+    return false;
+}
+
+/* That of the quantizer's own plugin; else the first of its class whose plugin has a quantizer of the class, too: a
+ * plugin that merely adds another encoding changes nobody's default; else the first         */
+static const struct chi_component *usual_encoding(struct registry *r, const struct chi_component *quantizer)
+{
+    const struct chi_component *c, *best = NULL;
+    const char *values = ((const struct chi_quantizer_ops *)quantizer->ops)->values;
+    const struct plugin_info *own = registry_owner(r, quantizer);
+    int best_rank = -1;
+    for (int64_t i = 0; (c = registry_component(r, CHI_ENCODING, i)); i++) {
+        if (strcmp(((const struct chi_encoding_ops *)c->ops)->values, values) != 0) continue;
+        const struct plugin_info *from = registry_owner(r, c);
+        int rank = from == own ? 2 : makes(from->plugin, values) ? 1 : 0;
+        if (rank > best_rank) best = c, best_rank = rank;
+    }
+    return best;
+}
+
 static const struct chi_component *encoding_for(struct spec *s, const char *section,
                                                 const struct linear_rule *r)
 {
@@ -201,8 +226,7 @@ static const struct chi_component *encoding_for(struct spec *s, const char *sect
                      c->name, holds, r->quantizer.component->name, values);
         return NULL;
     }
-    for (int64_t i = 0; (c = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (!strcmp(((const struct chi_encoding_ops *)c->ops)->values, values)) return c;
+    if ((c = usual_encoding(s->registry, r->quantizer.component))) return c;
     config_error(s->config, section, "quantizer", "no plugin has an encoding for %s weights", values);
     return NULL;
 }
@@ -294,9 +318,8 @@ static void rules_open(struct spec *s)
     spare_adapters(s);
 }
 
-/* Does name match pattern, in which '*' stands for any text?  Only the last '*' ever needs
- * to take more, so many of them cost no more than one.                                */
-static bool matches(const char *pattern, const char *name)
+/* Only the last '*' ever needs to take more, so many of them cost no more than one.      */
+bool spec_matches(const char *pattern, const char *name)
 {
     const char *star = NULL, *from = NULL;
     while (*name)
@@ -320,7 +343,7 @@ const struct linear_rule *spec_linear(const struct spec *s, const char *name)
     const struct linear_rule *best = NULL;
     for (int64_t i = 0; i < s->n_rule; i++) {
         const struct linear_rule *r = &s->rule[i];
-        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !matches(r->pattern, name)) continue;
+        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !spec_matches(r->pattern, name)) continue;
         if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
     }
     return best;
@@ -520,6 +543,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
 void spec_close(struct spec *s)
 {
     if (!s) return;
+    packed_close(s->packed);
     pattern_close(s->mixer, s->model.num_hidden_layers);
     pattern_close(s->ffn, s->model.num_hidden_layers);
     for (int64_t i = 0; i < s->n_rule; i++) {

@@ -83,6 +83,7 @@ struct linear_rule {
 
 struct spec {
     struct config   *config;
+    struct packed   *packed;            /* where the weights and their encodings come from; NULL: masters */
     struct registry *registry;
     struct model_options    model;
     struct train_options    train;
@@ -116,6 +117,8 @@ chi_status spec_registry(struct registry **, struct config *, struct plugin_opti
 const char *spec_near_alias(const struct config *, const char *word);
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */
 const struct linear_rule *spec_linear(const struct spec *, const char *name);
+/* Does name match pattern, in which '*' stands for any text?                    */
+bool spec_matches(const char *pattern, const char *name);
 /* The core's own sections for config, man page and help; i from 0; NULL ends   */
 struct core_section { const char *name, *doc; const struct chi_option *table; };
 extern const struct core_section core_sections[];

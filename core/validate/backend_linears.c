@@ -57,7 +57,7 @@ static bool start(struct bench *b, int64_t rows, int64_t d_out, int64_t d_in, in
     snprintf(b->with, sizeof b->with, "%lld rows, %lld x %lld in groups of %lld%s", (long long)rows, (long long)d_out,
              (long long)d_in, (long long)group, (const char *[]){ "", ", all ones", ", largest sums", ", smallest sums" }[extreme]);
     if (n <= 0 || (b->k->group && b->k->group != group)
-        || !matrix_draw(&b->m, b->t, b->encoding->values, d_out, d_in, group, extreme))
+        || !matrix_draw_held(&b->m, b->t, b->encoding, d_out, d_in, group, extreme))
         return false;
     void *bytes = pile_take(&b->pile, n, 64, true, "the encoded matrix");
     if (bytes) b->encoding->encode(bytes, b->m.q, b->m.scale, d_out, d_in, group, 0, d_out);
@@ -162,7 +162,7 @@ static void compare(struct bench *b, int64_t rows, int64_t d_out, int64_t d_in, 
 static void all_shapes(struct bench *b)
 {
     static const int64_t d_out[] = { 1, 15, 16, 17, 40, 80 };
-    static const int64_t d_in[] = { 1, 5, 21, 63, 64, 65, 100, 128, 192, 513, 576, 1728 };
+    static const int64_t d_in[] = { 1, 5, 21, 63, 64, 65, 100, 128, 192, 256, 513, 576, 1280, 1728 };
     const char *values = b->encoding->values;
     int64_t group[4];
     for (int64_t i = 0; i < COUNT(d_out); i++)

@@ -1,5 +1,6 @@
 /* encodings.c - checks of encodings: integers <-> bytes, exactly, in any slices, inside their blocks;
  * and the portable kernel that defines what the bytes mean in a product.                       */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 #include "kinds.h"
 
 static const int64_t row_counts[] = { 1, 2, 15, 16, 17, 33, 48, 70 };
-static const int64_t col_counts[] = { 1, 2, 3, 15, 16, 63, 64, 65, 100, 127, 128, 129, 191, 192, 200, 385 };
+static const int64_t col_counts[] = { 1, 2, 3, 15, 16, 63, 64, 65, 100, 127, 128, 129, 191, 192, 200, 256, 385, 768 };
 
 /* One matrix in one encoding; blocks are guarded                                               */
 struct bytes {
@@ -90,12 +91,17 @@ static bool comes_back(struct bytes *b, int64_t r0, int64_t r1)
     return true;
 }
 
-static bool start(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end, int extreme)
+static bool prepare(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end)
 {
     *b = (struct bytes){ .t = t, .ops = t->component->ops, .groups = ceil_div(cols, group), .at_end = at_end };
     snprintf(b->with, sizeof b->with, "%lld x %lld in groups of %lld", (long long)rows, (long long)cols, (long long)group);
     b->n = b->ops->bytes(rows, cols, group);
-    return b->n > 0 && matrix_draw(&b->m, t, b->ops->values, rows, cols, group, extreme);
+    return b->n > 0;
+}
+
+static bool start(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end, int extreme)
+{
+    return prepare(b, t, rows, cols, group, at_end) && matrix_draw_held(&b->m, t, b->ops, rows, cols, group, extreme);
 }
 
 static void end(struct bytes *b)
@@ -125,7 +131,7 @@ static void each_shape(struct trial *t, void (*check)(struct bytes *))
                 check(&b);
                 end(&b);
             }
-    if (!held) trial_fail(t, "bytes() is 0 for every shape: it holds no %s matrix", ops->values);
+    if (!held) trial_fail(t, "bytes() is 0 or holds() says no for every matrix: it holds no %s weights", ops->values);
 }
 
 /* ---- checks ----------------------------------------------------------------------------------- */
@@ -166,6 +172,99 @@ static void sizes(struct bytes *b)
     else if (b->n != b->ops->bytes(b->m.rows, b->m.cols, b->m.group))
         trial_fail(b->t, "bytes() answers differently when asked again (%s)", b->with);
 }
+
+/* ---- holds() -------------------------------------------------------------------------------------- */
+
+struct question { struct bytes *b; const int8_t *q; const float *scale; int64_t rows; bool yes; };
+
+static void run_holds(void *arg)
+{
+    struct question *x = arg;
+    x->yes = x->b->ops->holds(x->q, x->scale, x->rows, x->b->m.cols, x->b->m.group);
+}
+
+/* holds() of rows from..to, which it may only read                                                */
+static bool ask(struct bytes *b, int64_t from, int64_t to, bool *yes)
+{
+    struct pile was = b->pile;
+    struct question x = { .b = b, .rows = to - from };
+    b->pile = (struct pile){ .n = 0 };
+    b->r0 = from;
+    b->r1 = to;
+    x.q = rows_of(b, b->m.q, b->m.cols, 1, "q");
+    x.scale = rows_of(b, b->m.scale, b->groups * 4, 4, "scale");
+    bool ok = call_guarded(b->t, "holds", b->with, run_holds, &x);
+    pile_drop(&b->pile);
+    b->pile = was;
+    *yes = x.yes;
+    return ok;
+}
+
+/* What it says of all rows is what it says of each, and what it holds comes back                    */
+static bool true_answer(struct bytes *b)
+{
+    bool all, each = true;
+    if (!ask(b, 0, b->m.rows, &all)) return false;
+    for (int64_t r = 0; r < b->m.rows; r++) {
+        bool one;
+        if (!ask(b, r, r + 1, &one)) return false;
+        each &= one;
+    }
+    if (all != each) {
+        trial_fail(b->t, "holds() says %s of all rows together and %s of them one by one (%s)", all ? "yes" : "no",
+                   each ? "yes" : "no", b->with);
+        return false;
+    }
+    if (!all) return true;
+    bool ok = encode(b, 0, 0x11) && comes_back(b, 0, b->m.rows);
+    pile_drop(&b->pile);
+    return ok;
+}
+
+/* One number is changed at a time: a scale by its last bit or its sign, an integer by one           */
+static bool near_misses(struct bytes *b)
+{
+    int64_t n = b->m.rows * b->groups, last = b->m.rows * b->m.cols - 1;
+    for (int i = 0; i < 4; i++) {
+        float *scale = &b->m.scale[i < 2 ? n - 1 : 0], was = *scale;
+        *scale = i % 2 ? -was - 1 : nextafterf(was, INFINITY);
+        bool ok = true_answer(b);
+        *scale = was;
+        if (!ok) return false;
+    }
+    for (int step = -1; b->m.q && step < 2; step += 2) {
+        int8_t was = b->m.q[last];
+        if (was + step < -1 || was + step > 1) continue;
+        b->m.q[last] = (int8_t)(was + step);
+        bool ok = true_answer(b);
+        b->m.q[last] = was;
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static void check_holds(struct trial *t)
+{
+    const struct chi_encoding_ops *ops = t->component->ops;
+    if (!CHI_HAS(struct chi_encoding_ops, ops, holds)) {
+        trial_skip(t, "it has no holds(): it must hold all that bytes() has a size for");
+        return;
+    }
+    static const int64_t cols[] = { 64, 200, 256, 768 };
+    for (int64_t i = 0; i < COUNT(cols) * WAYS; i++) {
+        struct bytes b;
+        int64_t group[4];
+        int n = matrix_groups(ops->values, cols[i / WAYS], group);
+        if (t->outcome >= TRIAL_FAILED) return;
+        if (!prepare(&b, t, i % 2 ? 17 : 3, cols[i / WAYS], group[i % n], i % 2 == 0)
+            || !matrix_draw(&b.m, t, ops->values, i % 2 ? 17 : 3, cols[i / WAYS], group[i % n], 0)) continue;
+        matrix_turn(&b.m, (int)(i % WAYS));
+        if (true_answer(&b)) near_misses(&b);
+        end(&b);
+    }
+}
+
+/* ---- the portable kernel -------------------------------------------------------------------------- */
 
 struct product { struct bytes *b; const struct chi_linear_kernel *k; struct chi_act a; struct chi_matrix m; float *y;
                  int64_t ldy, o0, o1; void *scratch; };
@@ -257,5 +356,7 @@ const struct check checks_encodings[] = {
     { "encoding.round_trip", CHI_ENCODING, 60, "what goes in comes out, for odd shapes, inside its blocks", check_round_trip },
     { "encoding.slices", CHI_ENCODING, 60, "all bytes are written, in any slices of rows; any rows are decoded", check_slices },
     { "encoding.portable", CHI_ENCODING, 60, "the portable kernel gives the bits of the definition", check_portable },
+    { "encoding.holds", CHI_ENCODING, 60, "what holds() says yes to comes back, and rows are asked one by one or together",
+      check_holds },
     { 0 }
 };

@@ -213,6 +213,36 @@ bool matrix_draw(struct matrix *m, struct trial *t, const char *values, int64_t 
     return true;
 }
 
+void matrix_turn(struct matrix *m, int way)
+{
+    int64_t groups = ceil_div(m->cols, m->group), some = way >> 1;
+    for (int64_t i = 0; way & 1 && m->integer && i < m->rows * groups; i++)
+        m->scale[i] = m->scale[i / groups * groups];
+    for (int64_t i = 0; some && m->q && i < m->rows * m->cols; i++) {
+        int64_t r = i / m->cols, k = i % m->cols;
+        if ((k + r + k / 4) % 4 >= some) m->q[i] = 0;
+        else if (!m->q[i]) m->q[i] = i % 3 ? 1 : -1;
+    }
+}
+
+bool matrix_held(const struct chi_encoding_ops *e, const struct matrix *m)
+{
+    return !CHI_HAS(struct chi_encoding_ops, e, holds) || e->holds(m->q, m->scale, m->rows, m->cols, m->group);
+}
+
+bool matrix_draw_held(struct matrix *m, struct trial *t, const struct chi_encoding_ops *e, int64_t rows, int64_t cols,
+                      int64_t group, int extreme)
+{
+    if (e->bytes(rows, cols, group) <= 0) return false;
+    for (int way = WAY_ANY; way < WAYS; way++) {
+        if (!matrix_draw(m, t, e->values, rows, cols, group, extreme)) return false;
+        matrix_turn(m, way);
+        if (matrix_held(e, m)) return true;
+        matrix_drop(m);
+    }
+    return false;
+}
+
 void matrix_drop(struct matrix *m)
 {
     free(m->q);

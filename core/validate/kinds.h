@@ -53,6 +53,14 @@ enum { EXTREME_NONE, EXTREME_ONES, EXTREME_AGREE, EXTREME_DISAGREE, EXTREMES };
 /* False: a class that this program does not know                                               */
 bool matrix_draw(struct matrix *, struct trial *, const char *values, int64_t rows, int64_t cols, int64_t group,
                  int extreme);
+/* Ways to turn a matrix into one that special encodings hold: bit 0, one scale a row; bits 1 and 2,
+ * so many of any 4 neighbours are not 0 (0: as drawn)                                            */
+enum { WAY_ANY, WAYS = 8 };
+void matrix_turn(struct matrix *, int way);
+/* A drawn matrix, turned in the first way that the encoding holds; false: bytes() is 0, or none   */
+bool matrix_draw_held(struct matrix *, struct trial *, const struct chi_encoding_ops *, int64_t rows, int64_t cols,
+                      int64_t group, int extreme);
+bool matrix_held(const struct chi_encoding_ops *, const struct matrix *);
 void matrix_drop(struct matrix *);
 /* Groups to try with so many columns; returns how many                                          */
 int  matrix_groups(const char *values, int64_t cols, int64_t group[4]);

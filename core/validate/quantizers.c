@@ -223,16 +223,25 @@ static void not_finite(struct job *j)
     }
 }
 
-/* The encodings of the class that are there hold what it makes                                   */
+/* The encodings of the class that are there hold what it makes; those for a part of the class may refuse,
+ * but not all of them                                                                             */
 static void encodings(struct job *j)
 {
     const struct chi_component *c;
+    struct matrix m = { .rows = ROWS, .cols = j->cols, .group = j->group, .q = floats(j) ? NULL : j->q, .scale = j->scale };
+    const char *refuses = NULL;
+    bool held = false;
     if (!whole(j)) return;
     for (int64_t i = 0; (c = registry_component(j->t->registry, CHI_ENCODING, i)); i++) {
         const struct chi_encoding_ops *e = c->ops;
         if (strcmp(e->values, j->ops->values) != 0) continue;
         int64_t n = e->bytes(ROWS, j->cols, j->group);
         if (n <= 0) continue;
+        if (!matrix_held(e, &m)) {
+            refuses = c->name;
+            continue;
+        }
+        held = true;
         void *bytes = mem_take((size_t)n, "an encoded matrix");
         int8_t *q = xcalloc((size_t)(ROWS * j->cols), 1);
         float *scale = xcalloc((size_t)(ROWS * j->groups), sizeof *scale);
@@ -246,6 +255,9 @@ static void encodings(struct job *j)
         free(q);
         free(scale);
     }
+    if (refuses && !held)
+        trial_fail(j->t, "no encoding of its class holds what it makes, %s neither: scales need the rounding that the "
+                   "class has (%s)", refuses, j->with);
 }
 
 /* dw += rule(dq): adds, and no piece depends on the others                                       */

@@ -31,6 +31,13 @@ fi
 # shellcheck disable=SC2086
 limit=120 run 0 $make install prefix=/other
 if grep -q '^prefix=/other$' "$dest/other/lib/pkgconfig/chimera.pc"; then ok; else no "chimera.pc names another prefix"; fi
+pc=$dest/other/lib/pkgconfig/chimera.pc
+if grep -q '^validator=.*/bin/chimera validate$' "$pc"; then ok; else no "chimera.pc names no validator"; fi
+if [ "abi=$("$program" --version | sed -n 's/.*plugin ABI \([0-9.]*\).*/\1/p')" = "$(grep '^abi=' "$pc")" ]; then
+    ok
+else
+    no "chimera.pc and --version name different ABIs: $(grep '^abi=' "$pc")"
+fi
 # shellcheck disable=SC2086
 run 0 $make uninstall prefix=/other
 if [ -d "$prefix/lib/chimera" ]; then CHIMERA_PLUGIN_PATH=$prefix/lib/chimera; export CHIMERA_PLUGIN_PATH; fi

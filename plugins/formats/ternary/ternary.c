@@ -122,6 +122,17 @@ static int64_t bytes(int64_t rows, int64_t cols, int64_t group)
     return ceil_div(rows, CHI_TILE) * tile_bytes(cols, group);
 }
 
+static bool holds(const int8_t *q, const float *scale, int64_t rows, int64_t cols, int64_t group)
+{
+    for (int64_t i = 0; i < rows * cols; i++)
+        if (q[i] < -1 || q[i] > 1) return false;
+    for (int64_t i = 0; i < rows * ceil_div(cols, group); i++) {
+        uint16_t h = fp16_from((double)fabsf(scale[i]));
+        if (h >= 0x7c00 || chi_bits(fp16_to(h)) != chi_bits(fabsf(scale[i]))) return false;
+    }
+    return true;
+}
+
 static uint8_t code(const int8_t *q, int64_t k, int64_t cols)
 {
     return q && k < cols ? (uint8_t)(q[k] + 1) : 1;
@@ -230,7 +241,7 @@ static const struct chi_linear_kernel kernel = {
 };
 static const struct chi_encoding_ops encoding_ops = {
     .struct_size = sizeof encoding_ops, .values = "ternary", .bytes = bytes, .encode = encode,
-    .decode = decode, .portable = &kernel,
+    .decode = decode, .portable = &kernel, .holds = holds,
 };
 static const struct chi_quantizer_ops quantizer_ops = {
     .struct_size = sizeof quantizer_ops, .values = "ternary", .group = group_of,

@@ -1,7 +1,6 @@
 /* avx2.c - the backend for x86-64 CPUs with AVX2, FMA and F16C (2013 and later).
  *
- * Every member of struct chi_kernels and linear maps for the four encodings of this
- * project.  All EXACT kernels give the bits of core/src/reference.c and of the
+ * Every member of struct chi_kernels and linear maps for encodings of this project.  All EXACT kernels give the bits of core/src/reference.c and of the
  * encodings' portable kernels; avx2.md tells how, and how fast they are.           */
 #include "avx2.h"
 #include <chimera/plugin.h>
@@ -15,7 +14,8 @@ static const struct chi_kernels kernels = {
 };
 
 static const struct chi_linear_kernel *const linears[] = {
-    &avx2_linear_f32, &avx2_linear_bf16, &avx2_linear_int8, &avx2_linear_ternary2, NULL
+    &avx2_linear_f32, &avx2_linear_bf16, &avx2_linear_int8, &avx2_linear_ternary2, &avx2_linear_sherry125,
+    &avx2_linear_base3, NULL
 };
 
 static const struct chi_backend_ops ops = {

@@ -16,6 +16,12 @@
 #ifndef PAD                             /* bytes of a row from which on zeros are written      */
 # define PAD(cols) (4 + (cols))
 #endif
+#ifndef VALUES
+# define VALUES "int8"
+#endif
+#ifndef HOLDS                           /* a function holds()                                  */
+# define HOLDS NULL
+#endif
 #ifndef PRODUCT                         /* of the sum over all of the row and a step           */
 # define PRODUCT(scale, p) ((scale) * (p))
 #endif
@@ -78,7 +84,8 @@ static const struct chi_linear_kernel kernel = {
     .struct_size = sizeof kernel, .encoding = NAME, .integer = true, .run = run,
 };
 static const struct chi_encoding_ops ops = {
-    .struct_size = sizeof ops, .values = "int8", .bytes = bytes, .encode = encode, .decode = decode, .portable = &kernel,
+    .struct_size = sizeof ops, .values = VALUES, .bytes = bytes, .encode = encode, .decode = decode, .portable = &kernel,
+    .holds = HOLDS,
 };
 static const struct chi_component encoding = {
     .struct_size = sizeof encoding, .kind = CHI_ENCODING, .name = NAME, .revision = 1, .summary = "bytes row after row",

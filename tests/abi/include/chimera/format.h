@@ -52,7 +52,8 @@ struct chi_encoding_ops {           /* kind CHI_ENCODING                        
     const struct chi_linear_kernel *portable;
     /* Optional, for an encoding that holds a part of its class only (a sparsity, one
      * scale for several groups): do these rows of q and scale survive encode() and
-     * decode() exactly?  NULL: all that bytes() has a size for do.  [task]        */
+     * decode() exactly?  Rows are independent, and encode() never sees one that got
+     * a no.  NULL: all that bytes() has a size for do.  [task]                    */
     bool       (*holds)(const int8_t *q, const float *scale, int64_t rows,
                         int64_t cols, int64_t group);
 };
