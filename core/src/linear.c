@@ -6,11 +6,11 @@
  *   training, integers   the same integer kernel as inference, while lambda = 1, e = 0
  *   training, otherwise  gemm on W + lambda (W^ - W) + e W, x + lambda (x^ - x)
  * e is the quantizer's residual.  Backward is f32 with the operands that forward used,
- * passed straight through both quantisers: dx^ = dy (W^ + e W), dW = (1 + e) dy' x^.                                           */
+ * passed straight through both quantisers: dx^ = dy (W^ + e W), dW = (1 + e) dy' x^.
+ * How bytes are made of a master, and read again: linear_bind.c.                           */
 #include "linear.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,14 +21,14 @@
 
 /* ---- choosing ----------------------------------------------------------------- */
 
-static bool integer(const struct chi_linear *l)
+bool linear_integer(const struct chi_linear *l)
 {
     return l->kernel && l->kernel->integer;
 }
 
 bool linear_norms(const struct chi_linear *l)
 {
-    return integer(l) && !l->plain && l->rule->o.extra_rmsnorm;
+    return linear_integer(l) && !l->plain && l->rule->o.extra_rmsnorm;
 }
 
 static const struct chi_linear_kernel *kernel_for(const struct spec *s, const char *encoding,
@@ -131,111 +131,6 @@ chi_status linear_take(struct chi_linear *l)
     if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
     linear_drop(l);                          /* bytes alone would pass for complete           */
     return CHI_ENOMEM;
-}
-
-/* ---- binding ------------------------------------------------------------------- */
-
-struct bind { struct chi_linear *l; const float *w; atomic_int not_finite, not_held; };
-
-static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
-{
-    struct bind *b = arg;
-    struct chi_linear *l = b->l;
-    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
-    float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
-    if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
-        atomic_store(&b->not_finite, 1);
-    else if (CHI_HAS(struct chi_encoding_ops, l->encoding, holds)
-             && !l->encoding->holds(q, scale, r1 - r0, l->d_in, l->group))
-        atomic_store(&b->not_held, 1);
-    else l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
-}
-
-static void pack(struct chi_linear *l)
-{
-    struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
-    if (l->packed) l->kernel->pack(l->packed, &m);
-}
-
-chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
-{
-    l->lambda = lambda;
-    if (l->f32_only) return CHI_OK;
-    TRY(linear_take(l));
-    struct bind b = { .l = l, .w = w };
-    pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
-    if (atomic_load(&b.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
-    if (atomic_load(&b.not_held))
-        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
-                    "encoding (chimera plugins lists them)", l->name, l->encoding_name, l->encoding->values);
-    pack(l);
-    return CHI_OK;
-}
-
-struct load { const struct chi_linear *l; atomic_int strange; };
-
-static void load_slice(void *arg, int64_t i, struct chi_scratch *s)
-{
-    struct load *b = arg;
-    const struct chi_linear *l = b->l;
-    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out), groups = ceil_div(l->d_in, l->group);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
-    float *scale = chi_take(s, (size_t)(CHI_TILE * groups) * sizeof *scale);
-    l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
-    if (!values_fit(l->encoding->values, q, scale, (r1 - r0) * l->d_in, (r1 - r0) * groups)) atomic_store(&b->strange, 1);
-}
-
-chi_status linear_load(struct chi_linear *l, const struct packed *p, const struct packed_tensor *t)
-{
-    TRY(packed_check(p, t));
-    TRY(linear_take(l));
-    memcpy(l->bytes, t->t->data, (size_t)l->n_bytes);
-    struct load b = { .l = l };
-    pool_run(ceil_div(l->d_out, CHI_TILE), load_slice, &b);
-    if (atomic_load(&b.strange))
-        return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
-                    packed_path(p), t->t->name, l->encoding->values);
-    pack(l);
-    return CHI_OK;
-}
-
-void linear_progress(struct chi_linear *l, double progress)
-{
-    bool has = l->quantizer && CHI_HAS(struct chi_quantizer_ops, l->quantizer, residual);
-    l->residual = has ? l->quantizer->residual(l->rule->quantizer.conf, progress) : 0;
-}
-
-/* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; if asked with what
- * training adds of the master: the ramp's share and the residual.                       */
-static void dequantize(const struct chi_linear *l, bool keep, int64_t o0, int64_t o1, float *out,
-                       struct chi_scratch *s)
-{
-    float lambda = keep ? (float)l->lambda : 1, residual = keep ? (float)l->residual : 0;
-    int64_t groups = ceil_div(l->d_in, l->group);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)l->d_in);
-    float *scale = chi_take(s, (size_t)groups * sizeof *scale);
-    for (int64_t o = o0; o < o1; o++, out += l->d_in) {
-        l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, o, o + 1);
-        if (!q) memcpy(out, scale, (size_t)l->d_in * sizeof *out);
-        else
-            for (int64_t g = 0; g < groups; g++)
-                for (int64_t i = g * l->group; i < min_i64((g + 1) * l->group, l->d_in); i++)
-                    out[i] = scale[g] * q[i];
-        const float *w = l->w ? l->w + o * l->d_in : NULL;
-        if (lambda < 1)
-            for (int64_t i = 0; i < l->d_in; i++) out[i] = w[i] + lambda * (out[i] - w[i]);
-        if (residual != 0)
-            for (int64_t i = 0; i < l->d_in; i++) out[i] += residual * w[i];
-    }
-}
-
-void linear_row(const struct chi_linear *l, int64_t o, bool keep, float *out, struct chi_scratch *s)
-{
-    size_t was = s->used;
-    if (l->w && l->plain) memcpy(out, l->w + o * l->d_in, (size_t)l->d_in * sizeof *out);
-    else dequantize(l, keep, o, o + 1, out, s);
-    s->used = was;
 }
 
 /* ---- room --------------------------------------------------------------------------- */
@@ -436,7 +331,7 @@ static void weights_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct weights *w = arg;
     int64_t o0 = i * w->rows, o1 = min_i64(o0 + w->rows, w->l->d_out);
-    dequantize(w->l, true, o0, o1, w->out + o0 * w->l->d_in, s);
+    linear_dequantize(w->l, true, o0, o1, w->out + o0 * w->l->d_in, s);
 }
 
 /* W^, or the blend, of a linear into the room                                                */
@@ -451,7 +346,7 @@ static const float *weights(const struct chi_linear *l)
 static const float *operand(const struct chi_linear *l, const struct chi_kernels *k, const float *x,
                             int64_t rows, bool done[2])
 {
-    if (l->plain || !integer(l)) return x;
+    if (l->plain || !linear_integer(l)) return x;
     bool norm = l->rule->o.extra_rmsnorm;
     if (!done[norm]) {
         struct acts a = { .k = k, .x = x, .out = room.x[norm], .rows = rows, .d_in = l->d_in,
@@ -465,7 +360,7 @@ static const float *operand(const struct chi_linear *l, const struct chi_kernels
 /* Does training's forward of this linear use the kernel of inference?                        */
 static bool by_kernel(const struct chi_linear *l, bool keep)
 {
-    return !keep || (integer(l) && !l->plain && l->lambda == 1 && l->residual == 0);
+    return !keep || (linear_integer(l) && !l->plain && l->lambda == 1 && l->residual == 0);
 }
 
 static void forward_products(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
@@ -515,7 +410,7 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
         int64_t n_some = 0;
         bool any = false;
         for (int64_t i = 0; i < n; i++) {
-            bool ints = integer(lin[i]);
+            bool ints = linear_integer(lin[i]);
             if (!by_kernel(lin[i], r->keep) || (ints && lin[i]->rule->o.extra_rmsnorm) != (norm == 1)) continue;
             some[n_some] = lin[i];
             to[n_some++] = y[i];

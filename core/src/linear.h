@@ -35,7 +35,8 @@ int64_t linear_scratch(const struct chi_linear *, int64_t rows);
 /* Takes memory for bytes and packed                                                */
 chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
-/* Does it multiply with rmsnorm(x)?                                                */
+/* Are its weights integers with scales?  Does it multiply with rmsnorm(x)?         */
+bool linear_integer(const struct chi_linear *);
 bool linear_norms(const struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
@@ -47,6 +48,8 @@ chi_status linear_load(struct chi_linear *, const struct packed *, const struct 
 void linear_progress(struct chi_linear *, double progress);
 /* out[d_in] = row o of W^; with keep of what training multiplies: the ramp's blend and the
  * residual.  s has room for linear_scratch() bytes                                  */
+void linear_dequantize(const struct chi_linear *, bool keep, int64_t o0, int64_t o1, float *out,
+                       struct chi_scratch *s);                   /* rows o0..o1          */
 void linear_row(const struct chi_linear *, int64_t o, bool keep, float *out, struct chi_scratch *s);
 
 /* Room for the calls of one model: activations in int8, dequantised operands.  Grown
