@@ -197,6 +197,30 @@ static void describe_instance(const struct instance *in, int64_t turns, FILE *ou
     fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", in->name, use, count, size, in->state_bytes ? state : "-");
 }
 
+/* Adapters by their sections: how many linears have one, and what it takes altogether         */
+static void describe_adapters(const struct model *m, FILE *out)
+{
+    for (int64_t k = 0; k < m->spec->n_adapter; k++) {
+        const struct part *part = m->spec->adapter[k];
+        int64_t linears = 0, n = 0;
+        char use[48], count[32], size[32];
+        for (int64_t i = 0; i < m->n_all; i++)
+            for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+                const struct chi_linear *l = m->all[i]->param[j].linear;
+                for (int64_t a = 0; l && a < l->n_adapter; a++) {
+                    if (l->adapter[a].part != part) continue;
+                    linears++;
+                    for (int64_t p = 0; p < l->adapter[a].n_param; p++) n += m->all[i]->param[l->adapter[a].first + p].n;
+                }
+            }
+        if (!linears) continue;
+        snprintf(use, sizeof use, "%s x%lld", part->component->name, (long long)linears);
+        human_count(count, n);
+        human_bytes(size, 4 * n);
+        fprintf(out, "  %-18s %-18s %10s  %10s  %10s  (counted above)\n", part->section, use, count, size, "-");
+    }
+}
+
 chi_status model_describe(const struct spec *spec, FILE *out, struct model_counts *c)
 {
     struct model *m;
@@ -216,6 +240,7 @@ chi_status model_describe(const struct spec *spec, FILE *out, struct model_count
             describe_instance(&m->block[l].ffn, turns, out);
         }
         if (m->loop.length) describe_instance(&m->loop.in, 1, out);
+        describe_adapters(m, out);
     }
     model_close(m);
     return CHI_OK;
