@@ -133,9 +133,9 @@ Test(sweep, random_keys_are_drawn_together_by_the_seed_alone)
 Test(sweep, what_is_wrong_is_said_with_its_line)
 {
     static const char *const wrong[][2] = {
-        { "train.lr = 1 | | 2\n", "x.ini:13: sweep.train.lr" }, { "train.lr = 1 | 1\n", "there twice" },
+        { "train.lr = 1 | | 2\n", "x.ini:14: sweep.train.lr" }, { "train.lr = 1 | 1\n", "there twice" },
         { "run.dir = a | b\n", "cannot be varied" }, { "pair = train.lr\n", "two keys" },
-        { "train.lr = 1 | 2\nrun.seed = 1\npair = train.lr, run.seed\n", "x.ini:15: sweep.pair" },
+        { "train.lr = 1 | 2\nrun.seed = 1\npair = train.lr, run.seed\n", "x.ini:16: sweep.pair" },
         { "pair = train.lr, run.seed\n", "no grid key" }, { "train.lr = log 0 .. 1\n", "log A .. B" },
         { "train.lr = log 1 .. \n", "log A .. B" }, { "train.lr = uniform 2 .. 1\n", "log A .. B" },
         { "run.seed = int 1 .. 2.5\n", "log A .. B" }, { "arm.a = lr\n", "wanted is section.key=value" },
