@@ -12,3 +12,20 @@ AC_DEFUN([CHI_PLUGIN], [
   AS_VAR_APPEND([chi_summary], ["  $1/$2: $chi_w
 "])
 ])
+
+# CHI_CAN_COMPILE(NAME, FLAGS, INSTRUCTION)
+# sets chi_can_NAME to shared if the target is x86-64 and the compiler takes the flags, _mm512 and
+# the instruction, which stands for its assembler's age; else to no, with a message.
+AC_DEFUN([CHI_CAN_COMPILE], [
+  chi_can_$1=no
+  AS_IF([test "$chi_x86" != no], [
+    AC_MSG_CHECKING([whether $CC can compile $1])
+    chi_saved_CFLAGS=$CFLAGS
+    CFLAGS="$CFLAGS $2"
+    AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[#include <immintrin.h>]],
+      [[__m512i v = _mm512_movm_epi8(~0ull); (void)v; __asm__ volatile("$3");]])],
+      [chi_can_$1=shared])
+    CFLAGS=$chi_saved_CFLAGS
+    AC_MSG_RESULT([$chi_can_$1])
+    AS_IF([test "$chi_can_$1" = no], [AC_MSG_NOTICE([the plugin $1 is left out: $CC cannot compile it])])])
+])

@@ -8,6 +8,7 @@
 #include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
+#include "profile.h"
 
 /* ---- what open() calls ------------------------------------------------------------- */
 
@@ -227,7 +228,9 @@ chi_status adapters_forward(const struct chi_linear *const *lin, int64_t n, stru
             struct chi_run own = run_of(l, a, r, rows);
             struct crumb crumb = { a->host->instance, a->part->component->name, "forward" };
             const struct crumb *was = crumb_set(&crumb);
+            span(crumb.instance, crumb.component, crumb.op);
             chi_status st = a->ops->forward(a->self, &own, linear_norms(l) ? normed : x, y[i]);
+            span_end();
             crumb_set(was);
             TRY(st);
         }
@@ -250,7 +253,9 @@ chi_status adapters_back(const struct chi_linear *const *lin, int64_t n, struct 
             struct crumb crumb = { a->host->instance, a->part->component->name, "backward" };
             const struct crumb *was = crumb_set(&crumb);
             float *to = !dx ? NULL : linear_norms(l) ? dnorm : dx;
+            span(crumb.instance, crumb.component, crumb.op);
             chi_status st = a->ops->backward(a->self, &own, linear_norms(l) ? normed : x, dy[i], to);
+            span_end();
             crumb_set(was);
             TRY(st);
         }

@@ -96,7 +96,7 @@ static void explain(const struct spec *s, const struct bench *b, const char *wha
 
 /* ---- training --------------------------------------------------------------------------------- */
 
-static void random_batch(const struct spec *s, struct batch *b)
+void bench_batch(const struct spec *s, struct batch *b)
 {
     int64_t n = s->train.batch_size * s->train.seq_len;
     *b = (struct batch){ .n_seq = s->train.batch_size, .seq_len = s->train.seq_len, .n_seg = s->train.batch_size,
@@ -172,7 +172,7 @@ chi_status bench_train(const struct bench *b)
     struct trainer t = { .request = &none };
     struct batch batch = { 0 };
     TRY(open_spec(b, SPEC_MODEL | SPEC_TRAIN, &t.spec));
-    random_batch(t.spec, &batch);
+    bench_batch(t.spec, &batch);
     chi_status st = trainer_open_model(&t, t.spec->train.batch_size);
     if (st == CHI_OK) st = train_rates(&t, b, &batch);
     batch_free(&batch);
@@ -209,6 +209,7 @@ chi_status bench_learn(const struct bench *b)
     TRY(open_spec(b, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER, &t.spec));
     t.spec->train.steps = LEARN_STEPS;
     chi_status st = dataset_open(&t.data, t.spec);
+    if (st == CHI_OK) st = dataset_can_train(t.data);
     if (st == CHI_OK)
         st = trainer_open_model(&t, dataset_max_segs(t.data, t.spec->train.micro_batch, t.spec->train.seq_len));
     if (st == CHI_OK) st = learn(&t, b);
@@ -267,7 +268,7 @@ chi_status bench_read(const struct bench *b)
     double begun = now_s();
     bool trained = run_is_folder(b->subject);
     chi_status st = CHI_OK;
-    if (trained) TRY(run_load_model(b->subject, b->override, b->n_override, SPEC_MODEL, PREFILL, 1, &spec, &r.m));
+    if (trained) TRY(run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, PREFILL, 1, &spec, &r.m));
     else {
         TRY(open_spec(b, SPEC_MODEL, &spec));
         st = model_open(&r.m, spec, MODEL_INFER, PREFILL, 1);

@@ -4,6 +4,10 @@
 
 #include "spec.h"
 
+struct batch;
+/* A batch of random tokens of the configuration's sizes; batch_free()                     */
+void bench_batch(const struct spec *, struct batch *);
+
 struct bench {
     const char *subject;
     char *const *override;
@@ -13,12 +17,14 @@ struct bench {
     bool  json;                             /* an object a line, else text                 */
     int   threads;
     bool  compare;                          /* with one thread, step by step               */
+    const char *out;                        /* of bench_profile(): the trace's file, or NULL */
 };
 
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
 chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
 chi_status bench_layers(const struct bench *) CHI_MUST_CHECK;   /* a decode step of each layer */
 chi_status bench_context(const struct bench *) CHI_MUST_CHECK;  /* 1 token of it to b->context */
+chi_status bench_profile(const struct bench *) CHI_MUST_CHECK;  /* where the time goes  */
 chi_status bench_learn(const struct bench *) CHI_MUST_CHECK;    /* 200 steps: does the loss fall? */
 
 #endif

@@ -88,6 +88,9 @@ static double peak(chi_task *task, int per_instruction)
 #endif
 }
 
+double bench_fma_peak(void) { return peak(fma_task, 8); }
+double bench_int8_peak(void) { return peak(int8_task, 32); }
+
 /* ---- ternary products ----------------------------------------------------------------- */
 
 struct room { uint8_t *pool; float *x, *y, *step; int8_t *q; int16_t *sum; };

@@ -5,6 +5,9 @@
 #include <chimera/format.h>
 #include <stdio.h>
 
+/* Multiply-adds per second of all threads on registers alone; 0: unknown here      */
+double bench_fma_peak(void);
+double bench_int8_peak(void);
 enum { BENCH_LINEARS = 8 };
 
 /* A ternary encoding and the kernel to measure, which reads the encoding's own bytes */

@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static bool train, reading, learn, kernels, layers, json;
+static bool train, reading, learn, kernels, layers, profile, json;
+static const char *out;
 static int64_t steps = 10, context;
 
 /* The kernel that this machine's backends would use; NULL: only the portable one                 */
@@ -68,14 +69,16 @@ static chi_status wanted_threads(struct bench *b)
 static chi_status run(const struct cli_args *a)
 {
     struct bench b = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
-                       .steps = steps < 2 ? 2 : steps, .json = json, .context = context };
-    bool usual = !train && !reading && !learn && !kernels && !layers && !context;
+                       .steps = steps < 2 ? 2 : steps, .json = json, .context = context, .out = out };
+    bool usual = !train && !reading && !learn && !kernels && !layers && !context && !profile;
+    if (out && !profile) return fail(CHI_ECONF, "--out %s: it is for the trace of --profile", out);
     TRY(wanted_threads(&b));
     if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));
     if (learn) TRY(bench_learn(&b));
     if (layers) TRY(bench_layers(&b));
     if (context) TRY(bench_context(&b));
+    if (profile) TRY(bench_profile(&b));
     if (kernels) TRY(run_kernels(&b));
     return CHI_OK;
 }
@@ -87,6 +90,8 @@ static const struct cli_flag flags[] = {
     { "layers", 0, CLI_SWITCH, &layers, NULL, "a decode step of each layer beside the bandwidth of reading" },
     { "context", 0, CLI_INT, &context, "N", "time per token and memory from 1 token of context to N" },
     { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
+    { "profile", 0, CLI_SWITCH, &profile, NULL, "time, bytes and FLOPs of each component, beside the limits of the machine" },
+    { "out", 0, CLI_TEXT, &out, "FILE", "with --profile: every call in Chrome's trace format, for about:tracing or Perfetto" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
     CLI_FLAGS_END
@@ -103,6 +108,7 @@ const struct verb verb_bench = {
                 "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
                 "chimera bench conf/quickstart.ini --kernels --json\n"
                 "chimera bench conf/chimera-5.1.ini --layers\n"
+                "chimera bench conf/quickstart.ini --profile --out trace.json\n"
                 "chimera bench runs/quickstart\n",
     .flags = flags,
     .min_words = 1, .max_words = 1,

@@ -435,7 +435,7 @@ static chi_status with_model(const struct cli_args *a, const struct prompts *all
     int n;
     int64_t batch = min_i64(flag_batch, all->n);
     char **override = all_overrides(a, &n);
-    chi_status s = run_load_model(a->word[0], override, n, SPEC_MODEL | SPEC_TOKENIZER, CHUNK_ROWS,
+    chi_status s = run_load_model(a->word[0], override, n, NULL, SPEC_MODEL | SPEC_TOKENIZER, CHUNK_ROWS,
                                   batch, &spec, &model);
     free_overrides(override, n);
     TRY(s);

@@ -15,7 +15,7 @@ static const struct cli_flag flags[] = {
     { "baseline", 'b', CLI_TEXT, &baseline, "ARM",
       "what the others are compared with: a name, key=value, or a run; else the first arm" },
     { "metric", 'm', CLI_TEXT, &metric, "NAME",
-      "a number of metrics.jsonl; else heldout_bpb, or accuracy where no run has that" },
+      "a number of metrics.jsonl; else the first that a run has of heldout_bpb, accuracy, acc" },
     { "at", 0, CLI_TEXT, &at, "WHEN", "last, best, or a step" },
     { "higher", 0, CLI_SWITCH, &higher, NULL, "higher is better (accuracies and tok_s need no telling)" },
     { "lower", 0, CLI_SWITCH, &lower, NULL, "lower is better" },

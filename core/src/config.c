@@ -364,6 +364,13 @@ static void entry_drop(struct config *c, struct entry *e)
     free(e);
 }
 
+void config_clear(struct config *c, const char *section)
+{
+    struct entry *e, *next;
+    HASH_ITER(hh, c->entries, e, next)
+        if (!strcmp(e->section->name, section) && e->line) entry_drop(c, e);
+}
+
 void config_set(struct config *c, const char *section, const char *key, const char *value,
                 const char *at_section, const char *at_key)
 {

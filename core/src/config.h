@@ -50,6 +50,8 @@ void config_skip(struct config *, const char *section);
 /* Keys of a section and their raw values in the order of the files; i counts from 0;
  * NULL after the last.                                                              */
 const char *config_key(const struct config *, const char *section, int64_t i, const char **value);
+/* Removes what files (not the command line) set in a section                         */
+void config_clear(struct config *, const char *section);
 /* Sets section.key as if it stood where [at_section] at_key stands, or removes it
  * (value NULL).  Before the section is parsed.                                      */
 void config_set(struct config *, const char *section, const char *key, const char *value,

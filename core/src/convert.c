@@ -99,7 +99,7 @@ static chi_status open_source(struct convert *c)
 {
     const struct convert_request *r = c->request;
     if (packed_is(r->subject)) {
-        TRY(run_packed_spec(r->subject, r->override, r->n_override, SPEC_MODEL, &c->spec));
+        TRY(run_packed_spec(r->subject, r->override, r->n_override, NULL, SPEC_MODEL, &c->spec));
         c->manifest = xstrdup(packed_manifest(c->spec->packed));
     } else
         TRY(open_run(c));
@@ -423,8 +423,8 @@ static chi_status write_file(struct convert *c)
         chi_status end = st_finish(w);
         if (s == CHI_OK) s = end;
         char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
-        end = fs_out_close(&o, NULL);
-        if (why) fail(s, "%s", why);
+        end = fs_out_close(&o, NULL);                   /* knows the name, if the disk is at fault      */
+        if (end == CHI_OK && why) fail(s, "%s", why);
         else s = end;
         free(why);
         if (s == CHI_OK && rename(tmp, c->out) < 0) s = fs_fail("rename to", c->out);

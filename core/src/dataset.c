@@ -16,6 +16,7 @@
 struct split {
     int64_t  n_doc, bytes;
     int64_t *first;                         /* [n_doc + 1] tokens before              */
+    int64_t *context;                       /* [n_doc] tokens that are not scored; or NULL */
     int32_t *id;
 };
 
@@ -69,12 +70,13 @@ static chi_status open_tokenizer(struct dataset *d)
     return CHI_OK;
 }
 
-static chi_status encode_document(struct dataset *d, struct split *s, int64_t i,
-                                  const struct chi_document *doc, int64_t *room)
+/* Ids from s->id[at] on; *end is behind the last                                     */
+static chi_status encode_text(struct dataset *d, struct split *s, const struct chi_document *doc, int64_t at,
+                              int64_t *end)
 {
     const struct chi_tokenizer_ops *t = tokenizer_ops(d);
-    int64_t at = s->first[i], n = t->encode(d->tokenizer, doc->text, doc->n, s->id + at, *room - at);
-    if (at + n > *room)
+    int64_t room = s->bytes - at, n = t->encode(d->tokenizer, doc->text, doc->n, s->id + at, room);
+    if (n > room)
         return fail(CHI_EPLUGIN, "tokenizer %s made %lld ids of %lld bytes of %s: more than one a byte",
                     d->spec->tokenizer.component->name, (long long)n, (long long)doc->n, doc->name);
     for (int64_t k = at; k < at + n; k++)
@@ -82,8 +84,27 @@ static chi_status encode_document(struct dataset *d, struct split *s, int64_t i,
             return fail(CHI_EPLUGIN, "tokenizer %s made id %d of %s, but has ids 0..%lld",
                         d->spec->tokenizer.component->name, (int)s->id[k], doc->name,
                         (long long)d->vocab - 1);
-    s->first[i + 1] = at + n;
+    *end = at + n;
     return CHI_OK;
+}
+
+/* A choice's tokens begin where its context ends, whatever the tokenizer would join there */
+static chi_status encode_document(struct dataset *d, struct split *s, int64_t i, const struct chi_document *doc)
+{
+    struct chi_choice c = { .context = 0 };
+    int64_t at = s->first[i];
+    if (s->context) {
+        dataset_choice(d, i, &c);
+        if (c.context < 0 || c.context >= doc->n || c.bytes < 1)
+            return fail(CHI_EPLUGIN, "task %s: of the %lld bytes of %s %lld are context and %lld count as the choice",
+                        d->spec->task.component->name, (long long)doc->n, doc->name, (long long)c.context,
+                        (long long)c.bytes);
+        struct chi_document context = { .name = doc->name, .text = doc->text, .n = c.context };
+        TRY(encode_text(d, s, &context, at, &at));
+        s->context[i] = at - s->first[i];
+    }
+    struct chi_document rest = { .name = doc->name, .text = doc->text + c.context, .n = doc->n - c.context };
+    return encode_text(d, s, &rest, at, &s->first[i + 1]);
 }
 
 static const char *base_name(const char *path)
@@ -100,6 +121,14 @@ static void hash_document(struct dataset *d, int split, const struct chi_documen
     d->hash = xxh3(part, sizeof part);
 }
 
+static void hash_choice(struct dataset *d, int64_t i)
+{
+    struct chi_choice c;
+    dataset_choice(d, i, &c);
+    uint64_t part[5] = { d->hash, (uint64_t)c.question, (uint64_t)c.context, (uint64_t)c.bytes, c.right };
+    d->hash = xxh3(part, sizeof part);
+}
+
 static chi_status open_split(struct dataset *d, int which)
 {
     struct split *s = &d->split[which];
@@ -110,13 +139,14 @@ static chi_status open_split(struct dataset *d, int which)
         task_ops(d)->document(d->task, which, i, &doc);
         s->bytes += doc.n;
     }
-    int64_t room = s->bytes;
-    s->id = mem_take((size_t)(room + 1) * sizeof *s->id, "the corpus as tokens");
+    if (dataset_has_choices(d, which)) s->context = xcalloc((size_t)s->n_doc + 1, sizeof *s->context);
+    s->id = mem_take((size_t)(s->bytes + 1) * sizeof *s->id, "the corpus as tokens");
     if (!s->id) return CHI_ENOMEM;
     for (int64_t i = 0; i < s->n_doc; i++) {
         task_ops(d)->document(d->task, which, i, &doc);
-        TRY(encode_document(d, s, i, &doc, &room));
+        TRY(encode_document(d, s, i, &doc));
         hash_document(d, which, &doc);
+        if (s->context) hash_choice(d, i);
     }
     return CHI_OK;
 }
@@ -129,23 +159,36 @@ static chi_status open_examples(struct dataset *d)
     return s;
 }
 
+static chi_status open_documents(struct dataset *d)
+{
+    for (int i = 0; i < CHI_SPLITS; i++) TRY(open_split(d, i));
+    if (CHI_HAS(struct chi_task_ops, task_ops(d), choice) && d->spec->train.eval_bytes)
+        return fail(CHI_ECONF, "train.eval_bytes = %lld counts text, but task %s has questions: set it to 0",
+                    (long long)d->spec->train.eval_bytes, d->spec->task.component->name);
+    const struct split *train = &d->split[CHI_SPLIT_TRAIN];
+    if (train->first[train->n_doc])
+        pack_open(&d->pack, train->id, train->first, train->n_doc, d->end, (uint64_t)d->spec->run.seed);
+    return CHI_OK;
+}
+
+chi_status dataset_can_train(const struct dataset *d)
+{
+    const struct split *train = &d->split[CHI_SPLIT_TRAIN];
+    if (d->made || train->first[train->n_doc]) return CHI_OK;
+    return fail(CHI_EDATA, "task %s: nothing to train on: %lld documents without a token",
+                d->spec->task.component->name, (long long)train->n_doc);
+}
+
 static chi_status open_parts(struct dataset *d)
 {
     const struct spec *spec = d->spec;
     d->made = examples_made(task_ops(d));
     if (!d->made) TRY(open_tokenizer(d));
-    host_register_service("chimera.files/1", &files_service);
+    services_register();
     d->task_host = host_open(spec, "task");
     d->task = xcalloc(1, max_i64(task_ops(d)->self_size, 1));
     TRY(task_ops(d)->open(d->task_host, d->task, spec->task.conf));
-    if (d->made) return open_examples(d);
-    for (int i = 0; i < CHI_SPLITS; i++) TRY(open_split(d, i));
-    const struct split *train = &d->split[CHI_SPLIT_TRAIN];
-    if (!train->n_doc || !train->first[train->n_doc])
-        return fail(CHI_EDATA, "task %s: nothing to train on: %lld documents without a token",
-                    spec->task.component->name, (long long)train->n_doc);
-    pack_open(&d->pack, train->id, train->first, train->n_doc, d->end, (uint64_t)spec->run.seed);
-    return CHI_OK;
+    return d->made ? open_examples(d) : open_documents(d);
 }
 
 chi_status dataset_open(struct dataset **out, const struct spec *spec)
@@ -169,6 +212,7 @@ void dataset_close(struct dataset *d)
     examples_close(&d->examples);
     for (int i = 0; i < CHI_SPLITS; i++) {
         free(d->split[i].first);
+        free(d->split[i].context);
         mem_free(d->split[i].id);
     }
     free(d->id_bytes);
@@ -198,9 +242,31 @@ int64_t dataset_documents(const struct dataset *d, int split)
 
 int64_t dataset_slices(const struct dataset *d, struct eval_slice slice[EVAL_SLICES])
 {
-    for (int64_t i = 0; i < d->examples.n_slice; i++)
-        slice[i] = (struct eval_slice){ .name = d->examples.ops->slice(d->task, i) };
-    return d->examples.n_slice;
+    const char *name;
+    int64_t n = 0;
+    if (!d->made && !dataset_has_choices(d, CHI_SPLIT_HELDOUT)) return 0;
+    for (; n < EVAL_SLICES && (name = task_ops(d)->slice(d->task, n)); n++)
+        slice[n] = (struct eval_slice){ .name = name };
+    return n;
+}
+
+bool dataset_has_choices(const struct dataset *d, int split)
+{
+    return split == CHI_SPLIT_HELDOUT && CHI_HAS(struct chi_task_ops, task_ops(d), choice);
+}
+
+void dataset_choice(const struct dataset *d, int64_t i, struct chi_choice *c)
+{
+    *c = (struct chi_choice){ .slice = -1 };
+    task_ops(d)->choice(d->task, i, c);
+    if (c->slice >= EVAL_SLICES) c->slice = -1;
+}
+
+const char *dataset_name(const struct dataset *d, int64_t i)
+{
+    struct chi_document doc;
+    task_ops(d)->document(d->task, CHI_SPLIT_HELDOUT, i, &doc);
+    return doc.name;
 }
 
 int64_t dataset_bytes(const struct dataset *d, int split)
@@ -242,6 +308,9 @@ chi_status dataset_document(const struct dataset *d, int split, int64_t i, struc
     }
     struct pack p = { .id = s->id, .first = s->first, .n_doc = s->n_doc, .end = d->end };
     pack_rows(&p, (struct packed_part){ i, 0, room }, doc->token, doc->target);
+    if (!s->context) return CHI_OK;
+    for (int64_t r = 0; r < s->context[i]; r++) doc->target[r] = -1;
+    doc->target[room - 1] = -1;                 /* the end: a choice may go on         */
     return CHI_OK;
 }
 

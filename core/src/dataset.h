@@ -11,7 +11,12 @@ struct dataset;
 chi_status dataset_open(struct dataset **, const struct spec *) CHI_MUST_CHECK;
 void dataset_close(struct dataset *);
 uint64_t dataset_hash(const struct dataset *);    /* of names, splits and bytes    */
+chi_status dataset_can_train(const struct dataset *) CHI_MUST_CHECK;  /* or only measure  */
 bool    dataset_makes_examples(const struct dataset *);  /* which count as documents */
+/* Documents of this split are choices of questions: only their own tokens are scored */
+bool    dataset_has_choices(const struct dataset *, int split);
+void    dataset_choice(const struct dataset *, int64_t i, struct chi_choice *);   /* held out */
+const char *dataset_name(const struct dataset *, int64_t i);          /* of held-out ones  */
 int64_t dataset_documents(const struct dataset *, int split);    /* 0: none, or endless */
 int64_t dataset_bytes(const struct dataset *, int split);
 int64_t dataset_tokens(const struct dataset *, int split);   /* rows: n + 1 a document */
@@ -41,17 +46,21 @@ chi_status dataset_document(const struct dataset *, int split, int64_t i, struct
 void document_free(struct document *);
 int64_t dataset_id_bytes(const struct dataset *, int32_t id);  /* 0 for the end     */
 
-/* Right: the target's logit is the largest, the first of equals                    */
+/* Right: the target's logit is the largest, the first of equals; of questions: the right
+ * choice is the likeliest, and (right_norm) so per byte; then scored are questions.   */
 enum { EVAL_SLICES = 64 };
-struct eval_slice { const char *name; int64_t scored, right; };   /* name: the task's */
+struct eval_slice { const char *name; int64_t scored, right, right_norm; };   /* name: the task's */
 struct eval_result {
     double  nats, bits_per_byte, loss;      /* loss: nats a scored row; 0 bytes: no bpb */
     int64_t bytes, tokens, documents;
     bool    examples;                       /* then accuracy is there, and no bytes   */
     int64_t scored, right, n_slice;
     struct eval_slice slice[EVAL_SLICES];
+    int64_t questions, right_norm;          /* 0: no choices                          */
+    double *choice_nats;                    /* [documents] of choices, or NULL; eval_free() */
     bool    interrupted;                    /* a signal came: nothing was measured    */
 };
+void    eval_free(struct eval_result *);
 double  eval_accuracy(int64_t right, int64_t scored);           /* 0 of 0: 0          */
 int64_t dataset_slices(const struct dataset *, struct eval_slice slice[EVAL_SLICES]);
 /* Held-out documents (the first limit_bytes of them; 0: all) or examples, each one stream

@@ -3,6 +3,8 @@
  *     bits per byte = sum over rows of -log2 p(target) / bytes of the documents
  *     accuracy      = scored rows whose target has the largest logit / scored rows
  *
+ * Choices of questions are documents whose context is not scored (choices.h).
+ *
  * Each document is one stream from its start to its end.  Up to STREAMS of them lie
  * side by side in a call, each with its own chunk; a document's sum is a fold over its
  * rows in double, and documents are added in order, so neither the chunks nor the
@@ -10,8 +12,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "choices.h"
 #include "core.h"
-#include "dataset.h"
 #include "hosting.h"
 #include "signals.h"
 
@@ -37,6 +39,7 @@ struct evaluation {
     unsigned char  *states;
     float          *hidden, *logits;        /* [max_rows, d], [SCORE_ROWS, vocab]     */
     double         *nats;                   /* [n_doc]                                */
+    bool            choices;
     struct eval_result *result;
 };
 
@@ -187,6 +190,9 @@ static chi_status check_request(const struct spec *spec, const struct dataset *d
     if (made && limit_bytes)
         return fail(CHI_ECONF, "a limit of %lld bytes is for text, but task %s makes examples: [task] says how many are "
                     "held out", (long long)limit_bytes, task);
+    if (limit_bytes && dataset_has_choices(data, split))
+        return fail(CHI_ECONF, "a limit of %lld bytes is for text, but task %s has questions: it takes all of them",
+                    (long long)limit_bytes, task);
     if (dataset_documents(data, split)) return CHI_OK;
     if (made && train)
         return fail(CHI_EDATA, "task %s makes training examples without end: measure on the held-out ones", task);
@@ -210,6 +216,7 @@ chi_status evaluate(struct model *model, struct dataset *data, int split, int64_
         .h = host_open(spec, "objective"),
     };
     result->examples = dataset_makes_examples(data);
+    e.choices = dataset_has_choices(data, split);
     result->n_slice = dataset_slices(data, result->slice);
     chi_status s = choose_documents(&e, limit_bytes);
     if (s == CHI_OK) s = take_room(&e);
@@ -219,6 +226,17 @@ chi_status evaluate(struct model *model, struct dataset *data, int split, int64_
     result->tokens = e.total;
     result->loss = result->nats / (double)max_i64(result->scored, 1);
     result->bits_per_byte = result->nats / log(2) / (double)max_i64(result->bytes, 1);
+    if (s == CHI_OK && e.choices && !result->interrupted) {
+        choices_count(data, e.nats, e.n_doc, result);
+        result->choice_nats = e.nats;
+        e.nats = NULL;
+    }
     drop_room(&e);
     return s;
+}
+
+void eval_free(struct eval_result *r)
+{
+    free(r->choice_nats);
+    r->choice_nats = NULL;
 }

@@ -129,7 +129,10 @@ static chi_status task(const char *file, const struct chi_component *c)
     TRY(sized(file, c, LEAST(chi_task_ops, document), sizeof *o));
     bool examples = CHI_HAS(struct chi_task_ops, o, example);
     const struct need documents[] = { FILLED(open), FILLED(documents), FILLED(document) };
-    if (!examples) return check(file, c, documents, COUNT(documents));
+    if (!examples) TRY(check(file, c, documents, COUNT(documents)));
+    if (!examples && CHI_HAS(struct chi_task_ops, o, choice) && !o->slice)
+        return refuse(file, c, "slice (with choice)");
+    if (!examples) return CHI_OK;
     const struct need need[] = { FILLED(open), FILLED(examples), FILLED(longest), FILLED(vocab), FILLED(slice) };
     TRY(check(file, c, need, COUNT(need)));
     if (!o->documents && !o->document) return CHI_OK;

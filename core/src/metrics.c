@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "choices.h"
 #include "core.h"
 #include "trainer.h"
 
@@ -71,6 +72,23 @@ static void put_accuracy(FILE *f, const struct eval_result *e)
             (long long)e->tokens, (long long)e->documents);
 }
 
+/* Of questions: the rates of right answers and their standard errors, then those of slices     */
+static void put_answers(FILE *f, const struct eval_result *e)
+{
+    put_number(f, "acc", eval_accuracy(e->right, e->questions));
+    put_number(f, "acc_stderr", rate_error(e->right, e->questions));
+    put_number(f, "acc_norm", eval_accuracy(e->right_norm, e->questions));
+    put_number(f, "acc_norm_stderr", rate_error(e->right_norm, e->questions));
+    put_number(f, "heldout_loss", e->loss);
+    for (int64_t i = 0; i < e->n_slice; i++) {
+        const struct eval_slice *s = &e->slice[i];
+        if (s->scored)
+            fprintf(f, ",\"acc.%s\":%.9g,\"acc_norm.%s\":%.9g", s->name, eval_accuracy(s->right, s->scored), s->name,
+                    eval_accuracy(s->right_norm, s->scored));
+    }
+    fprintf(f, ",\"heldout_questions\":%lld,\"heldout_tokens\":%lld", (long long)e->questions, (long long)e->tokens);
+}
+
 static void put_text_measures(FILE *f, const struct eval_result *e)
 {
     put_number(f, "heldout_bpb", e->bits_per_byte);
@@ -87,7 +105,8 @@ chi_status metrics_heldout(struct trainer *t, const struct eval_result *e)
     if (!f) return fail(CHI_ENOMEM, "no memory for a line of metrics");
     fprintf(f, "{\"step\":%lld,\"tokens\":%lld", (long long)t->step, (long long)t->tokens);
     put_clock(f, t);
-    if (e->examples) put_accuracy(f, e);
+    if (e->questions) put_answers(f, e);
+    else if (e->examples) put_accuracy(f, e);
     else put_text_measures(f, e);
     return append(t, f, &line);
 }

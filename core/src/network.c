@@ -14,6 +14,7 @@
 #include "crumb.h"
 #include "hosting.h"
 #include "pool.h"
+#include "profile.h"
 
 /* ---- rows in parallel -------------------------------------------------------------------- */
 
@@ -183,6 +184,40 @@ static chi_status find_arrays(struct model *m, int64_t l, struct instance *in, i
     return instance_arrays(in, c->seg, c->n, c->rows, turn, &m->ws[slot]);
 }
 
+/* A profile's span of a call of a layer, with what it is counted to do                              */
+static void span_layer(const struct model *m, const struct instance *in, const struct crumb *c, const struct call *call,
+                       bool back)
+{
+    if (!profile_on) return;
+    struct work w = instance_work(in, m->d, call, back);
+    profile_begin(c->instance, c->component, c->op);
+    profile_add(w.bytes, w.flops);
+}
+
+/* A block's own work is norms and sums of the residual stream: so many bytes and FLOPs a value       */
+static void span_block(const struct model *m, int64_t l, const char *op, const struct call *c, int bytes, int flops)
+{
+    double values = (double)c->rows * (double)m->d;
+    span(m->block[l].norms.name, "norms", op);
+    span_work(bytes * values, flops * values);
+}
+
+static void span_rows(const struct model *m, const char *name, const char *op, int64_t rows, int bytes, int flops)
+{
+    double values = (double)rows * (double)m->d;
+    span(name, "core", op);
+    span_work(bytes * values, flops * values);
+}
+
+/* Products with the embedding, each of which reads it; train: both ways, with gradients              */
+static void span_head(const struct model *m, const char *op, int64_t rows, bool train)
+{
+    double n = (double)m->vocab * (double)m->d, logits = 4.0 * (double)m->vocab * (double)rows;
+    double calls = (double)ceil_div(rows, HEAD_ROWS), weights = (double)weight_bytes(&m->top.param[0]);
+    span("head", m->embed->rule->quantizer.component->name, op);
+    span_work(train ? calls * 16 * n + 2 * logits : calls * weights + logits, (train ? 6 : 2) * n * (double)rows);
+}
+
 static chi_status layer_forward(struct model *m, int64_t l, struct instance *in, int slot, const struct call *c,
                                 const float *x, float *y)
 {
@@ -192,7 +227,9 @@ static chi_status layer_forward(struct model *m, int64_t l, struct instance *in,
     bool step = !c->keep && c->n == c->rows && CHI_HAS(struct chi_layer_ops, in->ops, step);
     struct crumb crumb = { in->name, in->part->component->name, step ? "step" : "forward" };
     const struct crumb *was = crumb_set(&crumb);
+    span_layer(m, in, &crumb, c, false);
     chi_status st = (step ? in->ops->step : in->ops->forward)(in->self, &r, x, y);
+    span_end();
     crumb_set(was);
     TRY(st);
     return check_finite(m, in, crumb.op, "y", y, c->rows);
@@ -208,7 +245,9 @@ static chi_status layer_backward(struct model *m, int64_t l, struct instance *in
     struct chi_run r = run_of(m, in, &scratch, c);
     struct crumb crumb = { in->name, in->part->component->name, "backward" };
     const struct crumb *was = crumb_set(&crumb);
+    span_layer(m, in, &crumb, c, true);
     chi_status st = in->ops->backward(in->self, &r, x, dy, dx);
+    span_end();
     crumb_set(was);
     TRY(st);
     return check_finite(m, in, crumb.op, "dx", dx, c->rows);
@@ -219,6 +258,7 @@ static chi_status layer_backward(struct model *m, int64_t l, struct instance *in
 chi_status block_forward(struct model *m, int64_t l, const struct call *c, const float *x, float *mid, float *out)
 {
     struct block *b = &m->block[l];
+    span_block(m, l, "forward", c, 40, 10);
     TRY(find_states(m, l, &b->mixer, b->mixer_state, c));
     norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), c->rows);
     TRY(layer_forward(m, l, &b->mixer, 0, c, m->h, m->y));
@@ -227,6 +267,7 @@ chi_status block_forward(struct model *m, int64_t l, const struct call *c, const
     norm_rows(m, m->h, mid, GAIN(&b->norms, b->norm2), c->rows);
     TRY(layer_forward(m, l, &b->ffn, 1, c, m->h, m->y));
     add_rows(m, out, mid, m->y, c->rows);
+    span_end();
     return CHI_OK;
 }
 
@@ -242,7 +283,11 @@ chi_status blocks_forward(struct model *m, int64_t from, int64_t to, const struc
 static void embed_rows(struct model *m, const struct model_segment *seg, int64_t n, bool keep, float *x)
 {
     struct lookup a = { m, seg, x, keep };
+    int64_t rows = 0;
+    for (int64_t i = 0; i < n; i++) rows += seg[i].rows;
+    span_rows(m, "embed", "forward", rows, 8, 0);
     pool_run(n, lookup_task, &a);
+    span_end();
 }
 
 /* Plain linears have no bytes for inference while they train: made when wanted.                     */
@@ -268,7 +313,9 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     TRY(blocks_forward(m, 0, t->prelude, &c));
     if (t->length) TRY(turns_forward(m, &c));
     TRY(blocks_forward(m, t->prelude + t->length, m->layers, &c));
+    span_rows(m, "final_norm", "forward", c.rows, 8, 4);
     norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), c.rows);
+    span_end();
     return CHI_OK;
 }
 
@@ -278,10 +325,12 @@ chi_status model_logits(struct model *m, const float *hidden, int64_t rows, floa
     struct chi_scratch scratch = { m->call_scratch, 0, (size_t)m->scratch_bytes };
     struct chi_run r = { .h = m->head_host, .scratch = &scratch, .rows = rows };
     TRY(refresh(m));
+    span_head(m, "forward", rows, false);
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
         float *y = logits + at * m->vocab;
         TRY(linears(head, 1, &r, hidden + at * m->d, min_i64(HEAD_ROWS, rows - at), &y));
     }
+    span_end();
     return CHI_OK;
 }
 
@@ -304,6 +353,7 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
     struct crumb crumb = { m->loss_host->instance, objective->component->name, "loss" };
     r.h = m->head_host;
 
+    span_head(m, "both ways", rows, true);
     norm_rows(m, m->h, x, gain, rows);
     memset(m->dh, 0, (size_t)(rows * m->d) * sizeof *m->dh);
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
@@ -311,14 +361,19 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
         const float *back[] = { m->logits };
         TRY(linears(head, 1, &r, m->h + at * m->d, some, &m->logits));
         const struct crumb *was = crumb_set(&crumb);
+        span(crumb.instance, crumb.component, crumb.op);
+        span_work(8.0 * (double)some * (double)m->vocab, 5.0 * (double)some * (double)m->vocab);
         chi_status st = ops->loss(m->loss_host, objective->conf, m->logits, target + at, some, m->vocab, scale,
                                   m->logits, loss);
+        span_end();
         crumb_set(was);
         TRY(st);
         TRY(linears_back(head, 1, &r, m->h + at * m->d, some, back, m->dh + at * m->d));
     }
     memset(m->dx, 0, (size_t)(rows * m->d) * sizeof *m->dx);
-    return norm_back(m, m->dx, x, gain, GGAIN(&m->bottom, m->bottom.param[0].offset), m->dh, rows);
+    TRY(norm_back(m, m->dx, x, gain, GGAIN(&m->bottom, m->bottom.param[0].offset), m->dh, rows));
+    span_end();
+    return CHI_OK;
 }
 
 /* dx: gradient of the block's output -> of its input                                                   */
@@ -327,6 +382,7 @@ static chi_status block_backward(struct model *m, int64_t l, const struct call *
     struct block *b = &m->block[l];
     const float *x = block_x(m, l, c->turn);
     float *mid = block_mid(m, l, c->turn);
+    span_block(m, l, "backward", c, 56, 24);
     if (!c->own) TRY(block_forward(m, l, c, x, mid, m->y));
 
     TRY(find_states(m, l, &b->ffn, 0, c));
@@ -337,7 +393,9 @@ static chi_status block_backward(struct model *m, int64_t l, const struct call *
     TRY(find_states(m, l, &b->mixer, 0, c));
     norm_rows(m, m->h, x, GAIN(&b->norms, b->norm1), c->rows);
     TRY(layer_backward(m, l, &b->mixer, 0, c, m->h, m->dx, m->dh));
-    return norm_back(m, m->dx, x, GAIN(&b->norms, b->norm1), GGAIN(&b->norms, b->norm1), m->dh, c->rows);
+    TRY(norm_back(m, m->dx, x, GAIN(&b->norms, b->norm1), GGAIN(&b->norms, b->norm1), m->dh, c->rows));
+    span_end();
+    return CHI_OK;
 }
 
 chi_status blocks_backward(struct model *m, int64_t from, int64_t to, const struct call *c)
@@ -366,7 +424,9 @@ chi_status model_train(struct model *m, const struct model_segment *seg, int64_t
     if (t->length) TRY(turns_backward(m, seg, &c));
     TRY(blocks_backward(m, 0, t->prelude, &c));
     struct scatter a = { m, seg, n, m->dx };
+    span_rows(m, "embed", "backward", c.rows, 12, 1);
     pool_run(ceil_div(m->d, COLUMNS), scatter_task, &a);
+    span_end();
     return CHI_OK;
 }
 

@@ -164,5 +164,11 @@ struct need plan_needs(const struct model *);
 int64_t plan_bytes(const struct model *);
 /* Bytes of weights that a token reads, on average                                          */
 double instance_read_bytes(const struct instance *);
+/* What a profile counts for a call of a layer with these rows; back: for its backward.  FLOPs
+ * as model_count() counts them, backward twice that.  Bytes: weights once (of experts those
+ * that rows meet on average), in training also gradients read and written, and arrays kept
+ * for backward; states read and written once a segment; rows of width d in and out.        */
+struct work { double bytes, flops; };
+struct work instance_work(const struct instance *, int64_t d, const struct call *, bool back);
 
 #endif

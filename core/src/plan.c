@@ -140,6 +140,21 @@ static double instance_products(const struct instance *in)
     return sum;
 }
 
+struct work instance_work(const struct instance *in, int64_t d, const struct call *c, bool back)
+{
+    double rows = (double)c->rows, row = 4.0 * (double)d * rows, times = back ? 2 : 1, kept = 0, others = 0;
+    struct work w = { 0, times * (2 * instance_products(in) + (double)in->state_bytes) * rows };
+    for (int64_t i = 0; i < in->n_param; i++) {
+        const struct planned_param *p = &in->param[i];
+        double met = fmin(1, p->share * rows), master = 4.0 * (double)p->n;
+        bool plain = c->keep && (!p->linear || p->linear->plain);
+        w.bytes += met * ((plain ? master : (double)weight_bytes(p)) + (back ? 2 * master : 0));
+    }
+    if (c->keep) instance_array_bytes(in, c->rows, c->n, &kept, &others);
+    w.bytes += kept + 2.0 * (double)in->state_bytes * (double)c->n + (back ? 4 : 2) * row;
+    return w;
+}
+
 /* Looping does its layers' work turns times; the embedding's is that of the head                 */
 static int64_t flops_per_token(const struct model *m)
 {

@@ -110,5 +110,7 @@ enum report_plot { REPORT_CURVES, REPORT_FINAL, REPORT_STATE };
 char *report_plot(const struct report *, enum report_plot);
 bool  report_can_plot(void);
 const char *report_colour(int64_t arm);                 /* "#3b82c4"                     */
+/* 0, 1, 2: arms of one colour differ in it, so 24 arms have lines of their own         */
+int   report_dash(int64_t arm);
 
 #endif

@@ -71,10 +71,14 @@ static void find_slices(struct report *rep)
 chi_status report_metric(struct report *rep)
 {
     const char *metric = rep->wish.metric;
-    if (!metric) metric = !anywhere(rep, "heldout_bpb") && anywhere(rep, "accuracy") ? "accuracy" : "heldout_bpb";
+    static const char *const usual[] = { "heldout_bpb", "accuracy", "acc", NULL };
+    for (int i = 0; !metric && usual[i]; i++)
+        if (anywhere(rep, usual[i])) metric = usual[i];
+    if (!metric) metric = usual[0];
     if (!anywhere(rep, metric)) return no_metric(rep, metric);
     rep->metric = xstrdup(metric);
-    bool by_name = strstr(metric, "accuracy") || !strcmp(metric, "tok_s") || !strncmp(metric, "acc_", 4);
+    bool by_name = strstr(metric, "accuracy") || !strcmp(metric, "tok_s") || !strcmp(metric, "acc")
+                || !strcmp(metric, "acc_norm") || !strncmp(metric, "acc.", 4) || !strncmp(metric, "acc_norm.", 9);
     rep->higher = rep->wish.direction ? rep->wish.direction > 0 : by_name;
     find_slices(rep);
     return CHI_OK;

@@ -23,7 +23,9 @@ static const char style[] =
     ".arms li{display:grid;grid-template-columns:2rem minmax(0,1fr) auto;gap:.15rem .8rem;padding:.75rem 0;"
     "border-top:1px solid var(--rule)}.arms li:last-child{border-bottom:1px solid var(--rule)}\n"
     ".chip{display:inline-block;width:1.65rem;height:1.65rem;border-radius:50%;color:#fff;font-size:.8rem;font-weight:600;"
-    "line-height:1.65rem;text-align:center}.name{font-weight:600;overflow-wrap:anywhere}\n"
+    "line-height:1.65rem;text-align:center;background:var(--c)}"
+    ".d1,.d2{background:none;color:var(--c);line-height:1.4rem;border:.13rem dashed var(--c);border-radius:.3rem}"
+    ".d2{border-style:dotted;border-radius:50%}.name{font-weight:600;overflow-wrap:anywhere}\n"
     ".mean{font-variant-numeric:tabular-nums;text-align:right;white-space:nowrap}.mean small{color:var(--soft)}"
     ".says{grid-column:2/-1;color:var(--soft);font-size:.93rem}.says b{color:var(--ink);font-weight:600}"
     ".says b.better{color:var(--good)}.says b.worse{color:var(--bad)}\n"
@@ -31,7 +33,8 @@ static const char style[] =
     "figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:.6rem;padding:.9rem .9rem .4rem}"
     "figcaption{font-weight:600;font-size:.95rem}figcaption span{display:block;font-weight:400;font-size:.84rem;"
     "color:var(--soft)}figure svg{display:block;width:100%;height:auto;margin-top:.3rem}"
-    "figure svg text{fill:var(--soft)}\n"
+    "figure svg text{fill:var(--soft)}"
+    "figure svg g[font-size=\"11.00\"] text{fill:inherit}\n"           /* letters of curves */
     ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}"
     "th,td{padding:.42rem .65rem;border-bottom:1px solid var(--rule);text-align:left;white-space:nowrap}"
     "th{font-weight:500;color:var(--soft)}.r{text-align:right}td.t{white-space:normal;min-width:9rem;overflow-wrap:anywhere}\n"
@@ -55,7 +58,7 @@ static void chip(FILE *f, int64_t arm)
 {
     char letter[8];
     report_letter(letter, arm);
-    fprintf(f, "<span class=\"chip\" style=\"background:%s\">%s</span>", report_colour(arm), letter);
+    fprintf(f, "<span class=\"chip d%d\" style=\"--c:%s\">%s</span>", report_dash(arm), report_colour(arm), letter);
 }
 
 /* ---- verdicts ------------------------------------------------------------------------ */
@@ -121,7 +124,8 @@ static void put_plots(FILE *f, const struct report *rep)
     fputs("<div class=\"plots\">\n", f);
     figure(f, rep, REPORT_FINAL, "Every arm",
            "Mean and 95&nbsp;% interval; rings are single runs; dashed: the baseline");
-    figure(f, rep, REPORT_CURVES, "While training", "Mean over seeds; the band is its 95&nbsp;% interval");
+    figure(f, rep, REPORT_CURVES, "While training", rep->n_arm > 8 ? "Mean over seeds; the band is its 95&nbsp;% interval; dashed and dotted as its letter's frame above"
+           : "Mean over seeds; the band is its 95&nbsp;% interval");
     figure(f, rep, REPORT_STATE, "Against the size of the state",
            "Bytes that a stream carries; bars are 95&nbsp;% intervals");
     fputs("</div>\n", f);
@@ -164,7 +168,7 @@ static void put_heat(FILE *f, const struct report *rep)
             lo = fmin(lo, isnan(x) ? lo : x);
             hi = fmax(hi, isnan(x) ? hi : x);
         }
-    if (strstr(rep->metric, "accuracy")) lo = 0, hi = 1;
+    if (!strncmp(rep->metric, "acc", 3)) lo = 0, hi = 1;
     fputs("<h2>Slices</h2><div class=\"wide\"><table class=\"heat\"><thead><tr><th></th><th>arm</th>", f);
     for (int64_t s = 0; s < rep->n_slice; s++) {
         fputs("<th class=\"r\">", f);

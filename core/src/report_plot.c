@@ -19,11 +19,20 @@
 extern char **environ;
 enum { CURVE_POINTS = 300, WIDE = 460, HIGH = 320 };
 
+static const char *const colour[] = { "#3b82c4", "#d9822b", "#2f9e6e", "#b0579e", "#c2493d", "#4aa3b5", "#8f8a3a",
+                                      "#7a7f99" };
+/* Of lines, and points, by report_dash()                                               */
+static const char *const dash[] = { "1", "(14,6)", "(3,4)" };
+static const int point[] = { 7, 5, 9 };                 /* disc, square, triangle        */
+
 const char *report_colour(int64_t arm)
 {
-    static const char *const colour[] = { "#3b82c4", "#d9822b", "#2f9e6e", "#b0579e", "#c2493d", "#4aa3b5",
-                                          "#8f8a3a", "#7a7f99" };
     return colour[arm % COUNT(colour)];
+}
+
+int report_dash(int64_t arm)
+{
+    return (int)(arm / COUNT(colour) % COUNT(dash));
 }
 
 /* ---- calling gnuplot --------------------------------------------------------------- */
@@ -99,7 +108,7 @@ static void begin(FILE *f, int high)
 {
     fprintf(f, "set terminal svg size %d,%d dynamic font 'sans-serif,13'\n"
                "set encoding utf8\nset border 3 lc rgb '#808080' lw 0.7\nset tics nomirror out scale 0.5\n"
-               "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 3\n", WIDE, high);
+               "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 4\n", WIDE, high);
 }
 
 /* ---- learning curves ------------------------------------------------------------------- */
@@ -134,7 +143,7 @@ static void widen(struct range *r, double x)
 }
 
 /* A block "$cA": step mean low high.  The first third of a curve does not decide the scale       */
-static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct range *y, double *x)
+static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct range *y, double *x, double *end)
 {
     const struct report_curve *c = NULL;
     int64_t points = 0;
@@ -151,6 +160,7 @@ static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct 
         if (c->n <= 10 || i > c->n / 2) widen(y, s.lo), widen(y, s.hi);
         fprintf(f, "%lld %.9g %.9g %.9g\n", (long long)c->point[i].step, s.mean, isnan(s.lo) ? s.mean : s.lo,
                 isnan(s.hi) ? s.mean : s.hi);
+        *end = s.mean;
         points++;
     }
     fputs("EOD\n", f);
@@ -165,26 +175,65 @@ static int64_t last_step(const struct report *rep)
     return last;
 }
 
+/* ---- letters at the ends of curves: in the order of the ends, and apart ---- */
+
+struct end { int64_t arm; double y; };
+
+static int by_height(const void *a, const void *b)
+{
+    const struct end *x = a, *y = b;
+    return x->y != y->y ? (x->y > y->y) - (x->y < y->y) : (x->arm > y->arm) - (x->arm < y->arm);
+}
+
+enum { LETTER = 13, FRAME = 60 };                       /* pixels                           */
+
+static int curves_high(const struct report *rep)
+{
+    return (int)max_i64(HIGH, FRAME + 2 * LETTER * rep->n_arm);
+}
+
+static void put_letters(FILE *f, struct end *e, int64_t n, struct range y, int high)
+{
+    double gap = fmin((y.hi - y.lo) * LETTER / (high - FRAME), (y.hi - y.lo) / (double)max_i64(n - 1, 1));
+    qsort(e, (size_t)n, sizeof *e, by_height);
+    for (int64_t i = 0; i < n; i++) e[i].y = fmax(fmin(e[i].y, y.hi), i ? e[i - 1].y + gap : y.lo);
+    for (int64_t i = n - 1; i >= 0; i--) e[i].y = fmin(e[i].y, i < n - 1 ? e[i + 1].y - gap : y.hi);
+    for (int64_t i = 0; i < n; i++) {
+        char letter[8];
+        report_letter(letter, e[i].arm);
+        fprintf(f, "set label '%s' at graph 1.015, first %.9g font ',11' tc rgb '%s'\n", letter, e[i].y,
+                report_colour(e[i].arm));
+    }
+}
+
 static bool script_curves(const struct report *rep, FILE *f)
 {
     struct range y = { INFINITY, -INFINITY };
     int64_t most = 0;
     double *x = xcalloc((size_t)rep->n_run, sizeof *x);
-    int64_t *points = xcalloc((size_t)rep->n_arm, sizeof *points);
-    begin(f, HIGH);
-    for (int64_t a = 0; a < rep->n_arm; a++) most = max_i64(most, points[a] = put_curve(rep, a, f, &y, x));
+    int64_t *points = xcalloc((size_t)rep->n_arm, sizeof *points), n_end = 0;
+    struct end *end = xcalloc((size_t)rep->n_arm, sizeof *end);
+    begin(f, curves_high(rep));
+    for (int64_t a = 0; a < rep->n_arm; a++) {
+        end[n_end].arm = a;
+        most = max_i64(most, points[a] = put_curve(rep, a, f, &y, x, &end[n_end].y));
+        n_end += points[a] > 0;
+    }
     double room = (y.hi - y.lo) * 0.05;
     if (room > 0) fprintf(f, "set yrange [%.9g:%.9g]\n", y.lo - room, y.hi + room);
+    if (room > 0) put_letters(f, end, n_end, y, curves_high(rep));
+    free(end);
     int scale = last_step(rep) >= 5000 ? 1000 : 1;
     fprintf(f, "set xlabel '%s'\nplot ", scale > 1 ? "thousands of steps" : "step");
     for (int pass = 0; pass < 2; pass++)
         for (int64_t a = 0; a < rep->n_arm; a++) {
             if (!points[a]) continue;
             long long i = (long long)a;
-            const char *colour = report_colour(a), *line = points[a] > 40 ? "lines" : "linespoints pt 7 ps 0.3";
+            const char *own = report_colour(a), *line = points[a] > 40 ? "lines" : "linespoints pt 7 ps 0.3";
             if (pass == 0) fprintf(f, "$c%lld using ($1/%d.):3:4 with filledcurves fc rgb '%s' "
-                                   "fs transparent solid 0.16 noborder, ", i, scale, colour);
-            else fprintf(f, "$c%lld using ($1/%d.):2 with %s lc rgb '%s' lw 2, ", i, scale, line, colour);
+                                   "fs transparent solid 0.16 noborder, ", i, scale, own);
+            else fprintf(f, "$c%lld using ($1/%d.):2 with %s lc rgb '%s' lw 2 dt %s, ", i, scale, line, own,
+                         dash[report_dash(a)]);
         }
     fputs("\n", f);
     free(x);
@@ -223,9 +272,10 @@ static bool script_final(const struct report *rep, FILE *f)
     for (int64_t a = 0; a < rep->n_arm; a++) {
         if (!rep->arm[a].sample.n) continue;
         long long i = (long long)a;
-        const char *colour = report_colour(a);
-        fprintf(f, "$m%lld using 1:2:3:4 with xerrorbars lc rgb '%s' lw 2 pt 7 ps 0.9, ", i, colour);
-        fprintf(f, "$r%lld using 1:($2-0.2) with points pt 6 ps 0.6 lc rgb '%s' lw 1.6, ", i, colour);
+        const char *own = report_colour(a);
+        fprintf(f, "$m%lld using 1:2:3:4 with xerrorbars lc rgb '%s' lw 2 pt %d ps 0.9, ", i, own,
+                point[report_dash(a)]);
+        fprintf(f, "$r%lld using 1:($2-0.2) with points pt 6 ps 0.6 lc rgb '%s' lw 1.6, ", i, own);
         drawn++;
     }
     fputs("\n", f);
@@ -256,7 +306,8 @@ static bool script_state(const struct report *rep, FILE *f)
         const struct report_arm *arm = &rep->arm[a];
         if (arm->state_bytes <= 0 || !arm->sample.n) continue;
         long long i = (long long)a;
-        fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 2 pt 7 ps 0.9, ", i, report_colour(a));
+        fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 2 pt %d ps 0.9, ", i,
+                report_colour(a), point[report_dash(a)]);
         fprintf(f, "$s%lld using 1:2:5 with labels offset 1.4,0.6, ", i);
     }
     fputs("\n", f);

@@ -11,6 +11,7 @@
 #include "crumb.h"
 #include "fs.h"
 #include "json.h"
+#include "run_events.h"
 #include "packed.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@ struct run {
     char   *dir;
     int     lock;                       /* file descriptor                         */
     struct lines metrics, samples;
+    struct run_events events;
     FILE   *log;
 };
 
@@ -234,7 +236,14 @@ static chi_status append(const struct run *r, struct lines *l, const char *line)
 
 chi_status run_metrics(struct run *r, const char *line)
 {
-    return append(r, &r->metrics, line);
+    TRY(append(r, &r->metrics, line));
+    run_events_add(&r->events, r->dir, line);
+    return CHI_OK;
+}
+
+void run_tensorboard(struct run *r)
+{
+    r->events.on = true;
 }
 
 chi_status run_sample(struct run *r, const char *line)
@@ -262,7 +271,9 @@ chi_status run_cut(struct run *r, int64_t metrics_bytes, int64_t samples_bytes)
 {
     TRY(cut_lines(r, &r->metrics, metrics_bytes));
     TRY(cut_lines(r, &r->samples, samples_bytes));
-    return run_sync(r);
+    TRY(run_sync(r));
+    run_events_begin(&r->events, r->dir);
+    return CHI_OK;
 }
 
 static chi_status sync_lines(const struct run *r, struct lines *l)
@@ -394,7 +405,7 @@ chi_status run_open(struct run **out, const char *dir, struct config *c, bool re
 {
     struct run *r = xcalloc(1, sizeof *r);
     *r = (struct run){ .dir = xstrdup(dir), .lock = -1, .metrics = { .name = "metrics.jsonl", .fd = -1 },
-                       .samples = { .name = "samples.jsonl", .fd = -1 } };
+                       .samples = { .name = "samples.jsonl", .fd = -1 }, .events = { .fd = -1 } };
     chi_status s = start(r, c, resume, argc, argv);
     if (s != CHI_OK) {
         run_close(r);
@@ -414,6 +425,7 @@ void run_close(struct run *r)
     }
     if (r->metrics.fd >= 0) close(r->metrics.fd);
     if (r->samples.fd >= 0) close(r->samples.fd);
+    if (r->events.fd >= 0) close(r->events.fd);
     free(r->metrics.waiting);
     free(r->samples.waiting);
     if (r->lock >= 0) close(r->lock);

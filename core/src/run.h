@@ -32,6 +32,9 @@ chi_status run_status(struct run *, const char *state, const char *reason);
  * run_sync().                                                                    */
 chi_status run_metrics(struct run *, const char *json_line);
 chi_status run_sample(struct run *, const char *json_line);
+/* From now on the metrics are there as TensorBoard's events, too: RUN/tensorboard, made anew
+ * from metrics.jsonl by run_cut().  A failure is a warning.                        */
+void       run_tensorboard(struct run *);
 /* With the lines that wait                                                        */
 int64_t    run_metrics_bytes(const struct run *);
 int64_t    run_samples_bytes(const struct run *);
@@ -68,10 +71,12 @@ chi_status ckpt_load(const char *path, struct model *, const struct ckpt_moments
                      struct ckpt_meta *) CHI_MUST_CHECK;
 chi_status ckpt_read_meta(const char *path, struct ckpt_meta *) CHI_MUST_CHECK;
 /* The spec of a packed model, which then holds the file (spec->packed)           */
-chi_status run_packed_spec(const char *path, char *const *overrides, int n, int needs, struct spec **) CHI_MUST_CHECK;
+chi_status run_packed_spec(const char *path, char *const *overrides, int n, const char *task, int needs,
+                           struct spec **) CHI_MUST_CHECK;
 /* What generate, eval and inspect start with: config, spec, model with the weights
- * of the run's newest checkpoint, or of a packed model.                          */
-chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+ * of the run's newest checkpoint, or of a packed model.  task: another one than the run's,
+ * of whose [task] only the overrides count; or NULL.                              */
+chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **,
                           struct model **) CHI_MUST_CHECK;
 

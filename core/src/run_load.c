@@ -25,6 +25,21 @@ static chi_status load_newest(const char *dir, struct model *m)
     }
 }
 
+/* The configuration of a run or INI, or the one inside a packed model.  With task, as if
+ * data.task=NAME stood among the overrides, and [task] of the file did not          */
+static chi_status open_config(const char *subject, const struct packed *p, char *const *overrides, int n,
+                              const char *task, struct config **c)
+{
+    char **all = xcalloc((size_t)n + 1, sizeof *all), *word = xprintf("data.task=%s", task ? task : "");
+    for (int i = 0; i < n; i++) all[i] = overrides[i];
+    if (task) all[n++] = word;
+    chi_status s = p ? config_load_text(c, subject, packed_config(p), all, n) : run_config(subject, all, n, c);
+    free(word);
+    free(all);
+    if (s == CHI_OK && task) config_clear(*c, "task");
+    return s;
+}
+
 /* The encodings are those of the file                                              */
 static chi_status check_overrides(const char *path, char *const *overrides, int n)
 {
@@ -35,14 +50,15 @@ static chi_status check_overrides(const char *path, char *const *overrides, int 
     return CHI_OK;
 }
 
-chi_status run_packed_spec(const char *path, char *const *overrides, int n, int needs, struct spec **spec)
+chi_status run_packed_spec(const char *path, char *const *overrides, int n, const char *task, int needs,
+                           struct spec **spec)
 {
     struct packed *p;
     struct config *c;
     *spec = NULL;
     TRY(check_overrides(path, overrides, n));
     TRY(packed_open(&p, path));
-    chi_status s = config_load_text(&c, path, packed_config(p), overrides, n);
+    chi_status s = open_config(path, p, overrides, n, task, &c);
     if (s == CHI_OK) s = spec_open(spec, c, needs | SPEC_MODEL);
     if (s != CHI_OK) {
         packed_close(p);
@@ -52,16 +68,16 @@ chi_status run_packed_spec(const char *path, char *const *overrides, int n, int 
     return manifest_text_fits(path, packed_manifest(p), *spec);
 }
 
-static chi_status load(const char *subject, char *const *overrides, int n, int needs, int64_t max_rows,
-                       int64_t max_segs, struct spec **spec, struct model **model)
+static chi_status load(const char *subject, char *const *overrides, int n, const char *task, int needs,
+                       int64_t max_rows, int64_t max_segs, struct spec **spec, struct model **model)
 {
     if (packed_is(subject)) {
-        TRY(run_packed_spec(subject, overrides, n, needs, spec));
+        TRY(run_packed_spec(subject, overrides, n, task, needs, spec));
         TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
         return model_load_packed(*model);
     }
     struct config *c;
-    TRY(run_config(subject, overrides, n, &c));
+    TRY(open_config(subject, NULL, overrides, n, task, &c));
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
@@ -69,13 +85,13 @@ static chi_status load(const char *subject, char *const *overrides, int n, int n
     return load_newest(dir, *model);
 }
 
-chi_status run_load_model(const char *subject, char *const *overrides, int n, int needs,
+chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,
                           int64_t max_rows, int64_t max_segs, struct spec **spec,
                           struct model **model)
 {
     *spec = NULL;
     *model = NULL;
-    chi_status s = load(subject, overrides, n, needs, max_rows, max_segs, spec, model);
+    chi_status s = load(subject, overrides, n, task, needs, max_rows, max_segs, spec, model);
     if (s != CHI_OK) {
         char *why = xstrdup(fail_text());
         model_close(*model);

@@ -73,6 +73,8 @@ const struct chi_option run_table[] = {
             "refuse to take more; 0: what the machine has", CHI_OPT_RUNTIME),
     CHI_BOOL(struct run_options, paranoid, "no",
             "look for NaN and infinity after every call of a layer and name the first", CHI_OPT_RUNTIME),
+    CHI_BOOL(struct run_options, tensorboard, "no",
+            "also write the numbers of metrics.jsonl as TensorBoard events to tensorboard/", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 

@@ -35,7 +35,7 @@ struct train_options {                  /* [train]                              
 struct run_options {                    /* [run]                                 */
     const char *dir;
     int64_t seed, threads, memory_limit_mb;
-    bool    paranoid;
+    bool    paranoid, tensorboard;
 };
 struct data_options { const char *task, *tokenizer; };          /* [data]        */
 struct generate_options {               /* [generate]                            */

@@ -207,6 +207,7 @@ static chi_status base_case(struct sweep_axes *a, const struct sweep_case *k, st
     *target = *a->o.match_to ? scaled(a->o.match_to) : sweep_budget(a, &n);
     struct dataset *data = NULL;
     chi_status s = dataset_open(&data, spec);
+    if (s == CHI_OK) s = dataset_can_train(data);
     dataset_close(data);
     spec_close(spec);
     TRY(s);

@@ -17,6 +17,7 @@
 
 #include "core.h"
 #include "crumb.h"
+#include "profile.h"
 #include "signals.h"
 #include "trainer.h"
 
@@ -39,7 +40,10 @@ static chi_status micro_gradient(struct trainer *t, const struct batch *b, int64
 {
     int64_t i = b->first_seg[s0], end = b->first_seg[s1];
     int32_t *room = xcalloc((size_t)((s1 - s0) * b->seq_len), sizeof *room);
+    span("gradients", "core", "zero");
+    span_work(4.0 * (double)model_param_floats(t->model), 0);
     model_zero_grads(t->model);
+    span_end();
     *loss = 0;
     chi_status s = model_train(t->model, b->seg + i, end - i, targets_of(b, i, end, room), 1 / (double)b->scored, loss);
     free(room);
@@ -55,9 +59,13 @@ static chi_status batch_gradient(struct trainer *t, const struct batch *b, doubl
     for (int64_t s = 0; s < b->n_seq; s += micro) {
         double l = 0;
         TRY(micro_gradient(t, b, s, min_i64(s + micro, b->n_seq), &l));
+        span("gradients", "core", "add");
         tree_add(&t->tree, model_grads(t->model), l);
+        span_end();
     }
+    span("gradients", "core", "sum");
     tree_sum(&t->tree, model_grads(t->model), loss);
+    span_end();
     return CHI_OK;
 }
 
@@ -82,7 +90,10 @@ chi_status train_on(struct trainer *t, const struct batch *b, struct step_result
     r->loss = nats / (double)r->scored;
     r->bpb = nats / log(2) / (double)max_i64(r->bytes, 1);
     r->lr = trainer_lr(t, t->step);
+    span("gradients", "core", "norm");
+    span_work(4.0 * (double)model_param_floats(t->model), 2.0 * (double)model_param_floats(t->model));
     r->norm = sqrt(gradient_squares(t->squares, t->n_slice));
+    span_end();
     r->clip = o->grad_clip > 0 ? fmin(1, o->grad_clip / (r->norm + 1e-6)) : 1;
     r->finite = isfinite(r->loss) && isfinite(r->norm);
     r->seconds = now_s() - begun;
@@ -93,7 +104,9 @@ chi_status train_gradient(struct trainer *t, struct step_result *r)
 {
     struct batch b = { 0 };
     crash_step(t->step + 1);
+    span("data", t->spec->task.component->name, "batch");
     TRY(dataset_batch(t->data, &t->cursor, &b));
+    span_end();
     set_depths(t, &b);
     trace_batch(t, &b);
     chi_status s = train_on(t, &b, r);
@@ -118,12 +131,17 @@ chi_status train_update(struct trainer *t, struct step_result *r)
     double begun = now_s();
     struct crumb crumb = { t->h->instance, t->spec->optimizer.component->name, "update" };
     const struct crumb *was = crumb_set(&crumb);
+    span(crumb.instance, crumb.component, crumb.op);
+    span_work(4.0 * (3 + 2 * t->moments.n) * (double)model_param_floats(t->model), 0);
     chi_status s = ops->update(t->h, t->spec->optimizer.conf, slice, n_slice, t->step + 1, r->lr, r->clip);
+    span_end();
     crumb_set(was);
     free(slice);
     TRY(s);
+    span("weights", "core", "settle and quantise");
     model_settle(t->model);
     TRY(trainer_bind(t, t->step + 1));
+    span_end();
     r->seconds += now_s() - begun;
     return CHI_OK;
 }
@@ -189,7 +207,10 @@ static void note_heldout(const struct trainer *t, const struct eval_result *e)
         free(slices);
         slices = more;
     }
-    if (e->examples)
+    if (e->questions)
+        note("step %lld: held-out acc %.4f, acc_norm %.4f (%lld questions)", (long long)t->step,
+             eval_accuracy(e->right, e->questions), eval_accuracy(e->right_norm, e->questions), (long long)e->questions);
+    else if (e->examples)
         note("step %lld: held-out accuracy %.4f, loss %.4f (%lld examples)%s", (long long)t->step,
              eval_accuracy(e->right, e->scored), e->loss, (long long)e->documents, slices);
     else
@@ -208,6 +229,7 @@ static chi_status evaluate_if_due(struct trainer *t)
     if (e.interrupted) return CHI_OK;           /* resume measures this step again    */
     t->evaluated = t->step;
     t->evaluated_bytes = run_metrics_bytes(t->run);
+    eval_free(&e);
     TRY(metrics_heldout(t, &e));
     progress_end(&t->progress);
     note_heldout(t, &e);

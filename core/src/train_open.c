@@ -86,6 +86,7 @@ static chi_status open_work(struct trainer *t)
 {
     const struct train_options *o = &t->spec->train;
     TRY(dataset_open(&t->data, t->spec));
+    TRY(dataset_can_train(t->data));
     return trainer_open_model(t, dataset_max_segs(t->data, micro_batch(o), o->seq_len));
 }
 
@@ -268,6 +269,7 @@ static chi_status open_run(struct trainer *t)
     chi_status s = run_open(&t->run, t->spec->run.dir, t->spec->config, q->resume, argc, argv);
     free(subject);
     free(argv);
+    if (s == CHI_OK && t->spec->run.tensorboard) run_tensorboard(t->run);
     return s == CHI_OK ? run_write_env(t->run, t->spec, dataset_hash(t->data)) : s;
 }
 
@@ -303,6 +305,7 @@ static chi_status print_plan(struct trainer *t)
     char params[32], train_bytes[32], saved[32], have[32];
     int64_t micro = micro_batch(o);
     TRY(dataset_open(&t->data, t->spec));
+    TRY(dataset_can_train(t->data));
     TRY(model_describe(t->spec, stdout, &c));
     human_count(params, c.params);
     human_bytes(train_bytes, c.train_bytes);

@@ -21,6 +21,7 @@
 #include "crumb.h"
 #include "hosting.h"
 #include "network.h"
+#include "profile.h"
 
 /* ---- the component ------------------------------------------------------------------- */
 
@@ -51,7 +52,11 @@ static chi_status run_op(struct model *m, int op, const struct call *c, const st
     struct chi_run r = run_of(m, in, &scratch, c);
     struct crumb crumb = { in->name, in->part->component->name, op_name[op] };
     const struct crumb *was = crumb_set(&crumb);
+    struct work w = profile_on ? instance_work(in, m->d, c, op >= ENTER_BACK) : (struct work){ 0, 0 };
+    span(crumb.instance, crumb.component, crumb.op);
+    span_work(w.bytes, w.flops);
     chi_status st = call_op(in, op, &r, v);
+    span_end();
     crumb_set(was);
     TRY(st);
     return check_finite(m, in, op_name[op], op < ENTER_BACK ? "y" : "dx", v->out[0], c->rows);

@@ -1,5 +1,6 @@
 /* tasks.c - checks of tasks: documents stay what and where they are, examples are functions of their
- * number, and nothing is in both splits.  Options that are paths get folders with a few texts.     */
+ * number, choices have one right answer a question, and nothing is in both splits.  Options that are
+ * paths get folders with a few texts, whose lines are also what a task of JSON lines may want.      */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,17 +28,23 @@ struct bench {
     struct chi_document *doc;
     int64_t longest[CHI_SPLITS], vocab, n_slice, rows;  /* of a task that makes examples            */
     int32_t *input, *target, *slice;                /* [longest of split] guarded                    */
+    struct chi_choice choice;
 };
 
 /* ---- texts to read ------------------------------------------------------------------------- */
 
+/* Text to a reader of text, questions with two to four choices to one of JSON lines               */
 static void write_file(struct trial *t, const char *path, int64_t which)
 {
     FILE *f = fopen(path, "wb");
     if (!f) return;
-    for (int64_t line = 0; line <= which % FILES; line++)
-        fprintf(f, "text %lld, line %lld, number %lld\n", (long long)which, (long long)line,
-                (long long)trial_between(t, 0, 1 << 20));
+    for (int64_t line = 0; line <= which % FILES; line++) {
+        int64_t n = trial_between(t, 2, 4);
+        fprintf(f, "{\"context\": \"text %lld, line %lld\", \"choices\": [", (long long)which, (long long)line);
+        for (int64_t k = 0; k < n; k++)
+            fprintf(f, "%s\"%lld is number %lld\"", k ? ", " : "", (long long)k, (long long)trial_between(t, 0, 1 << 20));
+        fprintf(f, "], \"answer\": %lld, \"slice\": \"of_%lld\"}\n", (long long)trial_between(t, 0, n - 1), (long long)n);
+    }
     fclose(f);
 }
 
@@ -90,7 +97,7 @@ static void run_open(void *arg)
 static bool open_task(struct bench *b, const char *lines)
 {
     if (!part_bench_open(&b->part, b->t, 0, lines)) return false;
-    host_register_service("chimera.files/1", &files_service);
+    services_register();
     b->self = pile_take(&b->pile, b->ops->self_size, 64, true, "self");
     if (b->self) memset(b->self, 0, b->ops->self_size);
     if (!call_guarded(b->t, "open", b->part.options, run_open, b)) return false;
@@ -346,6 +353,57 @@ static void disjoint(struct bench *b, const char *lines)
     free(held);
 }
 
+static void run_choice(void *arg)
+{
+    struct bench *b = arg;
+    b->ops->choice(b->self, b->i, &b->choice);
+}
+
+/* Choice i of n: of this question or the next one, with something to score                              */
+static bool good_choice(struct bench *b, int64_t i, int64_t question)
+{
+    struct chi_document d;
+    if (!document(b, CHI_SPLIT_HELDOUT, i, &d)) return false;
+    memset(&b->choice, 0x55, sizeof b->choice);
+    if (!call_guarded(b->t, "choice", b->part.options, run_choice, b)) return false;
+    const struct chi_choice *c = &b->choice;
+    bool follows = i ? c->question == question || c->question == question + 1 : c->question == 0;
+    if (follows && c->context >= 0 && c->context < d.n && c->bytes > 0 && c->slice >= -1 && c->slice < b->n_slice) return true;
+    trial_fail(b->t, "document %lld (%lld bytes) is of question %lld, behind one of question %lld, with %lld bytes of context, "
+               "%lld of the choice and slice %d of %lld: wanted are questions in order, less context than text, 1 byte or more "
+               "of a choice, and a slice or -1", (long long)i, (long long)d.n, (long long)c->question, (long long)question,
+               (long long)c->context, (long long)c->bytes, c->slice, (long long)b->n_slice);
+    return false;
+}
+
+/* Of how many choices and right ones a question has been found to be                                     */
+static bool good_question(struct bench *b, int64_t question, int64_t choices, int64_t right)
+{
+    if (choices >= 2 && right == 1) return true;
+    trial_fail(b->t, "question %lld has %lld choices, of which %lld are right: wanted are two or more, and one right",
+               (long long)question, (long long)choices, (long long)right);
+    return false;
+}
+
+static void choices(struct bench *b, const char *lines)
+{
+    int64_t choices = 0, right = 0, question = 0;
+    (void)lines;
+    if (!CHI_HAS(struct chi_task_ops, b->ops, choice)) return;
+    int64_t n = b->ops->documents(b->self, CHI_SPLIT_HELDOUT);
+    for (b->n_slice = 0; b->n_slice < 64 && b->ops->slice(b->self, b->n_slice); b->n_slice++) { /* counts */ }
+    for (int64_t i = 0; i < n; i++) {
+        if (!good_choice(b, i, question)) return;
+        if (b->choice.question != question && !good_question(b, question, choices, right)) return;
+        if (b->choice.question != question) choices = right = 0;
+        question = b->choice.question;
+        choices++;
+        right += b->choice.right;
+    }
+    if (n) good_question(b, question, choices, right);
+}
+
+static void check_choices(struct trial *t) { with_task(t, choices); }
 static void check_stable(struct trial *t) { with_task(t, stable); }
 static void check_repeats(struct trial *t) { with_task(t, repeats); }
 static void check_disjoint(struct trial *t) { with_task(t, disjoint); }
@@ -354,5 +412,6 @@ const struct check checks_tasks[] = {
     { "task.stable", CHI_TASK, 20, "documents or examples stay what they are, documents where they are", check_stable },
     { "task.repeats", CHI_TASK, 20, "opened again, the same documents or examples in the same order", check_repeats },
     { "task.disjoint", CHI_TASK, 20, "no text or input is in both splits", check_disjoint },
+    { "task.choices", CHI_TASK, 20, "choices of a question stand together, and one of them is right", check_choices },
     { 0 }
 };

@@ -25,7 +25,8 @@ refused 'did you mean --no-origins?' config --no-orgins x
 refused 'No such file' config "$dir/gone.ini"
 "$CHIMERA" --man | grep -q '^.SS chimera config' || bad "the manual page lacks a verb"
 
-# Every configuration that we ship can be planned; that of an optional library names its package.
+# Every configuration that we ship can be planned; that of an optional library names its package, that
+# of a CPU what it needs.
 for f in "$srcdir"/conf/*.ini "$srcdir"/conf/ablations/*.ini; do
     case $f in
     */base.ini) continue ;;
@@ -40,8 +41,12 @@ for f in "$srcdir"/conf/*.ini "$srcdir"/conf/ablations/*.ini; do
         *) ! grep -q openblas "$dir/out" || bad "$f: openblas is used without being named" ;;
         esac
     else
-        case $f in */openblas.ini) ;; *) cat "$dir/err" >&2; bad "$f cannot be planned" ;; esac
-        grep -q 'libopenblas0' "$dir/err" || bad "$f: the message names no package"
+        case $f in
+        */openblas.ini) grep -q 'libopenblas0' "$dir/err" || bad "$f: the message names no package" ;;
+        */avx512.ini | */amx.ini)
+            grep -q 'does not provide\|no backend is called' "$dir/err" || bad "$f: the message names no feature" ;;
+        *) cat "$dir/err" >&2; bad "$f cannot be planned" ;;
+        esac
     fi
 done
 "$CHIMERA" inspect "$srcdir/conf/tiny.ini" backend.use=portable | grep -q '^computes with *portable,' ||

@@ -68,6 +68,13 @@ bad 3 'has no checkpoint yet' "$CHIMERA" convert "$tmp/empty" -o "$tmp/x"
 bad 1 'cannot create .*Not a directory|No such file' "$CHIMERA" convert "$r" -o "$tmp/nowhere/x"
 [ -e "$tmp/x" ] && no "a refused conversion leaves a file" || ok
 
+# ---- training and running refuse weights that the encoding does not hold
+bad 2 'layers.0.mixer.q_proj: encoding tq2_0 cannot hold 32 x 32' "$CHIMERA" train "$srcdir/conf/tiny.ini" "task.train=$corpus/train" \
+    "task.heldout=$corpus/heldout" train.steps=2 "run.dir=$tmp/run3" linear.encoding=tq2_0
+bad 2 'layers.0.mixer.q_proj: encoding tq2_0 holds only a part of the ternary weights' "$CHIMERA" train "$srcdir/conf/tiny.ini" \
+    "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=2 "run.dir=$tmp/run4" linear.encoding=tq2_0 \
+    model.hidden_size=256 layer.GD.head_dim=128 layer.MLP.intermediate_size=256
+
 # ---- a loss, asked for and told
 run 0 "$CHIMERA" convert "$r" -e embed=bf16 --requantize -o "$tmp/bf16.b158"
 says out '^embed +257 x 32  f32 -> bf16  17408 bytes  error [1-9]\.[0-9]*e-03$'

@@ -121,7 +121,20 @@ for w in '^\| +\| arm' '^# accuracy at' '^\|---\|---\|---:' '## Slices' '\| 1.00
 done
 grep -q 'gnuplot was not found' "$tmp/plain.html" && grep -q '</html>' "$tmp/plain.html" && ok || no 'no page without gnuplot'
 grep -q 'style="--v:0.500">0.500<' "$tmp/plain.html" && ok || no 'no heat map'
+# Eighteen arms: every letter has a colour and frame of its own, and every curve a colour and dashes, and a letter at its end
+i=0
+while [ $i -lt 18 ]; do
+    i=$((i + 1))
+    for seed in 1 2; do fake "many/$i-$seed" $seed 0.0$((10 + i)) done $((1000 + 7 * i + seed))e-3; done
+done
+run 0 "$CHIMERA" report "$tmp/many" --html "$tmp/many.html"
+chips=$(grep -o 'class="chip d[0-2]" style="--c:#[0-9a-f]*"' "$tmp/many.html" | sort -u | wc -l)
+[ "$chips" = 18 ] && ok || no "18 arms have $chips kinds of letters"
 if command -v gnuplot >"$tmp/which"; then
+    dashed=$(grep -c "stroke-dasharray='14.0,6.0'" "$tmp/many.html") dotted=$(grep -c "stroke-dasharray='3.0,4.0'" "$tmp/many.html")
+    [ "$dashed $dotted" = '8 2' ] && ok || no "$dashed curves are dashed and $dotted dotted, want 8 and 2"
+    letters=$(grep -A 1 'font-size="11.00"' "$tmp/many.html" | grep -c '>[A-R]</tspan>')
+    [ "$letters" = 18 ] && ok || no "18 curves end with $letters letters"
     run 0 "$CHIMERA" report "$tmp/sleep" --html "$tmp/r.html"
     [ "$(grep -c '<svg' "$tmp/r.html")" = 2 ] && ok || no "$(grep -c '<svg' "$tmp/r.html") plots, want 2: one state, so no plot of it"
     grep -Eq '(src|href)="?(http|file|/)|@import|<script' "$tmp/r.html" && no 'the page needs other files' || ok

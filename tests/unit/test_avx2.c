@@ -20,3 +20,5 @@ Test(avx2, sherry125_is_exact)       { check_linear("avx2", "sherry125"); }
 Test(avx2, sherry125_does_not_wrap)  { check_no_wrap("avx2", "sherry125"); }
 Test(avx2, base3_is_exact)           { check_linear("avx2", "base3"); }
 Test(avx2, base3_does_not_wrap)      { check_no_wrap("avx2", "base3"); }
+Test(avx2, tl2_is_exact)             { check_linear("avx2", "tl2"); }
+Test(avx2, tl2_does_not_wrap)        { check_no_wrap("avx2", "tl2"); }

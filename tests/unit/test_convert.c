@@ -210,6 +210,53 @@ Test(convert, other_classes)
     }
 }
 
+static char *values_of(const char *path)
+{
+    struct st_file *f;
+    cr_assert_eq(st_open(&f, path), CHI_OK, "%s", fail_text());
+    char *values = xstrdup(st_meta(f, "values"));
+    st_close(f);
+    return values;
+}
+
+/* The hash of the numbers: of no encoding, but of every number                                                  */
+Test(convert, values)
+{
+    make_run("run", 64, "[linear]\nquantizer = ternary\n");
+    const char *embed = "embed=bf16";
+    cr_assert_eq(to_one("run", "ternary2", "a.b158"), CHI_OK, "%s", fail_text());
+    cr_assert_eq(to_one("run", "tl2", "b.b158"), CHI_OK, "%s", fail_text());
+    cr_assert_eq(to("run", &embed, 1, true, "c.b158"), CHI_OK, "%s", fail_text());
+    char *a = values_of("a.b158"), *b = values_of("b.b158"), *c = values_of("c.b158");
+    cr_expect_str_eq(a, b);
+    cr_expect_str_neq(a, c);
+    free(a), free(b), free(c);
+}
+
+/* Data at 4096, each tensor at 64, packed ones in as many bytes as their encoding says                          */
+Test(convert, alignment)
+{
+    struct st_file *f;
+    const struct st_tensor *t;
+    int64_t n, at = 0, pads = 0;
+    make_run("run", 74, "[linear]\nquantizer = ternary\n");
+    cr_assert_eq(to("run", NULL, 0, false, "a.b158"), CHI_OK, "%s", fail_text());
+    unsigned char *b = bytes_of("a.b158", &n);
+    cr_assert_eq(st_open_bytes(&f, "a", b, n), CHI_OK, "%s", fail_text());
+    const unsigned char *data = st_at(f, 0)->data;
+    cr_expect_eq((data - b) % 4096, 0);
+    for (int64_t i = 0; (t = st_at(f, i)); i++) {
+        bool pad = !strncmp(t->name, "pad.", 4);
+        pads += pad;
+        if (!pad) cr_expect_eq(at % 64, 0, "%s lies at %ld", t->name, at);
+        at += t->bytes;
+    }
+    cr_expect_gt(pads, 0);
+    cr_expect_eq(st_find(f, "layers.0.mixer.q_proj.weight")->bytes, 5 * 576);
+    st_close(f);
+    mem_free(b);
+}
+
 /* ---- which matrices -------------------------------------------------------------------------------------------- */
 
 static const char *line_of(const struct packed *p, const char *name)

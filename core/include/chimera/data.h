@@ -29,6 +29,18 @@ struct chi_document {
 
 enum { CHI_SPLIT_TRAIN, CHI_SPLIT_HELDOUT, CHI_SPLITS };
 
+/* What a held-out document is of a question: its context, and one of its choices. */
+struct chi_choice {
+    int64_t question;               /* 0, 1, ...: choices of one stand together,
+                                       two or more, of which one is right       */
+    int64_t context;                /* so many bytes come first, which are read
+                                       and not scored                           */
+    int64_t bytes;                  /* of the choice, >= 1: a score is also
+                                       compared per byte                        */
+    int32_t slice;                  /* or -1                                    */
+    bool    right;
+};
+
 /* A task has documents, which a tokenizer makes ids of; or, instead, it makes
  * examples on the fly, which are ids: then documents and document are NULL, and the
  * five members from examples on are there.  The tokenizer is not asked.        */
@@ -55,6 +67,11 @@ struct chi_task_ops {               /* kind CHI_TASK                            
     int64_t     (*example)(const void *self, const struct chi_host *h, int split,
                            int64_t i, int32_t *input, int32_t *target,
                            int32_t *slice);
+
+    /* Optional, of a task with documents, with slice: the held-out ones are choices of
+     * questions.  The one with the greatest log-likelihood is the model's answer;
+     * what training has is text as without this.                               */
+    void        (*choice)(const void *self, int64_t i, struct chi_choice *);
 };
 
 /* host->service(h, "chimera.files/1"): the core reads files for plugins.       */
@@ -67,6 +84,25 @@ struct chi_files {
                        chi_status (*each)(void *ctx, const char *name,
                                           const unsigned char *bytes, int64_t n),
                        void *ctx);
+};
+
+/* host->service(h, "chimera.json/1"): the core parses JSON for plugins.        */
+enum { CHI_JSON_NULL, CHI_JSON_BOOL, CHI_JSON_NUMBER, CHI_JSON_TEXT, CHI_JSON_LIST,
+       CHI_JSON_OBJECT };
+struct chi_json_value {
+    int32_t     type;
+    const char *key;                /* of a member of an object, else NULL      */
+    const char *text;               /* UTF-8, ends with NUL                     */
+    double      number;             /* true is 1                                */
+    int64_t     n;                  /* bytes of text; items, or members         */
+    const struct chi_json_value *item;          /* [n]                          */
+};
+struct chi_json {
+    uint32_t struct_size;
+    /* One value and nothing behind it; no key twice in an object.  It stays until the
+     * instance is closed.  name ("file:3") begins messages; CHI_EDATA.  [setup] */
+    chi_status (*parse)(const struct chi_host *, const char *name, const char *text,
+                        int64_t n, const struct chi_json_value **);
 };
 
 #endif

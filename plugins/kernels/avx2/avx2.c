@@ -15,7 +15,7 @@ static const struct chi_kernels kernels = {
 
 static const struct chi_linear_kernel *const linears[] = {
     &avx2_linear_f32, &avx2_linear_bf16, &avx2_linear_int8, &avx2_linear_ternary2, &avx2_linear_sherry125,
-    &avx2_linear_base3, NULL
+    &avx2_linear_base3, &avx2_linear_tl2, NULL
 };
 
 static const struct chi_backend_ops ops = {

@@ -64,6 +64,6 @@ void  avx2_hebb_rule_back(const float *S, float *dS, const float *q, const float
 void  avx2_quantize_i8(int8_t *q, float *step, int16_t *sum, const float *x, int64_t n);
 
 extern const struct chi_linear_kernel avx2_linear_f32, avx2_linear_bf16, avx2_linear_int8,
-                                      avx2_linear_ternary2, avx2_linear_sherry125, avx2_linear_base3;
+                                      avx2_linear_ternary2, avx2_linear_sherry125, avx2_linear_base3, avx2_linear_tl2;
 
 #endif

@@ -1,5 +1,4 @@
-/* gemm.c - C = beta C + op(A) op(B), float, after the scheme of Goto and BLIS
- * (van Zee and van de Geijn, ACM TOMS 41(3), 2015).
+/* gemm.c - C = beta C + op(A) op(B), float, as gemm_pack.h says.
  *
  * B is cut into panels of 16 columns, A into panels of 6 rows, both copied so that
  * the inner loop reads them in order; it keeps a 6 x 16 tile of C in 12 registers
@@ -7,7 +6,7 @@
  * chain of fused multiply-adds inside a cut, cuts added in order.  Edges are padded
  * with zeros and go through the same loop, so an element never sees its place.      */
 #include "avx2.h"
-#include <string.h>
+#include "../shared/gemm_pack.h"
 
 enum { MR = 6, NR = 16, KC = 256, MC = 144, NC = 1024 };
 
@@ -18,59 +17,14 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* ---- packing: dst[panel][p][width], width lines (rows of op(A), columns of op(B)) --- */
-
-/* Lines lie apart by ld, their k is contiguous: 4 x 4 transposes                      */
-static void pack_lines(float *dst, const float *src, int64_t ld, int64_t width, int64_t lines,
-                       int64_t kc)
+static void pack_rows(const float *src, int64_t ld, bool contiguous, int64_t lines, int64_t kc)
 {
-    for (int64_t i = 0; i < width; i += 2) {
-        const float *a = src + i * ld, *b = a + ld;
-        if (i + 4 <= lines && i + 4 <= width) {         /* four lines at once        */
-            const float *c = b + ld, *d = c + ld;
-            int64_t p = 0;
-            for (; p + 4 <= kc; p += 4) {
-                __m128 r0 = _mm_loadu_ps(a + p), r1 = _mm_loadu_ps(b + p);
-                __m128 r2 = _mm_loadu_ps(c + p), r3 = _mm_loadu_ps(d + p);
-                _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-                _mm_storeu_ps(dst + p * width + i, r0);
-                _mm_storeu_ps(dst + (p + 1) * width + i, r1);
-                _mm_storeu_ps(dst + (p + 2) * width + i, r2);
-                _mm_storeu_ps(dst + (p + 3) * width + i, r3);
-            }
-            for (; p < kc; p++)
-                for (int64_t j = 0; j < 4; j++) dst[p * width + i + j] = src[(i + j) * ld + p];
-            i += 2;
-            continue;
-        }
-        for (int64_t p = 0; p < kc; p++) {
-            dst[p * width + i] = i < lines ? a[p] : 0;
-            dst[p * width + i + 1] = i + 1 < lines ? b[p] : 0;
-        }
-    }
+    pack_panels(pack_a, src, ld, contiguous, MR, lines, kc);
 }
 
-/* Lines are contiguous, their k lies apart by ld                                      */
-static void pack_columns(float *dst, const float *src, int64_t ld, int64_t width, int64_t lines,
-                         int64_t kc)
+static void pack_cols(const float *src, int64_t ld, bool contiguous, int64_t lines, int64_t kc)
 {
-    if (lines >= width) {
-        if (width == NR)
-            for (int64_t p = 0; p < kc; p++) memcpy(dst + p * NR, src + p * ld, NR * sizeof *dst);
-        else
-            for (int64_t p = 0; p < kc; p++) memcpy(dst + p * MR, src + p * ld, MR * sizeof *dst);
-        return;
-    }
-    for (int64_t p = 0; p < kc; p++)
-        for (int64_t i = 0; i < width; i++) dst[p * width + i] = i < lines ? src[p * ld + i] : 0;
-}
-
-static void pack(float *dst, const float *src, int64_t ld, bool contiguous, int64_t width,
-                 int64_t lines, int64_t kc)
-{
-    for (int64_t i = 0; i < lines; i += width, dst += width * kc)
-        if (contiguous) pack_columns(dst, src + i, ld, width, lines - i, kc);
-        else pack_lines(dst, src + i * ld, ld, width, lines - i, kc);
+    pack_panels(pack_b, src, ld, contiguous, NR, lines, kc);
 }
 
 /* ---- the tile ------------------------------------------------------------------------- */
@@ -133,10 +87,10 @@ void avx2_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *A
         int64_t nc = least(n - j, NC);
         for (int64_t p = 0; p < k; p += KC) {
             int64_t kc = least(k - p, KC);
-            pack(pack_b, tb ? B + j * ldb + p : B + p * ldb + j, ldb, !tb, NR, nc, kc);
+            pack_cols(tb ? B + j * ldb + p : B + p * ldb + j, ldb, !tb, nc, kc);
             for (int64_t i = 0; i < m; i += MC) {
                 int64_t mc = least(m - i, MC);
-                pack(pack_a, ta ? A + p * lda + i : A + i * lda + p, lda, ta, MR, mc, kc);
+                pack_rows(ta ? A + p * lda + i : A + i * lda + p, lda, ta, mc, kc);
                 block(mc, nc, kc, C + i * ldc + j, ldc, p > 0 || beta != 0);
             }
         }

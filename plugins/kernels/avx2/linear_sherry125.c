@@ -129,6 +129,29 @@ INLINE void scales_of(__m256 scale[2], const uint8_t *at)
     scale[1] = _mm256_cvtph_ps(_mm_unpackhi_epi64(a, b));
 }
 
+/* p[tile][half] = the sums of n (1 or 2) blocks from i of two tiles, times their steps                 */
+INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, int64_t n, const uint8_t *table,
+                       const float *step)
+{
+    UNROLL
+    for (int64_t b = i; b < i + n; b++) {
+        const uint8_t *w[2] = { tile[0] + BLOCK * b, tile[1] + BLOCK * b };
+        struct digits d[2];
+        block_digits(d, w, table + VECTORS * TABLE * b);
+        __m256 v = _mm256_set1_ps(step[b]);
+        UNROLL
+        for (int t = 0; t < 2; t++) {
+            __m256i sum[2];
+            block_sums(sum, d[t]);
+            UNROLL
+            for (int h = 0; h < 2; h++) {
+                __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), v);
+                p[t][h] = b > i ? _mm256_add_ps(p[t][h], x) : x;
+            }
+        }
+    }
+}
+
 /* Two tiles times one row: y[t] gets width[t] outputs                                                  */
 static void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile[2],
                    const uint8_t *table, const float *step, struct shape s)
@@ -136,23 +159,9 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     __m256 out[2][2] = { { _mm256_setzero_ps(), _mm256_setzero_ps() },
                          { _mm256_setzero_ps(), _mm256_setzero_ps() } };
     for (int64_t b = 0; b < s.nb; b += PER_GROUP) {
-        __m256 p[2][2] = { { _mm256_setzero_ps() } };
-        for (int64_t i = b; i < b + PER_GROUP && i < s.nb; i++) {
-            const uint8_t *w[2] = { tile[0] + BLOCK * i, tile[1] + BLOCK * i };
-            struct digits d[2];
-            block_digits(d, w, table + VECTORS * TABLE * i);
-            __m256 v = _mm256_set1_ps(step[i]);
-            UNROLL
-            for (int t = 0; t < 2; t++) {
-                __m256i sum[2];
-                block_sums(sum, d[t]);
-                UNROLL
-                for (int h = 0; h < 2; h++) {
-                    __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), v);
-                    p[t][h] = i > b ? _mm256_add_ps(p[t][h], x) : x;
-                }
-            }
-        }
+        __m256 p[2][2];
+        if (b + 1 < s.nb) group_sums(p, tile, b, 2, table, step);
+        else group_sums(p, tile, b, 1, table, step);
         UNROLL
         for (int t = 0; t < 2; t++) {
             const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2;

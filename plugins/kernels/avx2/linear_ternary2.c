@@ -89,6 +89,24 @@ static inline void block_sums(__m256i sum[2][2], const uint8_t *const w[2], cons
     }
 }
 
+/* p[tile][half] = the sums of n (1 or 2) blocks from i of two tiles, times their steps                     */
+INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, int64_t n, const int8_t *q,
+                       const float *step, const int16_t *total)
+{
+    UNROLL
+    for (int64_t b = i; b < i + n; b++) {
+        const uint8_t *w[2] = { tile[0] + BLOCK * b, tile[1] + BLOCK * b };
+        __m256i sum[2][2];
+        block_sums(sum, w, q + CHI_ACT_BLOCK * b, total[b]);
+        __m256 v = _mm256_set1_ps(step[b]);
+        UNROLL
+        for (int h = 0; h < 4; h++) {
+            __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h / 2][h % 2]), v);
+            p[h / 2][h % 2] = b > i ? _mm256_add_ps(p[h / 2][h % 2], x) : x;
+        }
+    }
+}
+
 /* Two tiles times one row: y[t] gets width[t] outputs                                     */
 static void decode(float *const y[2], const int64_t width[2], const uint8_t *const tile[2],
                    const int8_t *q, const float *step, const int16_t *total, struct shape s)
@@ -96,18 +114,9 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     __m256 out[2][2] = { { _mm256_setzero_ps(), _mm256_setzero_ps() },
                          { _mm256_setzero_ps(), _mm256_setzero_ps() } };
     for (int64_t b = 0; b < s.nb; b += PER_GROUP) {
-        __m256 p[2][2] = { { _mm256_setzero_ps() } };
-        for (int64_t i = b; i < b + PER_GROUP && i < s.nb; i++) {
-            const uint8_t *w[2] = { tile[0] + 256 * i, tile[1] + 256 * i };
-            __m256i sum[2][2];
-            block_sums(sum, w, q + CHI_ACT_BLOCK * i, total[i]);
-            __m256 v = _mm256_set1_ps(step[i]);
-            UNROLL
-            for (int h = 0; h < 4; h++) {
-                __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h / 2][h % 2]), v);
-                p[h / 2][h % 2] = i > b ? _mm256_add_ps(p[h / 2][h % 2], x) : x;
-            }
-        }
+        __m256 p[2][2];
+        if (b + 1 < s.nb) group_sums(p, tile, b, 2, q, step, total);
+        else group_sums(p, tile, b, 1, q, step, total);
         UNROLL
         for (int h = 0; h < 4; h++) {
             const uint8_t *at = tile[h / 2] + s.codes + b / PER_GROUP * CHI_TILE * 2 + 16 * (h % 2);

@@ -1,0 +1,46 @@
+/* avx512.c - the backends for x86-64 CPUs with AVX-512 (F, DQ, CD, BW, VL; Skylake-X and later).
+ *
+ * avx512: every member of struct chi_kernels and linear maps.  avx512_vnni, which ranks above it:
+ * the integer linears again, for CPUs that have vpdpbusd.  All EXACT kernels give the bits of
+ * core/src/reference.c and of the encodings' portable kernels; avx512.md tells how.            */
+#include "avx512.h"
+#include <chimera/plugin.h>
+
+static const struct chi_kernels kernels = {
+    .struct_size = sizeof kernels,
+    .dot = avx512_dot, .axpy = avx512_axpy, .rmsnorm = avx512_rmsnorm, .silu = avx512_silu,
+    .silu_mul = avx512_silu_mul, .silu_back = avx512_silu_back, .softmax = avx512_softmax,
+    .gemm = avx512_gemm, .delta_rule = avx512_delta_rule, .delta_rule_back = avx512_delta_rule_back,
+    .quantize_i8 = avx512_quantize_i8, .hebb_rule = avx512_hebb_rule,
+    .hebb_rule_back = avx512_hebb_rule_back,
+};
+
+static const struct chi_linear_kernel *const linears[] = {
+    &avx512_linear_f32, &avx512_linear_bf16, &avx512_linear_int8, &avx512_linear_ternary2,
+    &avx512_linear_sherry125, &avx512_linear_base3, NULL
+};
+static const struct chi_linear_kernel *const vnni_linears[] = {
+    &vnni_linear_int8, &vnni_linear_ternary2, &vnni_linear_sherry125, &vnni_linear_base3, NULL
+};
+
+static const struct chi_backend_ops ops = {
+    .struct_size = sizeof ops, .rank = 30, .kernels = &kernels, .linears = linears,
+};
+static const struct chi_backend_ops vnni_ops = {
+    .struct_size = sizeof vnni_ops, .rank = 35, .linears = vnni_linears,
+};
+
+static const struct chi_component avx512 = {
+    .struct_size = sizeof avx512, .kind = CHI_BACKEND, .name = "avx512", .revision = 1,
+    .needs = CHI_CPU_AVX512 | CHI_CPU_AVX2 | CHI_CPU_FMA | CHI_CPU_F16C,
+    .summary = "x86-64 with AVX-512", .ops = &ops,
+};
+static const struct chi_component avx512_vnni = {
+    .struct_size = sizeof avx512_vnni, .kind = CHI_BACKEND, .name = "avx512_vnni", .revision = 1,
+    .needs = CHI_CPU_AVX512 | CHI_CPU_VNNI | CHI_CPU_AVX2 | CHI_CPU_FMA | CHI_CPU_F16C,
+    .summary = "x86-64 with AVX-512 and VNNI: linears of integers", .ops = &vnni_ops,
+};
+
+CHI_PLUGIN(avx512, .version = "1.0", .license = "MIT",
+           .summary = "kernels for x86-64 with AVX-512, and with VNNI",
+           .components = CHI_COMPONENTS(&avx512, &avx512_vnni));

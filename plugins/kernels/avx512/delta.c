@@ -1,0 +1,351 @@
+/* delta.c - the memories of one head and their gradients: the gated delta rule (arXiv
+ * 2412.06464) and, at the end, the same without the delta term.
+ *
+ *     u_i = b (v_i - a <S_i, k>);   S_i = a S_i + u_i k;   o_i = <S_i, q>
+ *
+ * for the rows i of S[dv,dk].  Rows are independent within a step; eight of them go
+ * together, so that their eight horizontal sums cost as much as one and a half.     */
+#include "avx512.h"
+#include <string.h>
+
+/* ---- pieces ------------------------------------------------------------------------ */
+
+INLINE __m256 load8(const float *x, int64_t n)          /* the first n of 8, then 0      */
+{
+    return _mm256_maskz_loadu_ps((__mmask8)first(n), x);
+}
+
+INLINE void store8(float *y, int64_t n, __m256 v)
+{
+    _mm256_mask_storeu_ps(y, (__mmask8)first(n), v);
+}
+
+/* Canonical lanes of <s, x>                                                            */
+INLINE __m512 lanes(const float *s, const float *x, int64_t n)
+{
+    __m512 sum = _mm512_setzero_ps();
+    int64_t j = 0;
+    for (; j + 16 <= n; j += 16) sum = muladd(sum, _mm512_loadu_ps(s + j), _mm512_loadu_ps(x + j));
+    return j < n ? muladd(sum, load(s + j, n - j), load(x + j, n - j)) : sum;
+}
+
+/* Eight rows of 16 lanes to eight sums: lanes i and i+8, i+4, i+2, i+1                    */
+INLINE __m256 fold8(const __m512 v[8])
+{
+    __m256 r[8], h[4], g[2];
+    UNROLL
+    for (int i = 0; i < 8; i++) r[i] = halves(v[i]);
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        h[i] = _mm256_add_ps(_mm256_permute2f128_ps(r[i], r[i + 4], 0x20),
+                             _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256 a = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0x44);
+        __m256 b = _mm256_shuffle_ps(h[2 * i], h[2 * i + 1], 0xee);
+        g[i] = _mm256_add_ps(a, b);
+    }
+    return _mm256_add_ps(_mm256_shuffle_ps(g[0], g[1], 0x88), _mm256_shuffle_ps(g[0], g[1], 0xdd));
+}
+
+/* s = a s + u k; returns the lanes of <s, q>                                             */
+INLINE __m512 write_row(float *s, float a, float u, const float *k, const float *q, int64_t n)
+{
+    __m512 sum = _mm512_setzero_ps(), va = _mm512_set1_ps(a), vu = _mm512_set1_ps(u);
+    int64_t j = 0;
+    for (; j + 16 <= n; j += 16) {
+        __m512 x = muladd(_mm512_mul_ps(va, _mm512_loadu_ps(s + j)), vu, _mm512_loadu_ps(k + j));
+        _mm512_storeu_ps(s + j, x);
+        sum = muladd(sum, x, _mm512_loadu_ps(q + j));
+    }
+    if (j == n) return sum;
+    __m512 x = muladd(_mm512_mul_ps(va, load(s + j, n - j)), vu, load(k + j, n - j));
+    store(s + j, n - j, x);
+    return muladd(sum, _mm512_maskz_mov_ps(first(n - j), x), load(q + j, n - j));
+}
+
+/* ---- forward --------------------------------------------------------------------------- */
+
+/* A decode step reads a state that no cache has: the next rows of S come while these are at
+ * work.  What lies behind S is asked for in vain.                                          */
+INLINE void fetch_rows(const float *S, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) _mm_prefetch((const char *)(S + i), _MM_HINT_T0);
+}
+
+/* Up to eight rows of S for one step                                                       */
+static void step8(float *S, const float *q, const float *k, const float *v, float a, float b,
+                  float *o, int64_t count, int64_t dk)
+{
+    __m512 r[8];
+    float u[8];
+    UNROLL
+    for (int64_t i = 0; i < 8; i++)
+        r[i] = i < count ? lanes(S + i * dk, k, dk) : _mm512_setzero_ps();
+    __m256 p = _mm256_mul_ps(_mm256_set1_ps(a), fold8(r));
+    _mm256_storeu_ps(u, _mm256_mul_ps(_mm256_set1_ps(b), _mm256_sub_ps(load8(v, count), p)));
+    for (int64_t i = 0; i < count; i++) r[i] = write_row(S + i * dk, a, u[i], k, q, dk);
+    store8(o, count, fold8(r));
+}
+
+void avx512_delta_rule(float *S, const float *q, const float *k, const float *v, int64_t ld,
+                       const float *a, const float *b, int64_t lds, float *o, int64_t rows,
+                       int64_t dk, int64_t dv)
+{
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < dv; i += 8) {
+            if (rows == 1) fetch_rows(S + (i + 8) * dk, 8 * dk);
+            step8(S + i * dk, q + t * ld, k + t * ld, v + t * ld + i, a[t * lds], b[t * lds],
+                  o + t * ld + i, dv - i < 8 ? dv - i : 8, dk);
+        }
+}
+
+/* ---- gradient: the formulas of core/src/reference.c -------------------------------------- *
+ *
+ * Four rows go together: they share the loads of k and q and the sums of dq and dk.
+ * Going forward, dv_ keeps r = v - <a S, k> for the way back.                            */
+
+struct step { const float *q, *k, *v, *go; float *gq, *gk, *gv; float a, b, gb, ku; __m512 ga; };
+
+/* Sixteen or, at the end, n columns of rows (1 or 4) rows: next = decay (s + u k)          */
+INLINE void decay_columns(float *next, const float *s, const float *k, const float u[4], float decay,
+                          int64_t dk, int64_t n, int rows)
+{
+    __m512 vk = load(k, n), vd = _mm512_set1_ps(decay);
+    UNROLL
+    for (int i = 0; i < rows; i++)
+        store(next + i * dk, n, _mm512_mul_ps(vd, _mm512_fmadd_ps(_mm512_set1_ps(u[i]), vk,
+                                                                  load(s + i * dk, n))));
+}
+
+/* r[rows] = v - <s, k> of one step; unless next is NULL, the decayed state of the next step */
+INLINE void forward_rows(float *next, const float *s, const float *k, const float *v, float *r,
+                         float b, float decay, int64_t dk, int rows)
+{
+    __m512 sum[8];
+    float p[8], u[4];
+    UNROLL
+    for (int i = 0; i < 8; i++) sum[i] = i < rows ? lanes(s + i * dk, k, dk) : _mm512_setzero_ps();
+    _mm256_storeu_ps(p, fold8(sum));
+    for (int i = 0; i < rows; i++) {
+        r[i] = v[i] - p[i];
+        u[i] = b * r[i];
+    }
+    if (!next) return;
+    int64_t j = 0;
+    for (; j + 16 <= dk; j += 16) decay_columns(next + j, s + j, k + j, u, decay, dk, 16, rows);
+    if (j < dk) decay_columns(next + j, s + j, k + j, u, decay, dk, dk - j, rows);
+}
+
+/* dS += do q';  dq += S' do;  du += dS k                                                    */
+INLINE void first_columns(const struct step *t, float *ds, const float *s, const float *go,
+                          int64_t j, int64_t dk, int64_t n, int rows, __m512 du[8])
+{
+    __m512 vk = load(t->k + j, n), vq = load(t->q + j, n), gq = load(t->gq + j, n);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m512 o = _mm512_set1_ps(go[i]);
+        __m512 d = _mm512_fmadd_ps(o, vq, load(ds + i * dk + j, n));
+        store(ds + i * dk + j, n, d);
+        gq = _mm512_fmadd_ps(o, load(s + i * dk + j, n), gq);
+        du[i] = _mm512_fmadd_ps(d, vk, du[i]);
+    }
+    store(t->gq + j, n, gq);
+}
+
+/* dk += dS' u - (aS)' dr;  dS -= dr k';  dlog a += <dS, aS>;  dS = a dS                       */
+INLINE void second_columns(struct step *t, float *ds, const float *s, const float *u,
+                           const float *dr, int64_t j, int64_t dk, int64_t n, int rows)
+{
+    __m512 vk = load(t->k + j, n), gk = load(t->gk + j, n), va = _mm512_set1_ps(t->a);
+    __m512 less = _mm512_setzero_ps(), ga = less;
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m512 vs = load(s + i * dk + j, n), d = load(ds + i * dk + j, n);
+        __m512 vdr = _mm512_set1_ps(dr[i]);
+        gk = _mm512_fmadd_ps(d, _mm512_set1_ps(u[i]), gk);
+        less = _mm512_fmadd_ps(vs, vdr, less);
+        d = _mm512_fnmadd_ps(vdr, vk, d);
+        ga = _mm512_fmadd_ps(d, vs, ga);
+        store(ds + i * dk + j, n, _mm512_mul_ps(d, va));
+    }
+    store(t->gk + j, n, _mm512_sub_ps(gk, less));
+    t->ga = _mm512_add_ps(t->ga, ga);
+}
+
+/* Rows i .. i + rows of S and dS for one step; s is the decayed state before the write       */
+INLINE void back_rows(struct step *t, float *ds, const float *s, int64_t i, int64_t dk, int rows)
+{
+    __m512 du[8];
+    float grad_u[8], u[4], dr[4];
+    UNROLL
+    for (int r = 0; r < 8; r++) du[r] = _mm512_setzero_ps();
+    int64_t j = 0;
+    for (; j + 16 <= dk; j += 16) first_columns(t, ds, s, t->go + i, j, dk, 16, rows, du);
+    if (j < dk) first_columns(t, ds, s, t->go + i, j, dk, dk - j, rows, du);
+    _mm256_storeu_ps(grad_u, fold8(du));
+    for (int r = 0; r < rows; r++) {
+        float left = t->gv[i + r];
+        u[r] = t->b * left;
+        dr[r] = t->b * grad_u[r];
+        t->ku += u[r] * t->go[i + r];                   /* dq also has k u do            */
+        t->gb += grad_u[r] * left;
+        t->gv[i + r] = dr[r];
+    }
+    for (j = 0; j + 16 <= dk; j += 16) second_columns(t, ds, s, u, dr, j, dk, 16, rows);
+    if (j < dk) second_columns(t, ds, s, u, dr, j, dk, dk - j, rows);
+}
+
+/* work[t] = a_t S_{t-1}, dv_[t] = v_t - <work[t], k_t> for all rows t                        */
+static void forward_again(const float *S, const float *k, const float *v, int64_t ld, const float *a,
+                          const float *b, int64_t lds, float *dv_, int64_t rows, int64_t dk,
+                          int64_t dv, float *work)
+{
+    int64_t size = dv * dk;
+    for (int64_t j = 0; rows && j < size; j++) work[j] = a[0] * S[j];
+    for (int64_t t = 0; t < rows; t++) {
+        float *s = work + t * size, *next = t + 1 < rows ? s + size : NULL;
+        float decay = next ? a[(t + 1) * lds] : 0;
+        for (int64_t i = 0; i < dv; i += dv - i >= 4 ? 4 : 1) {
+            const float *vi = v + t * ld + i;
+            float *r = dv_ + t * ld + i, *to = next ? next + i * dk : NULL;
+            if (dv - i >= 4)
+                forward_rows(to, s + i * dk, k + t * ld, vi, r, b[t * lds], decay, dk, 4);
+            else
+                forward_rows(to, s + i * dk, k + t * ld, vi, r, b[t * lds], decay, dk, 1);
+        }
+    }
+}
+
+void avx512_delta_rule_back(const float *S, float *dS, const float *q, const float *k,
+                            const float *v, int64_t ld, const float *a, const float *b,
+                            int64_t lds, const float *dout, float *dq, float *dk_, float *dv_,
+                            float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
+                            float *work)
+{
+    forward_again(S, k, v, ld, a, b, lds, dv_, rows, dk, dv, work);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        struct step s = { q + t * ld, k + t * ld, v + t * ld, dout + t * ld, dq + t * ld, dk_ + t * ld,
+                          dv_ + t * ld, a[t * lds], b[t * lds], 0, 0, _mm512_setzero_ps() };
+        const float *state = work + t * dv * dk;
+        memset(s.gq, 0, (size_t)dk * sizeof *s.gq);
+        memset(s.gk, 0, (size_t)dk * sizeof *s.gk);
+        int64_t i = 0;
+        for (; i + 4 <= dv; i += 4) back_rows(&s, dS + i * dk, state + i * dk, i, dk, 4);
+        for (; i < dv; i++) back_rows(&s, dS + i * dk, state + i * dk, i, dk, 1);
+        avx512_axpy(s.gq, s.ku, s.k, dk);
+        db[t * lds] = s.gb;
+        dlog_a[t * lds] = fold(s.ga);
+    }
+}
+
+/* ---- without the delta term: u_i = b v_i --------------------------------------------------- */
+
+static void hebb_step8(float *S, const float *q, const float *k, const float *v, float a, float b,
+                       float *o, int64_t count, int64_t dk)
+{
+    __m512 r[8];
+    float u[8];
+    _mm256_storeu_ps(u, _mm256_mul_ps(_mm256_set1_ps(b), load8(v, count)));
+    UNROLL
+    for (int64_t i = 0; i < 8; i++)
+        r[i] = i < count ? write_row(S + i * dk, a, u[i], k, q, dk) : _mm512_setzero_ps();
+    store8(o, count, fold8(r));
+}
+
+void avx512_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v, int64_t ldv,
+                      const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk,
+                      int64_t dv)
+{
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < dv; i += 8) {
+            if (rows == 1) fetch_rows(S + (i + 8) * dk, 8 * dk);
+            hebb_step8(S + i * dk, q + t * ldk, k + t * ldk, v + t * ldv + i, a[t * lds], b[t * lds],
+                       o + t * ldv + i, dv - i < 8 ? dv - i : 8, dk);
+        }
+}
+
+/* n columns of rows (1 or 4) rows: s = a s + u k;  gq += go s                               */
+INLINE void hebb_columns(float *s, const float *k, float *gq, const float u[4], const float *go, float a,
+                         int64_t dk, int64_t n, int rows)
+{
+    __m512 vk = load(k, n), g = load(gq, n), va = _mm512_set1_ps(a);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m512 x = _mm512_fmadd_ps(_mm512_set1_ps(u[i]), vk, _mm512_mul_ps(va, load(s + i * dk, n)));
+        store(s + i * dk, n, x);
+        g = _mm512_fmadd_ps(_mm512_set1_ps(go[i]), x, g);
+    }
+    store(gq, n, g);
+}
+
+INLINE void hebb_forward_rows(float *s, const float *k, const float *v, float *gq, const float *go,
+                              float a, float b, int64_t dk, int rows)
+{
+    float u[4];
+    for (int i = 0; i < rows; i++) u[i] = b * v[i];
+    int64_t j = 0;
+    for (; j + 16 <= dk; j += 16) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, 16, rows);
+    if (j < dk) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, dk - j, rows);
+}
+
+/* n columns: dS += do q';  du += dS k;  dk += u dS;  dS = a dS                                 */
+INLINE void hebb_back_columns(const struct step *t, float *ds, const float *u, const float *go,
+                              int64_t j, int64_t dk, int64_t n, int rows, __m512 du[8])
+{
+    __m512 vk = load(t->k + j, n), vq = load(t->q + j, n), gk = load(t->gk + j, n);
+    __m512 va = _mm512_set1_ps(t->a);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m512 d = _mm512_fmadd_ps(_mm512_set1_ps(go[i]), vq, load(ds + i * dk + j, n));
+        du[i] = _mm512_fmadd_ps(d, vk, du[i]);
+        gk = _mm512_fmadd_ps(_mm512_set1_ps(u[i]), d, gk);
+        store(ds + i * dk + j, n, _mm512_mul_ps(d, va));
+    }
+    store(t->gk + j, n, gk);
+}
+
+INLINE void hebb_back_rows(struct step *t, float *ds, int64_t i, int64_t dk, int rows)
+{
+    __m512 du[8];
+    float grad_u[8], u[4];
+    UNROLL
+    for (int r = 0; r < 8; r++) du[r] = _mm512_setzero_ps();
+    for (int r = 0; r < rows; r++) u[r] = t->b * t->v[i + r];
+    int64_t j = 0;
+    for (; j + 16 <= dk; j += 16) hebb_back_columns(t, ds, u, t->go + i, j, dk, 16, rows, du);
+    if (j < dk) hebb_back_columns(t, ds, u, t->go + i, j, dk, dk - j, rows, du);
+    _mm256_storeu_ps(grad_u, fold8(du));
+    for (int r = 0; r < rows; r++) {
+        t->gb += t->v[i + r] * grad_u[r];
+        t->gv[i + r] = t->b * grad_u[r];
+    }
+}
+
+void avx512_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
+                           const float *v, int64_t ldv, const float *a, const float *b, int64_t lds,
+                           const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a, float *db,
+                           int64_t rows, int64_t dk, int64_t dv, float *work)
+{
+    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
+    for (int64_t t = 0; t < rows; t++) {
+        const float *kt = k + t * ldk, *vt = v + t * ldv, *go = dout + t * ldv;
+        float *gq = dq + t * ldk, at = a[t * lds], bt = b[t * lds];
+        int64_t i = 0;
+        memset(gq, 0, (size_t)dk * sizeof *gq);
+        for (; i + 4 <= dv; i += 4) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 4);
+        for (; i < dv; i++) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 1);
+    }
+    float E = avx512_dot(dS, work, dk * dv);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        struct step s = { q + t * ldk, k + t * ldk, v + t * ldv, dout + t * ldv, dq + t * ldk, dk_ + t * ldk,
+                          dv_ + t * ldv, a[t * lds], b[t * lds], 0, 0, _mm512_setzero_ps() };
+        int64_t i = 0;
+        memset(s.gk, 0, (size_t)dk * sizeof *s.gk);
+        for (; i + 4 <= dv; i += 4) hebb_back_rows(&s, dS + i * dk, i, dk, 4);
+        for (; i < dv; i++) hebb_back_rows(&s, dS + i * dk, i, dk, 1);
+        E += avx512_dot(s.q, s.gq, dk) - s.b * s.gb;
+        db[t * lds] = s.gb;
+        dlog_a[t * lds] = E;
+    }
+}
