@@ -80,7 +80,7 @@ static void logits(const char *subject, float *y)
     static const int32_t tokens[ROWS] = { 40, 3, 3, 17, 0 };
     struct spec *spec;
     struct model *m;
-    cr_assert_eq(run_load_model(subject, NULL, 0, 0, ROWS, 1, &spec, &m), CHI_OK, "%s", fail_text());
+    cr_assert_eq(run_load_model(subject, NULL, 0, NULL, 0, ROWS, 1, &spec, &m), CHI_OK, "%s", fail_text());
     unsigned char *state = mem_take((size_t)model_state_bytes(m), "state");
     float *hidden = mem_take((size_t)(ROWS * spec->model.hidden_size) * sizeof *hidden, "hidden");
     const struct model_segment s = { .tokens = tokens, .rows = ROWS, .fresh = true, .state = state };
@@ -379,7 +379,7 @@ static void refused(const char *path, chi_status status, const char *words)
 {
     struct spec *spec;
     struct model *m;
-    cr_expect_eq(run_load_model(path, NULL, 0, 0, ROWS, 1, &spec, &m), status, "%s: %s", path, fail_text());
+    cr_expect_eq(run_load_model(path, NULL, 0, NULL, 0, ROWS, 1, &spec, &m), status, "%s: %s", path, fail_text());
     cr_expect(strstr(fail_text(), words), "%s lacks: %s", fail_text(), words);
     struct convert_request r = { .subject = path, .out = "never.b158" };
     cr_expect_eq(convert(&r, stdout), status, "%s", path);
