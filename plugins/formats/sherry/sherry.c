@@ -107,7 +107,7 @@ static const struct chi_quantizer_ops ops = {
 static const struct chi_option options[] = {
     CHI_INT(struct conf, group_size, "128", 64, 65536,
             "weights along a row that share a scale, a multiple of 64", CHI_OPT_SHAPE),
-    CHI_FLOAT(struct conf, arenas, "0.1", 0, 10,
+    CHI_FLOAT(struct conf, arenas, "1", 0, 10,
             "peak share of the unquantised weights in training; 0: none", 0),
     CHI_FLOAT(struct conf, arenas_warmup, "0.1", 0, 0.9,
             "share of the steps in which it rises from 0 to its peak", 0),
