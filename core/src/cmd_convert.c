@@ -33,7 +33,7 @@ const struct verb verb_convert = {
     .name = "convert", .usage = "RUN|CHECKPOINT|FILE [section.key=value ...]",
     .summary = "pack a model's weights into one file, or change their encoding",
     .doc = "Writes a packed model: one file with the configuration and with the weights in the bytes of\n"
-           "their encodings, which generate and eval take in the place of a run.  It holds no masters, so\n"
+           "their encodings, which generate, eval and inspect take in the place of a run.  It holds no masters, so\n"
            "nobody can train it further.  Sources are a run (its newest checkpoint), one checkpoint's\n"
            "folder, or another packed model.\n"
            "\n"

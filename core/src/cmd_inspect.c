@@ -6,6 +6,7 @@
 #include "core.h"
 #include "fs.h"
 #include "inspect_plugin.h"
+#include "packed.h"
 #include "pool.h"
 #include "registry.h"
 #include "run.h"
@@ -59,14 +60,32 @@ static void print_backends(const struct spec *s)
     free(all);
 }
 
+static chi_status open_spec(const char *subject, const struct cli_args *a, struct spec **spec)
+{
+    int needs = SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER;
+    struct config *config;
+    if (packed_is(subject)) return run_packed_spec(subject, a->override, a->n_override, NULL, needs, spec);
+    TRY(run_config(subject, a->override, a->n_override, &config));
+    return spec_open(spec, config, needs);
+}
+
+/* All of its data against its hashes, which the header alone does not show                    */
+static chi_status show_packed(const struct packed *p)
+{
+    const struct packed_tensor *t;
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(packed_check(p, t));
+    line("packed model", packed_path(p));
+    return CHI_OK;
+}
+
 static chi_status inspect_config(const char *subject, const struct cli_args *a)
 {
-    struct config *config;
     struct spec *spec;
     struct model_counts c;
-    TRY(run_config(subject, a->override, a->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER));
-    if (run_is_folder(subject)) {
+    chi_status st = CHI_OK;
+    TRY(open_spec(subject, a, &spec));
+    if (spec->packed) st = show_packed(spec->packed);
+    else if (run_is_folder(subject)) {
         char *path = NULL;
         chi_status found = ckpt_latest(subject, &path);
         line("run", subject);
@@ -74,7 +93,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
         free(path);
     } else
         line("configuration", subject);
-    chi_status st = model_describe(spec, stdout, &c);
+    if (st == CHI_OK) st = model_describe(spec, stdout, &c);
     if (st == CHI_OK) {
         print_counts(spec, &c);
         declared_print(spec, &c, stdout);
@@ -116,9 +135,9 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_inspect = {
     .name = "inspect",
-    .usage = "CONF|RUN|PLUGIN|PLUGIN CONF [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158|PLUGIN|PLUGIN CONF [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
-    .doc = "For a configuration or a run folder: every layer with its component, parameters, bytes and state,\n"
+    .doc = "For a configuration, a run folder or a packed model: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"
            "name (of the plugin or of one of its components): version, ABI, licence, options and their defaults;\n"
            "with a configuration or run folder after it, among the plugins that its [plugins] section adds.\n",

@@ -16,7 +16,7 @@ static const struct cli_flag flags[] = {
       "what the others are compared with: a name, key=value, or a run; else the first arm" },
     { "metric", 'm', CLI_TEXT, &metric, "NAME",
       "a number of metrics.jsonl; else the first that a run has of heldout_bpb, accuracy, acc" },
-    { "at", 0, CLI_TEXT, &at, "WHEN", "last, best, or a step" },
+    { "at", 0, CLI_TEXT, &at, "WHEN", "last, last:STEPS (the mean over so many), best, or a step" },
     { "higher", 0, CLI_SWITCH, &higher, NULL, "higher is better (accuracies and tok_s need no telling)" },
     { "lower", 0, CLI_SWITCH, &lower, NULL, "lower is better" },
     { "any-data", 0, CLI_SWITCH, &any_data, NULL, "compare runs on different data" },
@@ -33,13 +33,16 @@ static chi_status read_wish(struct report_wish *w)
     *w = (struct report_wish){ .metric = metric, .baseline = baseline, .direction = higher - lower,
                                .any_data = any_data, .any_steps = any_steps };
     if (higher && lower) return fail(CHI_ECONF, "--higher and --lower exclude each other");
+    const char *tail = !strncmp(at, "last:", 5) ? at + 5 : NULL;
     if (!strcmp(at, "last")) w->at = REPORT_LAST;
     else if (!strcmp(at, "best")) w->at = REPORT_BEST;
     else {
         errno = 0;
-        w->at = strtoll(at, &end, 10);
-        if (end == at || *end || errno || w->at < 0)
-            return fail(CHI_ECONF, "--at %s: want last, best, or a step", at);
+        int64_t n = strtoll(tail ? tail : at, &end, 10);
+        if (end == (tail ? tail : at) || *end || errno || n < (tail ? 1 : 0))
+            return fail(CHI_ECONF, "--at %s: want last, last:STEPS, best, or a step", at);
+        w->at = tail ? REPORT_LAST : n;
+        w->tail = tail ? n : 0;
     }
     return CHI_OK;
 }

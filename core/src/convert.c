@@ -299,8 +299,8 @@ static void refuse(struct convert *c, const struct item *it)
 static chi_status refusal(struct convert *c)
 {
     fflush(c->others);
-    char *others = xprintf(c->n_refused > 6 ? "; also %s and %lld more" : c->n_refused > 1 ? "; also %s" : "%.0s", c->other_names,
-                           (long long)(c->n_refused - 6));
+    const char *form = c->n_refused > 6 ? "; also %s and %lld more" : c->n_refused > 1 ? "; also %s" : "%.0s";
+    char *others = xprintf(form, c->other_names, (long long)(c->n_refused - 6));
     chi_status s = fail(CHI_ECONF, "%s%s; %s-e NAME=ENCODING gives it another encoding", c->refused, others,
                         c->request->requantize ? "" : "--requantize accepts a loss and reports it, ");
     free(others);

@@ -22,6 +22,7 @@ struct report_run {
     char   *dir, *real;                 /* as given; absolute, without links         */
     char   *state, *reason;             /* state: that of status.json, or "unknown"  */
     char   *data_hash;                  /* of env.json, or NULL                      */
+    char   *label;                      /* what its sweep calls it, or NULL          */
     bool    has_seed;
     int64_t seed;
     struct report_key *key;             /* the configuration, sorted by name         */
@@ -50,6 +51,7 @@ enum { REPORT_LAST = -1, REPORT_BEST = -2 };
 struct report_wish {                    /* the command line                          */
     const char *metric, *baseline;      /* NULL: bits per byte; the first arm        */
     int64_t at;                         /* a step, REPORT_LAST or REPORT_BEST        */
+    int64_t tail;                       /* with REPORT_LAST: the mean over so many steps; 0: the last value */
     int     direction;                  /* 1 higher is better, -1 lower, 0 by name   */
     bool    any_data, any_steps;
 };
@@ -75,6 +77,8 @@ chi_status report_compare(struct report *) CHI_MUST_CHECK;
 void       report_close(struct report *);
 void       report_warn(struct report *, const char *fmt, ...) CHI_PRINTF(2, 3);
 
+/* What the sweep that a run folder lies in calls its arm, or NULL; caller frees     */
+char *report_label(const char *real);
 const struct report_curve *report_curve(const struct report_run *, const char *name);
 const char *report_value(const struct report_run *, const char *key);   /* or NULL       */
 /* Mean of "METRIC.slice" over the arm's runs that count; NaN without any             */

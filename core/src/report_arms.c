@@ -2,7 +2,8 @@
  *
  * Two runs are of one arm if their resolved configurations agree in every key that can
  * change what is learnt, seeds aside.  An arm is named by the keys in which it differs
- * from the baseline; the baseline by its own values of the keys that differ anywhere.  */
+ * from the baseline; the baseline by its own values of the keys that differ anywhere.
+ * Jobs of a sweep are called what the sweep calls them, unless two arms are called the same.  */
 #include "report.h"
 
 #include <limits.h>
@@ -155,6 +156,15 @@ static void name_arm(const struct report *rep, int64_t arm, struct name *to)
     }
 }
 
+/* What a sweep calls the arm, if no other arm is called that; else NULL                        */
+static const char *own_label(const struct report *rep, int64_t arm)
+{
+    const char *label = of(rep, arm)->label;
+    for (int64_t a = 0; label && a < rep->n_arm; a++)
+        if (a != arm && same_text(label, of(rep, a)->label)) return NULL;
+    return label && *label ? label : NULL;
+}
+
 static void name_arms(struct report *rep)
 {
     for (int64_t a = 0; a < rep->n_arm; a++) {
@@ -163,7 +173,9 @@ static void name_arms(struct report *rep)
         name_arm(rep, a, &name);
         free(arm->name);
         free(arm->all);
-        if (!name.n) arm->name = xstrdup(rep->n_arm > 1 ? "baseline" : "all runs");
+        const char *label = own_label(rep, a);
+        if (label) arm->name = xstrdup(label);
+        else if (!name.n) arm->name = xstrdup(rep->n_arm > 1 ? "baseline" : "all runs");
         else if (name.n <= NAMED) arm->name = xstrdup(name.shorter);
         else arm->name = xprintf("%s, %d more", name.shorter, name.n - NAMED);
         arm->all = name.all;

@@ -86,10 +86,25 @@ chi_status report_metric(struct report *rep)
 
 /* ---- the value of a run ---------------------------------------------------------------- */
 
+/* Mean over the last `tail` steps: a value that jumps from step to step says little alone       */
+static struct report_point tail_mean(const struct report_curve *c, int64_t tail)
+{
+    struct report_point last = c->point[c->n - 1];
+    double sum = 0;
+    int64_t n = 0;
+    for (int64_t i = c->n - 1; i >= 0 && c->point[i].step > last.step - tail; i--, n++) sum += c->point[i].value;
+    last.value = sum / (double)n;
+    return last;
+}
+
 static bool point_that_counts(const struct report *rep, const struct report_curve *c, struct report_point *out)
 {
     const struct report_point *best = NULL;
     if (!c || !c->n) return false;
+    if (rep->wish.tail) {
+        *out = tail_mean(c, rep->wish.tail);
+        return true;
+    }
     if (rep->wish.at == REPORT_LAST) best = &c->point[c->n - 1];
     else
         for (int64_t i = 0; i < c->n; i++) {

@@ -193,7 +193,8 @@ static void add_run(struct report *rep, const char *dir)
         if (!strcmp(real, rep->run[i].real)) return;
     rep->run = grow(rep->run, rep->n_run, sizeof *rep->run);
     struct report_run *r = &rep->run[rep->n_run++];
-    *r = (struct report_run){ .dir = xstrdup(dir), .real = xstrdup(real), .arm = -1, .value = NAN };
+    *r = (struct report_run){ .dir = xstrdup(dir), .real = xstrdup(real), .arm = -1, .value = NAN,
+                              .label = report_label(real) };
     read_state(r);
     read_config(r);
     read_metrics(r);
@@ -259,7 +260,7 @@ void report_close(struct report *rep)
         struct report_run *r = &rep->run[i];
         for (int64_t k = 0; k < r->n_key; k++) free(r->key[k].name), free(r->key[k].value);
         for (int64_t k = 0; k < r->n_curve; k++) free(r->curve[k].name), free(r->curve[k].point);
-        free(r->dir), free(r->real), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out);
+        free(r->dir), free(r->real), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out), free(r->label);
         free(r->key), free(r->curve);
     }
     for (int64_t i = 0; i < rep->n_arm; i++) free(rep->arm[i].name), free(rep->arm[i].all);

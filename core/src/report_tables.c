@@ -56,6 +56,7 @@ char *report_title(const struct report *rep)
     char at[48];
     for (int64_t i = 0; i < rep->n_run; i++) counted += !rep->run[i].left_out;
     if (rep->wish.at >= 0) snprintf(at, sizeof at, "at step %" PRId64, rep->wish.at);
+    else if (rep->wish.tail) snprintf(at, sizeof at, "over the last %" PRId64 " steps", rep->wish.tail);
     else snprintf(at, sizeof at, "%s", rep->wish.at == REPORT_BEST ? "at each run's best step" : "at the last step");
     return xprintf("%s %s, %s is better: %" PRId64 " arm%s, %" PRId64 " of %" PRId64 " runs count", rep->metric, at,
                    rep->higher ? "higher" : "lower", rep->n_arm, rep->n_arm == 1 ? "" : "s", counted, rep->n_run);

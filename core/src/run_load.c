@@ -65,7 +65,14 @@ chi_status run_packed_spec(const char *path, char *const *overrides, int n, cons
         return s;
     }
     (*spec)->packed = p;
-    return manifest_text_fits(path, packed_manifest(p), *spec);
+    s = manifest_text_fits(path, packed_manifest(p), *spec);
+    if (s == CHI_OK) return s;
+    char *why = xstrdup(fail_text());
+    spec_close(*spec);
+    *spec = NULL;
+    fail(s, "%s", why);
+    free(why);
+    return s;
 }
 
 static chi_status load(const char *subject, char *const *overrides, int n, const char *task, int needs,

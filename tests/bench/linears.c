@@ -11,6 +11,9 @@
 # include <immintrin.h>
 #endif
 
+#ifndef LDQ                                             /* 2048 apart, rows share two sets of a cache */
+# define LDQ (D_IN + 64)
+#endif
 enum { D_OUT = 512, D_IN = 2048, ROWS = 128, WINDOWS = 25 };
 
 struct data {
@@ -26,14 +29,14 @@ struct data {
 /* ---- what registers can do ------------------------------------------------------------ */
 
 #ifdef __x86_64__
-#define EIGHT(op) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
+#define TWELVE(op) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14) op(15)
 #define TIMES(clear, step, n) \
     __asm__ volatile(clear "\n1:\n\t" step "sub $1, %0\n\tjnz 1b" : "+r"(n) : : "cc", "memory")
 #define MADDUBS(r) "vpmaddubsw %%ymm0, %%ymm1, %%ymm" #r "\n\t"
 #define DPBUSD(r)  "vpdpbusd %%zmm0, %%zmm1, %%zmm" #r "\n\t"
 
-static void turn_maddubs(int64_t n) { TIMES("vpxor %%ymm0, %%ymm0, %%ymm0", EIGHT(MADDUBS), n); }
-static void turn_dpbusd(int64_t n)  { TIMES("vpxor %%xmm0, %%xmm0, %%xmm0", EIGHT(DPBUSD), n); }
+static void turn_maddubs(int64_t n) { TIMES("vpxor %%ymm0, %%ymm0, %%ymm0", TWELVE(MADDUBS), n); }
+static void turn_dpbusd(int64_t n)  { TIMES("vpxor %%xmm0, %%xmm0, %%xmm0", TWELVE(DPBUSD), n); }
 
 static void turn_tiles(int64_t n)
 {
@@ -61,8 +64,8 @@ static void peak(const char *name, uint32_t needs, void (*turn)(int64_t), double
 
 static void peaks(void)
 {
-    peak("vpmaddubsw, 256 bits", CHI_CPU_AVX2, turn_maddubs, 8 * 32);
-    peak("vpdpbusd, 512 bits", CHI_CPU_AVX512 | CHI_CPU_VNNI, turn_dpbusd, 8 * 64);
+    peak("vpmaddubsw, 256 bits", CHI_CPU_AVX2, turn_maddubs, 12 * 32);
+    peak("vpdpbusd, 512 bits", CHI_CPU_AVX512 | CHI_CPU_VNNI, turn_dpbusd, 12 * 64);
     peak("tdpbssd", CHI_CPU_AMX, turn_tiles, 4 * 16 * 16 * 64);
 }
 #else
@@ -74,7 +77,7 @@ static void peaks(void) { }
 static double window(const struct chi_linear_kernel *k, struct data *d, int64_t rows, bool memory)
 {
     int64_t n = memory ? d->copies : 1 + 256 / rows;
-    const struct chi_act a = { rows, D_IN, d->x, D_IN, d->q, D_IN, d->step, d->sum };
+    const struct chi_act a = { rows, D_IN, d->x, D_IN, d->q, LDQ, d->step, d->sum };
     double t = now_s();
     for (int64_t i = 0; i < n; i++) {
         const struct chi_matrix m = { d->matrix + (memory ? i : 0) * d->bytes, D_OUT, D_IN, d->group };
@@ -99,10 +102,14 @@ static struct data data_for(const struct chi_encoding_ops *e)
     if (!d.matrix) exit(exit_code(CHI_ENOMEM));
     e->encode(d.matrix, w, scale, D_OUT, D_IN, d.group, 0, D_OUT);
     for (int64_t i = 1; i < d.copies; i++) memcpy(d.matrix + i * d.bytes, d.matrix, (size_t)d.bytes);
-    d.x = xcalloc(ROWS * D_IN, 4), d.y = xcalloc(ROWS * D_OUT, 4), d.q = xcalloc(ROWS * D_IN, 1);
-    d.step = xcalloc(ROWS * D_IN / 64, 4), d.sum = xcalloc(ROWS * D_IN / 64, 2);
-    for (int64_t i = 0; i < ROWS * D_IN; i++) d.q[i] = (int8_t)(rand() % 255 - 127), d.x[i] = d.q[i], d.sum[i / 64] += d.q[i];
-    for (int64_t i = 0; i < ROWS * D_IN / 64; i++) d.step[i] = 0.01f;
+    d.x = xcalloc(ROWS * D_IN, 4), d.y = xcalloc(ROWS * D_OUT, 4), d.q = xcalloc(ROWS * LDQ, 1);
+    d.step = xcalloc(ROWS * LDQ / 64, 4), d.sum = xcalloc(ROWS * LDQ / 64, 2);
+    for (int64_t i = 0; i < ROWS * D_IN; i++) {
+        int64_t at = i / D_IN * LDQ + i % D_IN;
+        d.q[at] = (int8_t)(rand() % 255 - 127), d.x[i] = d.q[at];
+        d.sum[at / 64] = (int16_t)(d.sum[at / 64] + d.q[at]);
+    }
+    for (int64_t i = 0; i < ROWS * LDQ / 64; i++) d.step[i] = 0.01f;
     d.scratch = aligned_alloc(64, 1 << 22);
     free(w), free(scale);
     return d;

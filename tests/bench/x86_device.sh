@@ -80,10 +80,10 @@ run() {
     from=$(wc -l <full.log)
     step 'models: same bits' 60 env "srcdir=$PWD" "CHIMERA=$PWD/chimera" sh tests/e2e/same_bits.sh
     tail -n +"$((from + 1))" full.log | grep -v '^no \|^==' | head -n 12 || :
-    step linears 60 ./linears
+    step linears 90 ./linears ternary2 sherry125 base3 int8
     sed -n '/^== linears$/,/^== linears:/p' full.log | grep -v '^=='
-    for n in 2 4 8 16; do
-        [ "$n" -le "$(nproc)" ] && [ $(($(date +%s) - start)) -lt 200 ] || continue
+    for n in 16 8 4 2; do
+        [ "$n" -le "$(nproc)" ] && [ $(($(date +%s) - start)) -lt 230 ] || continue
         for b in avx2 'avx512_vnni avx512' 'amx avx512_vnni avx512'; do curve "$b" "$n"; done
     done
 }

@@ -43,6 +43,10 @@ run 0 "$CHIMERA" convert "$tmp/int8.b158" -e tl2 -o "$tmp/again.b158"
 same "$tmp/tl2.b158" "$tmp/again.b158" "tl2 by way of int8 is another file"
 [ -z "$(find "$tmp" -name '*.tmp')" ] && ok || no "something is left: $(find "$tmp" -name '*.tmp')"
 
+run 0 "$CHIMERA" inspect "$tmp/tl2.b158"
+says out 'packed model +.*tl2.b158'
+says out 'layers.0.mixer +gated_deltanet '
+
 # ---- the masters lie about nothing: training by the kernel of another encoding gives the same losses
 train "$tmp/run2" linear.encoding=tl2
 "$CHIMERA" eval "$tmp/run2" -o json --limit 2000 >"$tmp/got"
@@ -83,7 +87,7 @@ run 0 "$CHIMERA" eval "$tmp/bf16.b158" --limit 2000
 # ---- damage: exit code 3 and one line, from eval, generate and convert
 size=$(wc -c <"$tmp/tl2.b158")
 damaged() {
-    for verb in eval generate; do bad 3 "$1" "$CHIMERA" $verb "$tmp/bad.b158"; done
+    for verb in eval generate inspect; do bad 3 "$1" "$CHIMERA" $verb "$tmp/bad.b158"; done
     bad 3 "$1" "$CHIMERA" convert "$tmp/bad.b158" -o "$tmp/x"
 }
 flip() {

@@ -47,9 +47,14 @@ report "$tmp/sleep" --baseline "$tmp/sleep/b3"; is difference 2 1.58
 report "$tmp/sleep" --metric accuracy; is mean 1 0.75; word verdict 2 'cannot tell'; says out 'seeds make no difference'
 says out '^A .* 0.500 +1.000$'
 report "$tmp/sleep" --at 5; is mean 2 8.5
+report "$tmp/sleep" --at last:5; is mean 2 4.625; says out 'over the last 5 steps'
+report "$tmp/sleep" --at last:9; is mean 2 6.0833333
+report "$tmp/sleep" --at last:1; is mean 2 0.75
+bad 2 'last:STEPS' "$CHIMERA" report "$tmp/sleep" --at last:0
+bad 2 'last:STEPS' "$CHIMERA" report "$tmp/sleep" --at last:5x
 bad 2 'more than one arm|no arm' "$CHIMERA" report "$tmp/sleep" --baseline lr=7
 bad 2 'did you mean heldout_bpb' "$CHIMERA" report "$tmp/sleep" --metric heldout_bbp
-bad 2 'want last, best' "$CHIMERA" report "$tmp/sleep" --at soon
+bad 2 'want last, last:STEPS, best' "$CHIMERA" report "$tmp/sleep" --at soon
 bad 2 'exclude' "$CHIMERA" report "$tmp/sleep" --higher --lower
 bad 2 'no overrides' "$CHIMERA" report "$tmp/sleep" train.lr=3
 
@@ -151,4 +156,26 @@ report "$tmp/real/1" "$tmp/real/2" "$tmp/real"
 is runs 1 2; is n 1 2; word verdict 1 baseline
 want=$(grep -h heldout_bpb "$tmp"/real/*/metrics.jsonl | sed 's/.*"heldout_bpb":\([0-9.]*\).*/\1/' | awk '{ s += $1 } END { printf "%.9g", s / NR }')
 is mean 1 "$want"
+
+# ---- runs of a sweep: arms are called what it calls them, unless two are called the same
+cat >"$tmp/sweep.ini" <<END
+include = $srcdir/conf/tiny.ini
+[train]
+steps = 1
+[sweep]
+arm.plain = train.lr=4e-3
+arm.calm  = train.lr=1e-3 & train.grad_clip=0.5 & train.warmup_steps=1
+train.batch_size = 1 | 2
+run.seed  = 1 | 2
+[run]
+dir = $tmp/swept
+END
+run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout"
+report "$tmp/swept" --baseline 'plain, batch_size=2'
+says out '^A +plain, batch_size=2 +2 '; says out '^[BCD] +calm, batch_size=1 +2 '
+run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout" run.dir="$tmp/longer" \
+    train.steps=2
+report "$tmp/swept" "$tmp/longer" --any-steps; says out '^A +batch_size=1, grad_clip'
+echo 'torn by hand' >"$tmp/swept/journal"
+report "$tmp/swept"; says out 'batch_size=2'
 finish

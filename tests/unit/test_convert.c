@@ -257,6 +257,45 @@ Test(convert, alignment)
     mem_free(b);
 }
 
+/* Numbers that every encoding of the class holds, one zero in four and one scale in 256: all pairs are exact, and
+ * without one of the two properties those that need it refuse                                                  */
+static void fill_sparse(struct weights *w)
+{
+    for (int64_t i = 0; i < w->rows * w->cols; i++) w->q[i] = (int8_t)(i % 4 == i / 4 % 4 ? 0 : i * i % 7 < 3 ? 1 : -1);
+    for (int64_t i = 0; i < w->rows * w->groups; i++) w->scale[i] = (float)(1 + i / w->groups) / 64;
+}
+
+Test(convert, every_pair_of_sparse_weights)
+{
+    struct weights w, back;
+    const char *name;
+    void *bytes;
+    int64_t n = 0;
+    cr_assert_eq(weights_take(&w, true, 18, 512, 128, "w"), CHI_OK);
+    cr_assert_eq(weights_take(&back, true, 18, 512, 128, "back"), CHI_OK);
+    fill_sparse(&w);
+    for (; (name = encoding_at("ternary", n)); n++) {
+        const struct chi_component *e;
+        cr_assert_eq(registry_find(registry, CHI_ENCODING, name, &e), CHI_OK);
+        cr_assert_eq(fit_exact(&w, "ternary", e, "w", &bytes), CHI_OK, "%s", fail_text());
+        weights_decode(&back, e->ops, bytes);
+        cr_expect(!memcmp(back.q, w.q, 18 * 512) && !memcmp(back.scale, w.scale, 18 * 4 * 4), "%s", name);
+        mem_free(bytes);
+        bool blocks = !strncmp(name, "tq", 2), sparse = !strcmp(name, "sherry125");
+        w.scale[17 * 4 + 1] = 0.5f;
+        cr_expect_eq(fit_exact(&w, "ternary", e, "w", &bytes), blocks ? CHI_ECONF : CHI_OK, "%s", name);
+        mem_free(bytes);
+        w.scale[17 * 4 + 1] = w.scale[17 * 4];
+        w.q[511] = w.q[511] ? 0 : 1;
+        cr_expect_eq(fit_exact(&w, "ternary", e, "w", &bytes), sparse ? CHI_ECONF : CHI_OK, "%s", name);
+        mem_free(bytes);
+        fill_sparse(&w);
+    }
+    cr_expect_geq(n, 4);
+    weights_drop(&w);
+    weights_drop(&back);
+}
+
 /* ---- which matrices -------------------------------------------------------------------------------------------- */
 
 static const char *line_of(const struct packed *p, const char *name)

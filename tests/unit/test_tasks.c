@@ -102,6 +102,17 @@ static void s3_oracle(const int32_t *x, int64_t n, struct answer *a) { group_ora
 static void s5_oracle(const int32_t *x, int64_t n, struct answer *a) { group_oracle(x, n, 5, false, a); }
 static void a5_oracle(const int32_t *x, int64_t n, struct answer *a) { group_oracle(x, n, 5, true, a); }
 
+static void swaps_oracle(const int32_t *x, int64_t n, struct answer *a)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int v[5], moved = 0;
+        unrank(x[i], 5, v);
+        for (int j = 0; j < 5; j++) moved += v[j] != j;
+        cr_assert_eq(moved, 2, "element %d is no swap", (int)x[i]);
+    }
+    group_oracle(x, n, 5, false, a);
+}
+
 static void copy_oracle(const int32_t *x, int64_t n, struct answer *a)
 {
     int64_t bar = n / 2;
@@ -216,6 +227,7 @@ static const struct row_of_tasks {
     { "word_problem", "lengths = 6, 12\n", "length", 6, s3_oracle },
     { "word_problem", "lengths = 5, 17\ngroup = s5\n", "length", 120, s5_oracle },
     { "word_problem", "lengths = 5, 17\ngroup = a5\n", "length", 60, a5_oracle },
+    { "word_problem", "lengths = 5, 17\ngroup = s5\nelements = swaps\n", "length", 120, swaps_oracle },
     { "copy", "lengths = 3, 7, 20\n", "length", 27, copy_oracle },
     { "selective_copy", "length = 40\ntokens = 2, 6, 40\n", "tokens", 18, selective_oracle },
     { "induction", "lengths = 6, 30\n", "length", 17, induction_oracle },
@@ -607,6 +619,7 @@ Test(tasks, refuses_what_cannot_be_meant)
     refused("copy", "lengths = 2.5\n", "", "2.5 is no whole number");
     refused("copy", "lengths = 1-61\n", "train.seq_len=400", "more than 60");
     refused("copy", "lengths = 4\n", "train.eval_bytes=9", "train.eval_bytes");
+    refused("word_problem", "group = a5\nelements = swaps\n", "", "a5 has none");
     refused("parity", "lengths = 1\n", "", "too few different ones");
     refused("dyck", "length = 7\n", "", "even length");
     refused("mqar", "length = 20\npairs = 6\n", "", "24 or more");

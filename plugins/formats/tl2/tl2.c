@@ -1,4 +1,5 @@
-/* tl2.c - three trits in five bits: the table code of TL2 (arXiv 2410.16144, 2502.11880).
+/* tl2.c - three trits in five bits: the table code of TL2 (arXiv 2410.16144, 2502.11880, after the tables of
+ * 2407.00088).
  *
  *     v = 9 t0 + 3 t1 + t2, -13..13;       index |v| (4 bits), sign v < 0 (1 bit)
  *
@@ -152,7 +153,7 @@ static const struct chi_encoding_ops ops = {
 };
 static const struct chi_component encoding = {
     .struct_size = sizeof encoding, .kind = CHI_ENCODING, .name = "tl2", .revision = 1,
-    .summary = "3 trits in 5 bits: an index into a table and a sign", .papers = "2410.16144 2502.11880",
+    .summary = "3 trits in 5 bits: an index into a table and a sign", .papers = "2407.00088 2410.16144 2502.11880",
     .ops = &ops,
 };
 

@@ -45,30 +45,31 @@ static inline int64_t first_row(const struct slice *s, int64_t tile)
     return r < last ? r : last;
 }
 
-/* Integer sums of up to PER_GROUP blocks from b on for two tiles of rows                      */
-static inline void multiply(int32_t sums[PER_GROUP][PAIR][PAIR][TOKENS][CHI_TILE], const struct slice *s,
-                            int64_t tile, int64_t b)
+/* Tiles 0..3 = block b of two tiles of rows times two of outputs                              */
+static inline void multiply(const struct slice *s, int64_t tile, int64_t b)
 {
     int64_t ld = s->a->ldq, k = (s->b0 + b) * CHI_ACT_BLOCK;
     const int8_t *q0 = s->a->q + first_row(s, tile) * ld + k, *q1 = s->a->q + first_row(s, tile + 1) * ld + k;
-    for (int i = 0; i < PER_GROUP && b + i < s->nb; i++, q0 += CHI_ACT_BLOCK, q1 += CHI_ACT_BLOCK) {
-        TILE_LOAD(6, s->w[0] + PANEL_BLOCK * (b + i), 64);
-        TILE_LOAD(4, q0, ld);
-        TILE_ZERO(0);
-        TILE_DOT(0, 4, 6);
-        TILE_LOAD(7, s->w[1] + PANEL_BLOCK * (b + i), 64);
-        TILE_ZERO(1);
-        TILE_DOT(1, 4, 7);
-        TILE_LOAD(5, q1, ld);
-        TILE_ZERO(2);
-        TILE_DOT(2, 5, 6);
-        TILE_ZERO(3);
-        TILE_DOT(3, 5, 7);
-        TILE_STORE(0, sums[i][0][0], 64);
-        TILE_STORE(1, sums[i][0][1], 64);
-        TILE_STORE(2, sums[i][1][0], 64);
-        TILE_STORE(3, sums[i][1][1], 64);
-    }
+    TILE_LOAD(6, s->w[0] + PANEL_BLOCK * b, 64);
+    TILE_LOAD(4, q0, ld);
+    TILE_ZERO(0);
+    TILE_DOT(0, 4, 6);
+    TILE_LOAD(7, s->w[1] + PANEL_BLOCK * b, 64);
+    TILE_ZERO(1);
+    TILE_DOT(1, 4, 7);
+    TILE_LOAD(5, q1, ld);
+    TILE_ZERO(2);
+    TILE_DOT(2, 5, 6);
+    TILE_ZERO(3);
+    TILE_DOT(3, 5, 7);
+}
+
+static inline void put_sums(int32_t (*sums)[PAIR][TOKENS][CHI_TILE])
+{
+    TILE_STORE(0, sums[0][0], 64);
+    TILE_STORE(1, sums[0][1], 64);
+    TILE_STORE(2, sums[1][0], 64);
+    TILE_STORE(3, sums[1][1], 64);
 }
 
 INLINE __m512 stepped(const int32_t *sums, __m512 step)
@@ -98,23 +99,43 @@ INLINE void take(float (*c)[2 * CHI_TILE], int32_t (*sums)[PAIR][PAIR][TOKENS][C
     }
 }
 
-/* One step: group i % groups of the pair of row tiles i / groups                                */
-INLINE void step_take(struct amx_work *k, const struct slice *s, int64_t i, int64_t groups, bool grouped)
+/* Group i of a slice: its blocks b, b + 1 of the row tiles tile, tile + 1                        */
+struct group { int64_t tile, b; int n; int32_t (*sums)[PAIR][PAIR][TOKENS][CHI_TILE]; };
+
+static inline struct group group_at(struct amx_work *k, const struct slice *s, int64_t i)
 {
-    int64_t tile = i / groups * PAIR, b = i % groups * PER_GROUP;
-    for (int r = 0; r < PAIR; r++)
-        if (b + 2 <= s->nb) take(k->c[tile + r], k->sums[i % 2], s, tile, r, b, 2, grouped);
-        else take(k->c[tile + r], k->sums[i % 2], s, tile, r, b, 1, grouped);
+    int64_t groups = (s->nb + PER_GROUP - 1) / PER_GROUP, b = i % groups * PER_GROUP;
+    return (struct group){ i / groups * PAIR, b, b + 2 <= s->nb ? 2 : 1, k->sums[i % 2] };
 }
 
-/* c += all of a slice                                                                           */
+INLINE void take_rows(struct amx_work *k, const struct slice *s, const struct group *g, int rows, bool grouped)
+{
+    if (g->n == 2) take(k->c[g->tile + rows], g->sums, s, g->tile, rows, g->b, 2, grouped);
+    else take(k->c[g->tile + rows], g->sums, s, g->tile, rows, g->b, 1, grouped);
+}
+
+/* c += all of a slice.  A group becomes floats while the tiles work on the next one.  The order is
+ * products, floats of the group before, stores: a load behind a store to an address that differs by
+ * a multiple of 4096 waits for it, and the stores of a block are 4 KB                              */
 INLINE void slice_tiles(struct amx_work *k, const struct slice *s, bool grouped)
 {
     int64_t groups = (s->nb + PER_GROUP - 1) / PER_GROUP, steps = (s->tiles + 1) / PAIR * groups;
-    for (int64_t i = 0; i <= steps; i++) {
-        if (i < steps) multiply(k->sums[i % 2], s, i / groups * PAIR, i % groups * PER_GROUP);
-        if (i > 0) step_take(k, s, i - 1, groups, grouped);
+    struct group before = { 0 };
+    for (int64_t i = 0; i < steps; i++) {
+        struct group g = group_at(k, s, i);
+        multiply(s, g.tile, g.b);
+        if (i > 0) take_rows(k, s, &before, 0, grouped);
+        if (i > 0 && g.n == 1) take_rows(k, s, &before, 1, grouped);
+        put_sums(g.sums[0]);
+        if (g.n == 2) {
+            multiply(s, g.tile, g.b + 1);
+            if (i > 0) take_rows(k, s, &before, 1, grouped);
+            put_sums(g.sums[1]);
+        }
+        before = g;
     }
+    take_rows(k, s, &before, 0, grouped);
+    take_rows(k, s, &before, 1, grouped);
 }
 
 static inline void clear_sums(struct amx_work *k)

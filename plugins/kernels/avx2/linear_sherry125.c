@@ -73,25 +73,35 @@ static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
     "vpsrlw $4, %[slot], %[slot]\n\t"                                                           \
     "vpand %[slot], %[mask], %[slot]\n\t"
 #define LOOK_UP(l, h, s)                                                                        \
-    "vpor %[" #s "], %[one], %[g]\n\t"                                                          \
     "vpshufb %[slot], %[low], %[a]\n\t"                                                         \
     "vpshufb %[slot], %[high], %[b]\n\t"                                                        \
-    "vpaddb %[" #s "], %[" #s "], %[" #s "]\n\t"                                                \
-    "vpsignb %[g], %[a], %[a]\n\t"                                                              \
-    "vpsignb %[g], %[b], %[b]\n\t"                                                              \
+    "vpsignb %[" #s "], %[a], %[a]\n\t"                                                         \
+    "vpsignb %[" #s "], %[b], %[b]\n\t"                                                         \
     "vpaddb %[a], %[" #l "], %[" #l "]\n\t"                                                     \
     "vpaddb %[b], %[" #h "], %[" #h "]\n\t"
+#define NEXT(w, s) "vpaddb %[" #s "], %[" #s "], %[" #s "]\n\t"
+#define LAST(w, s)                                                                              \
+    "vmovdqu 128(%[" #w "]), %[" #s "]\n\t"                                                     \
+    "vpsllw $7, %[" #s "], %[" #s "]\n\t"                                                       \
+    "vpor %[" #s "], %[one], %[" #s "]\n\t"
+#define SAME(w, s)
 #define TABLES(at, after)                                                                       \
     "vmovdqa " #at "(%[table]), %[low]\n\t"                                                     \
     "vmovdqa " #after "(%[table]), %[high]\n\t"
-#define PIECE(at, t0, t1, t2, t3)                                                               \
+#define PIECE(at, t0, t1, t2, t3, sign, after)                                                  \
     TABLES(t0, t1) EVEN(w0, at) LOOK_UP(l0, h0, s0) EVEN(w1, at) LOOK_UP(l1, h1, s1)            \
-    TABLES(t2, t3) ODD(w0, at) LOOK_UP(l0, h0, s0) ODD(w1, at) LOOK_UP(l1, h1, s1)
+    sign(w0, s0) sign(w1, s1)                                                                   \
+    TABLES(t2, t3) ODD(w0, at) LOOK_UP(l0, h0, s0) ODD(w1, at) LOOK_UP(l1, h1, s1)              \
+    after(w0, s0) after(w1, s1)
 
-/* A block of two tiles; assembler, because compilers turn the additions into a tree and spill         */
+/* A block of two tiles.  Signs come to the top by doubling; a 1 in bit 0 keeps vpsignb from seeing 0, and
+ * the sign that was there is fetched again at the end.  Assembler, because compilers turn the additions
+ * into a tree and spill                                                                                */
 INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const uint8_t *table)
 {
-    __m256i s0 = load256(w[0] + SIGNS), s1 = load256(w[1] + SIGNS), low, high, slot, g, a, b;
+    const __m256i one = _mm256_set1_epi8(1);
+    __m256i s0 = _mm256_or_si256(load256(w[0] + SIGNS), one), s1 = _mm256_or_si256(load256(w[1] + SIGNS), one);
+    __m256i low, high, slot, a, b;
     UNROLL
     for (int t = 0; t < 2; t++) {
         d[t] = (struct digits){ _mm256_setzero_si256(), _mm256_setzero_si256() };
@@ -100,33 +110,36 @@ INLINE void block_digits(struct digits d[2], const uint8_t *const w[2], const ui
         _mm_prefetch((const char *)w[t] + AHEAD + 128, _MM_HINT_T0);
     }
     __asm__ volatile(
-            PIECE(0, 0, 32, 64, 96) PIECE(32, 128, 160, 192, 224)
-            PIECE(64, 256, 288, 320, 352) PIECE(96, 384, 416, 448, 480)
+            PIECE(0, 0, 32, 64, 96, NEXT, NEXT) PIECE(32, 128, 160, 192, 224, NEXT, NEXT)
+            PIECE(64, 256, 288, 320, 352, NEXT, NEXT) PIECE(96, 384, 416, 448, 480, LAST, SAME)
             : [l0] "+x"(d[0].low), [h0] "+x"(d[0].high), [l1] "+x"(d[1].low), [h1] "+x"(d[1].high),
               [s0] "+x"(s0), [s1] "+x"(s1), [low] "=&x"(low), [high] "=&x"(high), [slot] "=&x"(slot),
-              [g] "=&x"(g), [a] "=&x"(a), [b] "=&x"(b)
-            : [w0] "r"(w[0]), [w1] "r"(w[1]), [table] "r"(table), [mask] "x"(_mm256_set1_epi8(15)),
-              [one] "x"(_mm256_set1_epi8(1))
+              [a] "=&x"(a), [b] "=&x"(b)
+            : [w0] "r"(w[0]), [w1] "r"(w[1]), [table] "r"(table), [mask] "x"(_mm256_set1_epi8(15)), [one] "x"(one)
             : "memory");
 }
 
-/* Both halves of a register are of the same block: sum[0] rows 0-3 and 8-11, sum[1] rows 4-7 and 12-15 */
-INLINE void block_sums(__m256i sum[2], struct digits d)
+/* Both halves of v are of the same block: their sum to 32 bits, in a mixed order of rows that costs
+ * least: sum[0] rows 0-3 and 8-11, sum[1] rows 4-7 and 12-15                                          */
+INLINE void add_halves(__m256i sum[2], const __m256i v[2])
 {
-    __m256i v[2];
-    join(v, d, BASE);
     __m256i a = _mm256_permute2x128_si256(v[0], v[1], 0x20), b = _mm256_permute2x128_si256(v[0], v[1], 0x31);
     sum[0] = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), _mm256_set1_epi16(1));
     sum[1] = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), _mm256_set1_epi16(1));
 }
 
 /* Scales of a group in that order                                                                      */
-INLINE void scales_of(__m256 scale[2], const uint8_t *at)
+INLINE void mixed_scales(__m256 scale[2], const uint8_t *at)
 {
     __m128i a = _mm_loadu_si128((const __m128i *)(const void *)at);
     __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(at + 16));
     scale[0] = _mm256_cvtph_ps(_mm_unpacklo_epi64(a, b));
     scale[1] = _mm256_cvtph_ps(_mm_unpackhi_epi64(a, b));
+}
+
+INLINE void put_mixed(float *y, int64_t width, const __m256 out[2])
+{
+    put(y, width, _mm256_permute2f128_ps(out[0], out[1], 0x20), _mm256_permute2f128_ps(out[0], out[1], 0x31));
 }
 
 /* p[tile][half] = the sums of n (1 or 2) blocks from i of two tiles, times their steps                 */
@@ -141,8 +154,9 @@ INLINE void group_sums(__m256 p[2][2], const uint8_t *const tile[2], int64_t i, 
         __m256 v = _mm256_set1_ps(step[b]);
         UNROLL
         for (int t = 0; t < 2; t++) {
-            __m256i sum[2];
-            block_sums(sum, d[t]);
+            __m256i v16[2], sum[2];
+            join(v16, d[t], BASE);
+            add_halves(sum, v16);
             UNROLL
             for (int h = 0; h < 2; h++) {
                 __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]), v);
@@ -166,7 +180,7 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
         for (int t = 0; t < 2; t++) {
             const uint8_t *at = tile[t] + s.codes + b / PER_GROUP * CHI_TILE * 2;
             __m256 scale[2];
-            scales_of(scale, at);
+            mixed_scales(scale, at);
             _mm_prefetch((const char *)at + s.tile, _MM_HINT_T0);           /* next               */
             out[t][0] = muladd(out[t][0], scale[0], p[t][0]);
             out[t][1] = muladd(out[t][1], scale[1], p[t][1]);
@@ -174,8 +188,7 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     }
     UNROLL
     for (int t = 0; t < 2; t++)
-        put(y[t], width[t], _mm256_permute2f128_ps(out[t][0], out[t][1], 0x20),
-            _mm256_permute2f128_ps(out[t][0], out[t][1], 0x31));
+        put_mixed(y[t], width[t], out[t]);
 }
 
 static void run_one(float *y, const int8_t *q, const float *step, const struct chi_matrix *m, int64_t o0,

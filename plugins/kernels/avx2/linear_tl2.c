@@ -113,24 +113,45 @@ static void make_tables(uint8_t *table, const int8_t *q, int64_t nb)
 
 /* ---- one row of activations -------------------------------------------------------------------------- */
 
-/* d += the sums of the indices                                                                           */
-INLINE void look_up(struct digits *d, __m256i index, __m256i sign, const uint8_t *table)
-{
-    __m256i low = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(const void *)table), index);
-    __m256i high = _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(const void *)(table + 32)), index);
-    d->low = _mm256_add_epi8(d->low, _mm256_sign_epi8(low, sign));
-    d->high = _mm256_add_epi8(d->high, _mm256_sign_epi8(high, sign));
-}
+/* Where the two bytes of a triple's sign word are in 8 bytes: triples 0 and 2, and 1 and 3                 */
+static const uint8_t places[2][32] = {
+    { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5 },
+    { 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 6, 6, 6, 6, 6, 6, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7 },
+};
 
+#define SIGNS_OF(place, to)                                                                  \
+    "vpshufb %[" #place "], %[s], %[" #to "]\n\t"                                            \
+    "vpand %[bit], %[" #to "], %[" #to "]\n\t"                                               \
+    "vpcmpeqb %[bit], %[" #to "], %[" #to "]\n\t"                                            \
+    "vpor %[one], %[" #to "], %[" #to "]\n\t"
+#define LOOK_UP(index, sign, low, high)                                                      \
+    "vmovdqa " #low "(%[table]), %[a]\n\t"                                                  \
+    "vmovdqa " #high "(%[table]), %[b]\n\t"                                                 \
+    "vpshufb %[" #index "], %[a], %[a]\n\t"                                                 \
+    "vpshufb %[" #index "], %[b], %[b]\n\t"                                                 \
+    "vpsignb %[" #sign "], %[a], %[a]\n\t"                                                  \
+    "vpsignb %[" #sign "], %[b], %[b]\n\t"                                                  \
+    "vpaddb %[a], %[l], %[l]\n\t"                                                           \
+    "vpaddb %[b], %[h], %[h]\n\t"
+
+/* d += the sums of 32 bytes v of indices with signs s; assembler, because compilers turn the additions into a tree
+ * and spill                                                                                              */
 INLINE void load(struct digits *d, __m256i v, __m256i s, const uint8_t *table)
 {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    const __m256i first = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4, 4, 4, 5, 5,
-                                           5, 5, 5, 5, 5, 5);
-    const __m256i second = _mm256_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 6, 6, 6, 6, 6, 6, 6, 6, 7, 7,
-                                            7, 7, 7, 7, 7, 7);
-    look_up(d, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), signs(s, first), table);
-    look_up(d, _mm256_and_si256(v, nibble), signs(s, second), table + TABLE);
+    __m256i x, t, a, b;
+    __asm__ volatile(
+            "vpsrlw $4, %[v], %[x]\n\t"
+            "vpand %[nibble], %[x], %[x]\n\t"
+            "vpand %[nibble], %[v], %[v]\n\t"
+            SIGNS_OF(first, t)
+            LOOK_UP(x, t, 0, 32)
+            SIGNS_OF(second, t)
+            LOOK_UP(v, t, 64, 96)
+            : [l] "+x"(d->low), [h] "+x"(d->high), [v] "+x"(v), [x] "=&x"(x), [t] "=&x"(t), [a] "=&x"(a), [b] "=&x"(b)
+            : [s] "x"(s), [table] "r"(table), [nibble] "x"(_mm256_set1_epi8(15)), [one] "x"(_mm256_set1_epi8(1)),
+              [bit] "x"(_mm256_set1_epi64x((int64_t)0x8040201008040201)), [first] "x"(load256(places[0])),
+              [second] "x"(load256(places[1]))
+            : "memory");
 }
 
 INLINE __m256i words4(const uint8_t *p)

@@ -10,16 +10,18 @@
 
 struct conf {
     struct chi_list lengths, heldout_lengths;
-    int32_t group, score;
+    int32_t group, elements, score;
     int64_t train, heldout;
 };
 
 enum { SCORE_ALL, SCORE_LAST };
+enum { ELEMENTS_ALL, ELEMENTS_SWAPS };
 
 static const struct chi_option options[] = {
     CHI_LIST(struct conf, lengths, "4, 8, 16", 1, 8192, "elements, drawn for each example", 0),
     CHI_LIST(struct conf, heldout_lengths, "", 1, 8192, "the same of held-out examples; empty: as in training", 0),
     CHI_ENUM(struct conf, group, "s3", "s3|s4|a5|s5", "the group", 0),
+    CHI_ENUM(struct conf, elements, "all", "all|swaps", "what is drawn: any, or those that swap two places", 0),
     CHI_ENUM(struct conf, score, "all", "all|last", "rows that are scored", 0),
     CHI_INT(struct conf, train, "0", 0, 1e12, "examples to learn from; 0: no end of them", 0),
     CHI_INT(struct conf, heldout, "1000", 0, 1e9, "examples to measure on", 0),
@@ -31,6 +33,7 @@ enum { S3, S4, A5, S5, POINTS = 5, ELEMENTS = 120 };
 struct word_problem {
     struct made made;                       /* first                                    */
     int32_t score, n;                       /* elements of the group                     */
+    int32_t drawn[ELEMENTS], n_drawn;       /* those that examples are made of           */
     uint8_t image[ELEMENTS][POINTS];
     uint8_t product[ELEMENTS][ELEMENTS];
 };
@@ -81,6 +84,19 @@ static void make_group(struct word_problem *t, int points, bool even)
         }
 }
 
+static bool is_swap(const uint8_t *v, int points)
+{
+    int moved = 0;
+    for (int j = 0; j < points; j++) moved += v[j] != j;
+    return moved == 2;
+}
+
+static void choose_drawn(struct word_problem *t, int points, int32_t elements)
+{
+    for (int32_t x = 0; x < t->n; x++)
+        if (elements == ELEMENTS_ALL || is_swap(t->image[x], points)) t->drawn[t->n_drawn++] = x;
+}
+
 static chi_status open_task(const struct chi_host *h, void *self, const void *conf)
 {
     const struct conf *c = conf;
@@ -91,7 +107,11 @@ static chi_status open_task(const struct chi_host *h, void *self, const void *co
     if (s != CHI_OK) return s;
     for (int split = 0; split < CHI_SPLITS; split++) t->made.longest[split] = sizes_longest(&t->made.sizes, split);
     t->score = c->score;
-    make_group(t, c->group == S3 ? 3 : c->group == S4 ? 4 : 5, c->group == A5);
+    int points = c->group == S3 ? 3 : c->group == S4 ? 4 : 5;
+    make_group(t, points, c->group == A5);
+    choose_drawn(t, points, c->elements);
+    if (!t->n_drawn)
+        return h->fail(h, CHI_ECONF, "elements = swaps: group a5 has none, since its permutations are even; take s5");
     t->made.vocab = t->n;
     return CHI_OK;
 }
@@ -102,7 +122,7 @@ static void make(const void *self, int split, struct draws *d, struct rows *r)
     int32_t slice;
     int64_t n = draw_size(d, &t->made.sizes, split, &slice), so_far = 0;      /* 0: the identity */
     for (int64_t i = 0; i < n; i++) {
-        int64_t x = draw_below(d, t->n);
+        int64_t x = t->drawn[draw_below(d, t->n_drawn)];
         so_far = t->product[so_far][x];
         if (t->score == SCORE_ALL || i == n - 1) put_row(r, x, so_far, slice);
         else put_read(r, x);

@@ -1,0 +1,142 @@
+/* memory_back.c - the gradients of the two memories in delta.c: the formulas of
+ * core/src/reference.c, four columns of a row of S or dS at a time, with fused multiply-adds.
+ *
+ * With decayed state s = a S before a write, r = v - <s, k>, u = b r, going back in time:
+ *     dS += do q';  dq = (s + u k')' do;  du = dS k;  dr = b du;  db = <du, r>
+ *     dk = dS' u - s' dr;  dv = dr;  dS -= dr k';  dlog a = <dS, s>;  dS = a dS             */
+#include "neon.h"
+
+static void clear(float *x, int64_t n)
+{
+    memset(x, 0, (size_t)n * sizeof *x);
+}
+
+/* next = decay (s + u k)                                                                    */
+static void decay_row(float *next, const float *s, const float *k, float u, float decay, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += 4) {
+        float32x4_t x = vfmaq_n_f32(load(s + j, n - j), load(k + j, n - j), u);
+        store(next + j, n - j, vmulq_n_f32(x, decay));
+    }
+}
+
+/* ds += go q;  gq += go (s + u k);  returns <ds, k>                                          */
+static float read_row(float *ds, float *gq, const float *s, const float *q, const float *k, float u, float go,
+                      int64_t n)
+{
+    float32x4_t sum = vdupq_n_f32(0);
+    for (int64_t j = 0; j < n; j += 4) {
+        float32x4_t vk = load(k + j, n - j), x = vfmaq_n_f32(load(s + j, n - j), vk, u);
+        float32x4_t d = vfmaq_n_f32(load(ds + j, n - j), load(q + j, n - j), go);
+        store(ds + j, n - j, d);
+        store(gq + j, n - j, vfmaq_n_f32(load(gq + j, n - j), x, go));
+        sum = vfmaq_f32(sum, d, vk);
+    }
+    return vaddvq_f32(sum);
+}
+
+/* gk += u ds - dr s;  ds -= dr k;  returns <ds, s>;  ds = a ds                                */
+static float write_row(float *ds, float *gk, const float *s, const float *k, float u, float dr, float a, int64_t n)
+{
+    float32x4_t sum = vdupq_n_f32(0);
+    for (int64_t j = 0; j < n; j += 4) {
+        float32x4_t vs = load(s + j, n - j), d = load(ds + j, n - j);
+        float32x4_t g = vfmaq_n_f32(load(gk + j, n - j), d, u);
+        store(gk + j, n - j, vfmaq_n_f32(g, vs, -dr));
+        d = vfmaq_n_f32(d, load(k + j, n - j), -dr);
+        sum = vfmaq_f32(sum, d, vs);
+        store(ds + j, n - j, vmulq_n_f32(d, a));
+    }
+    return vaddvq_f32(sum);
+}
+
+/* work[t] = a_t S_{t-1}; dv_[t] = v_t - <work[t], k_t>, kept there for the way back           */
+static void forward_again(const float *S, const float *k, const float *v, int64_t ld, const float *a, const float *b,
+                          int64_t lds, float *dv_, int64_t rows, int64_t dk, int64_t dv, float *work)
+{
+    for (int64_t j = 0; rows && j < dv * dk; j++) work[j] = a[0] * S[j];
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < dv; i++) {
+            const float *s = work + (t * dv + i) * dk, *kt = k + t * ld;
+            float r = v[t * ld + i] - neon_dot(s, kt, dk);
+            dv_[t * ld + i] = r;
+            if (t + 1 < rows)
+                decay_row(work + ((t + 1) * dv + i) * dk, s, kt, b[t * lds] * r, a[(t + 1) * lds], dk);
+        }
+}
+
+void neon_delta_rule_back(const float *S, float *dS, const float *q, const float *k, const float *v, int64_t ld,
+                          const float *a, const float *b, int64_t lds, const float *dout, float *dq, float *dk_,
+                          float *dv_, float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv, float *work)
+{
+    forward_again(S, k, v, ld, a, b, lds, dv_, rows, dk, dv, work);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        float *gq = dq + t * ld, *gk = dk_ + t * ld, *gv = dv_ + t * ld, gb = 0, ga = 0, bt = b[t * lds];
+        clear(gq, dk);
+        clear(gk, dk);
+        for (int64_t i = 0; i < dv; i++) {
+            const float *s = work + (t * dv + i) * dk;
+            float r = gv[i], u = bt * r;
+            float du = read_row(dS + i * dk, gq, s, q + t * ld, k + t * ld, u, dout[t * ld + i], dk);
+            ga += write_row(dS + i * dk, gk, s, k + t * ld, u, bt * du, a[t * lds], dk);
+            gb += du * r;
+            gv[i] = bt * du;
+        }
+        db[t * lds] = gb;
+        dlog_a[t * lds] = ga;
+    }
+}
+
+/* ---- without the delta term: u = b v; no states are kept, see core/src/reference.c -------------- */
+
+/* s = a s + u k;  gq += go s                                                                    */
+static void hebb_forward(float *s, float *gq, const float *k, float a, float u, float go, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += 4) {
+        float32x4_t x = vfmaq_n_f32(vmulq_n_f32(load(s + j, n - j), a), load(k + j, n - j), u);
+        store(s + j, n - j, x);
+        store(gq + j, n - j, vfmaq_n_f32(load(gq + j, n - j), x, go));
+    }
+}
+
+/* d = ds + go q;  gk += u d;  ds = a d;  returns <d, k>                                          */
+static float hebb_back(float *ds, float *gk, const float *q, const float *k, float u, float go, float a, int64_t n)
+{
+    float32x4_t sum = vdupq_n_f32(0);
+    for (int64_t j = 0; j < n; j += 4) {
+        float32x4_t d = vfmaq_n_f32(load(ds + j, n - j), load(q + j, n - j), go);
+        store(gk + j, n - j, vfmaq_n_f32(load(gk + j, n - j), d, u));
+        store(ds + j, n - j, vmulq_n_f32(d, a));
+        sum = vfmaq_f32(sum, d, load(k + j, n - j));
+    }
+    return vaddvq_f32(sum);
+}
+
+void neon_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk, const float *v,
+                         int64_t ldv, const float *a, const float *b, int64_t lds, const float *dout, float *dq,
+                         float *dk_, float *dv_, float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
+                         float *work)
+{
+    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
+    for (int64_t t = 0; t < rows; t++) {
+        clear(dq + t * ldk, dk);
+        for (int64_t i = 0; i < dv; i++)
+            hebb_forward(work + i * dk, dq + t * ldk, k + t * ldk, a[t * lds], b[t * lds] * v[t * ldv + i],
+                         dout[t * ldv + i], dk);
+    }
+    float E = neon_dot(dS, work, dk * dv);
+    for (int64_t t = rows - 1; t >= 0; t--) {
+        float bt = b[t * lds], gb = 0;
+        clear(dk_ + t * ldk, dk);
+        for (int64_t i = 0; i < dv; i++) {
+            float vi = v[t * ldv + i];
+            float du = hebb_back(dS + i * dk, dk_ + t * ldk, q + t * ldk, k + t * ldk, bt * vi, dout[t * ldv + i],
+                                 a[t * lds], dk);
+            gb += vi * du;
+            dv_[t * ldv + i] = bt * du;
+        }
+        E += neon_dot(q + t * ldk, dq + t * ldk, dk) - bt * gb;
+        db[t * lds] = gb;
+        dlog_a[t * lds] = E;
+    }
+}
