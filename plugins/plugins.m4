@@ -1,7 +1,10 @@
 dnl One line a plugin; its folder, its name, and shared (the default), static or no.
 CHI_PLUGIN([formats], [base3])
 CHI_PLUGIN([formats], [floats])
+CHI_PLUGIN([formats], [hgf])
 CHI_PLUGIN([formats], [int8])
+CHI_PLUGIN([formats], [lora])
+CHI_PLUGIN([formats], [sherry])
 CHI_PLUGIN([formats], [sherry125])
 CHI_PLUGIN([formats], [ternary])
 CHI_PLUGIN([formats], [tl2])

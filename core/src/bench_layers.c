@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "network.h"
 #include "pool.h"
@@ -98,6 +99,8 @@ static chi_status take_weights(const struct subject *s, int64_t number)
         if (in->param[i].linear) scratch = max_i64(scratch, linear_scratch(in->param[i].linear, 1));
     TRY(pool_scratch(scratch));
     TRY(linear_room(1, max_i64(in->widest, 1), in->heaviest, false));
+    for (int64_t i = 0; i < in->n_param; i++)
+        if (in->param[i].linear) TRY(adapters_room(adapters_room_bytes(in->param[i].linear, 1)));
     in->params = s->params + number * in->param_bytes;
     c->state = s->states + number * in->state_bytes;
     TRY(instance_ready(in));

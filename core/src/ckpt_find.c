@@ -20,7 +20,8 @@ enum { FORMAT = 1, MANIFEST_MAX = 16 << 20 };
 static const char *const kinds[CHI_KINDS] = {
     [CHI_LAYER] = "layer", [CHI_BACKEND] = "backend", [CHI_QUANTIZER] = "quantizer",
     [CHI_ENCODING] = "encoding", [CHI_OBJECTIVE] = "objective", [CHI_OPTIMIZER] = "optimizer",
-    [CHI_TOKENIZER] = "tokenizer", [CHI_TASK] = "task", [CHI_LOOP] = "loop"
+    [CHI_TOKENIZER] = "tokenizer", [CHI_TASK] = "task", [CHI_LOOP] = "loop",
+    [CHI_ADAPTER] = "adapter"
 };
 
 /* The i-th part of a spec, or NULL after the last                                 */
@@ -30,8 +31,10 @@ static const struct part *part_at(const struct spec *s, int64_t i)
     if (i < layers) return &s->mixer[i];
     if ((i -= layers) < layers) return &s->ffn[i];
     if ((i -= layers) < s->n_rule) return &s->rule[i].quantizer;
+    if ((i -= s->n_rule) < s->n_adapter) return s->adapter[i];
+    i -= s->n_adapter;
     const struct part *rest[] = { &s->loop.part, &s->optimizer, &s->objective, &s->task, &s->tokenizer };
-    return (i -= s->n_rule) < COUNT(rest) ? rest[i] : NULL;
+    return i < COUNT(rest) ? rest[i] : NULL;
 }
 
 static cJSON *find_part(const cJSON *list, const char *kind, const char *section)
@@ -245,7 +248,7 @@ static void compare_shapes(FILE *f, const cJSON *stored, const cJSON *now, const
 
 static bool kind_matters(const char *kind, bool training)
 {
-    return !strcmp(kind, "layer") || !strcmp(kind, "quantizer") || !strcmp(kind, "tokenizer")
+    return !strcmp(kind, "layer") || !strcmp(kind, "quantizer") || !strcmp(kind, "adapter") || !strcmp(kind, "tokenizer")
         || (training && !strcmp(kind, "optimizer"));
 }
 

@@ -28,8 +28,8 @@ static chi_status check_kind(const char *word, int *kind)
     if ((*kind = kind_from_name(word))) return CHI_OK;
     for (int k = 1; k < CHI_KINDS; k++) names[k - 1] = kind_name(k);
     const char *near = closest(word, names);
-    return fail(CHI_ECONF, "new: no kind is called '%s'%s%s: layer, backend, quantizer, encoding, objective, optimizer, "
-                "tokenizer, task or loop", word, near ? ", did you mean " : "", near ? near : "");
+    return fail(CHI_ECONF, "new: no kind is called '%s'%s%s: layer, backend, quantizer, encoding, adapter, objective, "
+                "optimizer, tokenizer, task or loop", word, near ? ", did you mean " : "", near ? near : "");
 }
 
 static chi_status check_name(int kind, const char *name)
@@ -122,6 +122,7 @@ static chi_status write_all(const char *dir, int kind, const char *name)
         [CHI_LAYER] = "layer.GD.use", [CHI_BACKEND] = "backend.use", [CHI_QUANTIZER] = "linear.quantizer",
         [CHI_ENCODING] = "linear.encoding", [CHI_OBJECTIVE] = "train.objective", [CHI_LOOP] = "loop.use",
         [CHI_OPTIMIZER] = "train.optimizer", [CHI_TOKENIZER] = "data.tokenizer", [CHI_TASK] = "data.task",
+        [CHI_ADAPTER] = "linear.adapter",
     };
     char *line = xprintf("%s=%s", use[kind], name), *c = xprintf("%s.c", name), *page = xprintf("%s.md", name);
     const char *from = examples ? "examples" : kind_name(kind);
@@ -154,9 +155,9 @@ const struct verb verb_new = {
     .name = "new",
     .usage = "KIND NAME [-o DIR]",
     .summary = "write a folder with a small plugin that works, to start from",
-    .doc = "KIND is layer, loop, backend, quantizer, encoding, objective, optimizer, tokenizer or task.  The folder\n"
-           "gets NAME.c, its page NAME.md and a Makefile: `make` builds NAME.so, `make check` validates it.  What is\n"
-           "there already is never overwritten.  A task reads documents, or makes --examples on the fly.\n",
+    .doc = "KIND is layer, loop, backend, quantizer, encoding, adapter, objective, optimizer, tokenizer or task.  The\n"
+           "folder gets NAME.c, its page NAME.md and a Makefile: `make` builds NAME.so, `make check` validates it.  What\n"
+           "is there already is never overwritten.  A task reads documents, or makes --examples on the fly.\n",
     .examples = "chimera new layer my_layer\n"
                 "chimera new task my_recall --examples\n"
                 "chimera new optimizer my_lion -o ~/src/my_lion\n",

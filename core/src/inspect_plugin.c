@@ -77,6 +77,10 @@ static void print_ops(const struct chi_component *c)
         printf("    values: %s\n", ((const struct chi_quantizer_ops *)c->ops)->values);
     } else if (c->kind == CHI_ENCODING) {
         printf("    values: %s\n", ((const struct chi_encoding_ops *)c->ops)->values);
+    } else if (c->kind == CHI_ADAPTER) {
+        const struct chi_adapter_ops *o = c->ops;
+        printf("    has:    open forward backward%s%s\n", CHI_HAS(struct chi_adapter_ops, o, freezes) ? " freezes" : "",
+               CHI_HAS(struct chi_adapter_ops, o, steer) ? " steer" : "");
     } else if (c->kind == CHI_OPTIMIZER)
         printf("    moments: %d\n", ((const struct chi_optimizer_ops *)c->ops)->moments);
 }

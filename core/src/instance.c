@@ -1,6 +1,8 @@
 /* instance.c - what a layer's open() announced, and the memory it then gets.           */
 #include "instance.h"
 
+#include "adapter.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +14,6 @@
 #include "rng.h"
 
 enum { ALIGN = 64 };
-
-struct chi_plan { struct instance *in; const struct spec *spec; chi_status error; };
 
 /* ---- what open() calls ------------------------------------------------------------- */
 
@@ -64,7 +64,7 @@ static int64_t plan_param(struct chi_plan *p, const char *name, const int64_t *s
     return instance_param(p->in, name, shape, init, a, b, flags);
 }
 
-static int64_t dtype_bytes(int dtype)
+int64_t dtype_bytes(int dtype)
 {
     switch (dtype) {
     case CHI_I8: case CHI_U8:   return 1;
@@ -139,8 +139,9 @@ chi_status instance_linear(struct instance *in, const struct spec *s, const char
     }
     in->widest = max_i64(in->widest, d_in);
     in->heaviest = max_i64(in->heaviest, d_out * d_in);
+    /* The linear is the instance's now, which closes it                                */
     *out = l;
-    return CHI_OK;
+    return adapters_open(l, name, in, s);
 }
 
 static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name, int64_t d_out, int64_t d_in,
@@ -163,8 +164,8 @@ static void plan_choice(struct chi_plan *p, int64_t k, int64_t n)
     p->in->share = p->error ? 1 : (double)k / (double)n;
 }
 
-static const struct chi_plan_ops plan_ops = {
-    .struct_size = sizeof plan_ops, .param = plan_param, .state = plan_state, .array = plan_array,
+const struct chi_plan_ops instance_plan = {
+    .struct_size = sizeof instance_plan, .param = plan_param, .state = plan_state, .array = plan_array,
     .scratch = plan_scratch, .linear = plan_linear, .choice = plan_choice,
 };
 
@@ -172,14 +173,14 @@ static const struct chi_plan_ops plan_ops = {
 
 static chi_status open_part(struct instance *in, const struct spec *s, const struct chi_shape *shape)
 {
-    struct chi_plan plan = { in, s, CHI_OK };
+    struct chi_plan plan = { .in = in, .spec = s };
     const void *conf = in->part->conf;
     struct crumb crumb = { in->host->instance, in->part->component->name, "open" };
     const struct crumb *was = crumb_set(&crumb);
     uint32_t size = in->loop ? in->loop->self_size : in->ops->self_size;
     in->self = mem_take(size, "self");
     if (!in->self) return CHI_ENOMEM;
-    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &plan_ops, &plan);
+    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &instance_plan, &plan);
     crumb_set(was);
     return st == CHI_OK ? plan.error : st;
 }
@@ -210,7 +211,7 @@ chi_status instance_ready(struct instance *in)
         struct planned_param *p = &in->param[i];
         if (!p->linear || p->absent) continue;
         p->linear->w = (float *)(void *)(in->params + p->offset);
-        p->linear->g = in->grads ? (float *)(void *)(in->grads + p->offset) : NULL;
+        p->linear->g = in->grads && !p->held ? (float *)(void *)(in->grads + p->offset) : NULL;
     }
     in->at = xcalloc((size_t)in->n_array + 1, sizeof *in->at);
     if (!in->ops || !CHI_HAS(struct chi_layer_ops, in->ops, ready)) return CHI_OK;
@@ -232,6 +233,7 @@ void instance_close(struct instance *in)
     for (int64_t i = 0; i < in->n_param; i++)
         if (in->param[i].linear) {
             linear_drop(in->param[i].linear);
+            adapters_close(in->param[i].linear);
             free(in->param[i].linear);
         }
     for (int64_t i = 0; i < in->n_kept; i++) workspace_drop(&in->kept[i]);

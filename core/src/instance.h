@@ -15,6 +15,8 @@ struct planned_param {
     bool    decay, manual;
     struct chi_linear *linear;               /* the master of this linear, or NULL      */
     bool    absent;                          /* inference: no master                    */
+    bool    adapter;                         /* of an adapter, not of the layer         */
+    bool    held;                            /* it does not move in this step           */
     double  share;                           /* of the rows that meet it: experts < 1   */
 };
 /* In memory, in the encoding of a linear                                               */
@@ -56,6 +58,16 @@ chi_status instance_linear(struct instance *, const struct spec *, const char *n
 /* After params and grads point at memory: hands masters to linears, then ready()       */
 chi_status instance_ready(struct instance *) CHI_MUST_CHECK;
 void instance_close(struct instance *);
+
+/* What the functions of open()'s plan write to                                         */
+struct chi_plan {
+    struct instance *in;
+    const struct spec *spec;
+    struct adapter *adapter;                 /* the one that is planned, or NULL        */
+    chi_status error;
+};
+extern const struct chi_plan_ops instance_plan;
+int64_t dtype_bytes(int dtype);
 
 enum { KEPT_NOT = -1 };
 /* Sets in->at for these segments: KEEP arrays in the memory of this turn, which backward

@@ -3,17 +3,18 @@
  * What W means decides the arithmetic (layers.md "bitlinear"):
  *   inference            the encoding's kernel; integer ones take x as int8
  *   training, f32        gemm on the master
- *   training, integers   the same integer kernel as inference, while lambda = 1
- *   training, otherwise  gemm on W + lambda (W^ - W), x + lambda (x^ - x)
- * Backward is f32 with the operands that forward used, passed straight through both
- * quantisers: dx^ = dy W^, dW = dy' x^.                                             */
+ *   training, integers   the same integer kernel as inference, while lambda = 1, e = 0
+ *   training, otherwise  gemm on W + lambda (W^ - W) + e W, x + lambda (x^ - x)
+ * e is the quantizer's residual.  Backward is f32 with the operands that forward used,
+ * passed straight through both quantisers: dx^ = dy (W^ + e W), dW = (1 + e) dy' x^.
+ * How bytes are made of a master, and read again: linear_bind.c.                           */
 #include "linear.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "pool.h"
 #include "product.h"
@@ -21,9 +22,14 @@
 
 /* ---- choosing ----------------------------------------------------------------- */
 
-static bool integer(const struct chi_linear *l)
+bool linear_integer(const struct chi_linear *l)
 {
     return l->kernel && l->kernel->integer;
+}
+
+bool linear_norms(const struct chi_linear *l)
+{
+    return linear_integer(l) && !l->plain && l->rule->o.extra_rmsnorm;
 }
 
 /* A packed model says itself in which bytes a matrix is                             */
@@ -103,7 +109,7 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 {
     int64_t need = 4 * round_up(l->d_in, 64) + 64;          /* a normalised row       */
     if (l->f32_only) return need;
-    need = max_i64(need, bind_scratch(l));
+    need = max_i64(need, max_i64(bind_scratch(l), adapters_scratch(l)));
     return max_i64(need, max_i64(kernel_scratch(l->kernel, 1, l->d_in), kernel_scratch(l->many, rows, l->d_in)) + 64);
 }
 
@@ -123,104 +129,6 @@ chi_status linear_take(struct chi_linear *l)
     if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
     linear_drop(l);                          /* bytes alone would pass for complete           */
     return CHI_ENOMEM;
-}
-
-/* ---- binding ------------------------------------------------------------------- */
-
-struct bind { struct chi_linear *l; const float *w; atomic_int not_finite, not_held; };
-
-static void bind_slice(void *arg, int64_t i, struct chi_scratch *s)
-{
-    struct bind *b = arg;
-    struct chi_linear *l = b->l;
-    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
-    float *scale = chi_take(s, (size_t)(CHI_TILE * ceil_div(l->d_in, l->group)) * sizeof *scale);
-    if (l->quantizer->quantize(l->rule->quantizer.conf, b->w + r0 * l->d_in, r1 - r0, l->d_in, q, scale))
-        atomic_store(&b->not_finite, 1);
-    else if (CHI_HAS(struct chi_encoding_ops, l->encoding, holds)
-             && !l->encoding->holds(q, scale, r1 - r0, l->d_in, l->group))
-        atomic_store(&b->not_held, 1);
-    else l->encoding->encode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
-}
-
-static void pack(struct chi_linear *l)
-{
-    struct chi_matrix m = { l->bytes, l->d_out, l->d_in, l->group };
-    if (l->packed) l->kernel->pack(l->packed, &m);
-}
-
-chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
-{
-    l->lambda = lambda;
-    if (l->f32_only) return CHI_OK;
-    TRY(linear_take(l));
-    struct bind b = { .l = l, .w = w };
-    pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
-    if (atomic_load(&b.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
-    if (atomic_load(&b.not_held))
-        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
-                    "encoding (chimera plugins lists them)", l->name, l->encoding_name, l->encoding->values);
-    pack(l);
-    return CHI_OK;
-}
-
-struct load { const struct chi_linear *l; atomic_int strange; };
-
-static void load_slice(void *arg, int64_t i, struct chi_scratch *s)
-{
-    struct load *b = arg;
-    const struct chi_linear *l = b->l;
-    int64_t r0 = i * CHI_TILE, r1 = min_i64(r0 + CHI_TILE, l->d_out), groups = ceil_div(l->d_in, l->group);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)(CHI_TILE * l->d_in));
-    float *scale = chi_take(s, (size_t)(CHI_TILE * groups) * sizeof *scale);
-    l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, r0, r1);
-    if (!values_fit(l->encoding->values, q, scale, (r1 - r0) * l->d_in, (r1 - r0) * groups)) atomic_store(&b->strange, 1);
-}
-
-chi_status linear_load(struct chi_linear *l, const struct packed *p, const struct packed_tensor *t)
-{
-    TRY(packed_check(p, t));
-    TRY(linear_take(l));
-    memcpy(l->bytes, t->t->data, (size_t)l->n_bytes);
-    struct load b = { .l = l };
-    pool_run(ceil_div(l->d_out, CHI_TILE), load_slice, &b);
-    if (atomic_load(&b.strange))
-        return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
-                    packed_path(p), t->t->name, l->encoding->values);
-    pack(l);
-    return CHI_OK;
-}
-
-/* Rows [o0, o1) of W^ in float: scale times integer, or the float itself; with the ramp's
- * share of the master where it is not finished.  q and scale: room for one row.        */
-static void dequantize(const struct chi_linear *l, double lambda, int64_t o0, int64_t o1, float *out,
-                       struct chi_scratch *s)
-{
-    int64_t groups = ceil_div(l->d_in, l->group);
-    int8_t *q = !integer(l) ? NULL : chi_take(s, (size_t)l->d_in);
-    float *scale = chi_take(s, (size_t)groups * sizeof *scale);
-    for (int64_t o = o0; o < o1; o++, out += l->d_in) {
-        l->encoding->decode(l->bytes, q, scale, l->d_out, l->d_in, l->group, o, o + 1);
-        if (!q) memcpy(out, scale, (size_t)l->d_in * sizeof *out);
-        else
-            for (int64_t g = 0; g < groups; g++)
-                for (int64_t i = g * l->group; i < min_i64((g + 1) * l->group, l->d_in); i++)
-                    out[i] = scale[g] * q[i];
-        if (lambda < 1)
-            for (int64_t i = 0; i < l->d_in; i++) {
-                float w = l->w[o * l->d_in + i];
-                out[i] = w + (float)lambda * (out[i] - w);
-            }
-    }
-}
-
-void linear_row(const struct chi_linear *l, int64_t o, bool keep, float *out, struct chi_scratch *s)
-{
-    size_t was = s->used;
-    if (l->w && l->plain) memcpy(out, l->w + o * l->d_in, (size_t)l->d_in * sizeof *out);
-    else dequantize(l, keep ? l->lambda : 1, o, o + 1, out, s);
-    s->used = was;
 }
 
 /* ---- room --------------------------------------------------------------------------- */
@@ -250,7 +158,7 @@ double linear_room_held(void)
     return room.q ? linear_room_bytes(room.rows, room.d_in, room.weight, room.training) : 0;
 }
 
-void linear_room_drop(void)
+static void room_drop(void)
 {
     mem_free(room.q);
     mem_free(room.step);
@@ -262,13 +170,19 @@ void linear_room_drop(void)
     room = (struct room){ 0 };
 }
 
+void linear_room_drop(void)
+{
+    room_drop();
+    adapters_room_drop();
+}
+
 chi_status linear_room(int64_t rows, int64_t d_in, int64_t weight, bool training)
 {
     if (rows <= room.rows && d_in <= room.d_in && (!training || (room.training && weight <= room.weight)))
         return CHI_OK;
     struct room want = { .rows = max_i64(rows, room.rows), .d_in = max_i64(d_in, room.d_in),
                          .weight = max_i64(weight, room.weight), .training = training || room.training };
-    linear_room_drop();
+    room_drop();
     int64_t a = act_bytes(want.rows, want.d_in), blocks = a / CHI_ACT_BLOCK;
     size_t floats = (size_t)(want.rows * want.d_in) * sizeof(float);
     const char *what = "activations of linears";
@@ -285,7 +199,7 @@ chi_status linear_room(int64_t rows, int64_t d_in, int64_t weight, bool training
     }
     room = want;
     if (ok) return CHI_OK;
-    linear_room_drop();
+    room_drop();
     return CHI_ENOMEM;
 }
 
@@ -415,7 +329,7 @@ static void weights_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct weights *w = arg;
     int64_t o0 = i * w->rows, o1 = min_i64(o0 + w->rows, w->l->d_out);
-    dequantize(w->l, w->l->lambda, o0, o1, w->out + o0 * w->l->d_in, s);
+    linear_dequantize(w->l, true, o0, o1, w->out + o0 * w->l->d_in, s);
 }
 
 /* W^, or the blend, of a linear into the room                                                */
@@ -430,7 +344,7 @@ static const float *weights(const struct chi_linear *l)
 static const float *operand(const struct chi_linear *l, const struct chi_kernels *k, const float *x,
                             int64_t rows, bool done[2])
 {
-    if (l->plain || !integer(l)) return x;
+    if (l->plain || !linear_integer(l)) return x;
     bool norm = l->rule->o.extra_rmsnorm;
     if (!done[norm]) {
         struct acts a = { .k = k, .x = x, .out = room.x[norm], .rows = rows, .d_in = l->d_in,
@@ -444,7 +358,7 @@ static const float *operand(const struct chi_linear *l, const struct chi_kernels
 /* Does training's forward of this linear use the kernel of inference?                        */
 static bool by_kernel(const struct chi_linear *l, bool keep)
 {
-    return !keep || (integer(l) && !l->plain && l->lambda == 1);
+    return !keep || (linear_integer(l) && !l->plain && l->lambda == 1 && l->residual == 0);
 }
 
 static void forward_products(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
@@ -494,7 +408,7 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
         int64_t n_some = 0;
         bool any = false;
         for (int64_t i = 0; i < n; i++) {
-            bool ints = integer(lin[i]);
+            bool ints = linear_integer(lin[i]);
             if (!by_kernel(lin[i], r->keep) || (ints && lin[i]->rule->o.extra_rmsnorm) != (norm == 1)) continue;
             some[n_some] = lin[i];
             to[n_some++] = y[i];
@@ -508,7 +422,7 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
         if (n_some) run_kernels(some, to, n_some, k, x, rows);
     }
     if (r->keep) forward_products(lin, n, k, x, rows, y);
-    return CHI_OK;
+    return adapters_forward(lin, n, r, x, rows, y);
 }
 
 /* ---- backward --------------------------------------------------------------------------- */
@@ -529,6 +443,18 @@ static void norm_back_task(void *arg, int64_t i, struct chi_scratch *s)
     }
 }
 
+/* g[n] += rule(dW) + e dW: the residual holds W itself, whose gradient no rule changes       */
+static void add_gradient(const struct chi_linear *l, const float *dw)
+{
+    int64_t n = l->d_out * l->d_in;
+    if (CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad))
+        l->quantizer->grad(l->rule->quantizer.conf, l->w, dw, n, l->g);
+    else
+        for (int64_t i = 0; i < n; i++) l->g[i] += dw[i];
+    if (l->residual != 0)
+        for (int64_t i = 0; i < n; i++) l->g[i] += (float)l->residual * dw[i];
+}
+
 static void weight_gradients(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
                              const float *x, int64_t rows, const float *const *dy)
 {
@@ -540,26 +466,27 @@ static void weight_gradients(const struct chi_linear *const *lin, int64_t n, con
         if (!l->g) continue;
         struct product one = { true, false, l->d_out, l->d_in, rows, dy[i], l->d_out,
                                operand(l, k, x, rows, done), l->d_in, 1, l->g, l->d_in };
-        if (!l->plain && CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad)) {
+        if (!l->plain && (l->residual != 0 || CHI_HAS(struct chi_quantizer_ops, l->quantizer, grad))) {
             one.C = room.w;
             one.beta = 0;
             products_run(k, &one, 1);
-            l->quantizer->grad(l->rule->quantizer.conf, l->w, room.w, l->d_out * l->d_in, l->g);
+            add_gradient(l, room.w);
         } else
             p[n_p++] = one;
     }
     if (n_p) products_run(k, p, n_p);
 }
 
-static void input_gradient(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
-                           const float *x, int64_t rows, const float *const *dy, float *dx)
+/* Gradients of normalised inputs go to room.dx; true if there are any                       */
+static bool input_gradient(const struct chi_linear *const *lin, int64_t n, const struct chi_kernels *k,
+                           int64_t rows, const float *const *dy, float *dx)
 {
     struct product chain[LINEARS_MAX];
     int64_t n_chain = 0;
     bool normed = false;
     for (int64_t i = 0; i < n; i++) {
         const struct chi_linear *l = lin[i];
-        bool norm = !l->plain && integer(l) && l->rule->o.extra_rmsnorm;
+        bool norm = linear_norms(l);
         struct product one = { false, false, rows, l->d_in, l->d_out, dy[i], l->d_out, l->w, l->d_in,
                                1, dx, l->d_in };
         if (l->plain) {
@@ -575,9 +502,7 @@ static void input_gradient(const struct chi_linear *const *lin, int64_t n, const
         products_run(k, &one, 1);
     }
     if (n_chain) chain_run(k, chain, n_chain);
-    if (!normed) return;
-    struct norm_back b = { k, x, room.dx, dx, rows, lin[0]->d_in, max_i64(1, 65536 / lin[0]->d_in), lin[0]->eps };
-    pool_run(ceil_div(rows, b.block), norm_back_task, &b);
+    return normed;
 }
 
 chi_status linears_back(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
@@ -585,7 +510,12 @@ chi_status linears_back(const struct chi_linear *const *lin, int64_t n, struct c
 {
     TRY(check_call(lin, n, rows));
     if (!rows) return CHI_OK;
-    if (r->grads) weight_gradients(lin, n, r->h->k, x, rows, dy);
-    if (dx) input_gradient(lin, n, r->h->k, x, rows, dy, dx);
+    const struct chi_kernels *k = r->h->k;
+    if (r->grads) weight_gradients(lin, n, k, x, rows, dy);
+    bool normed = dx && input_gradient(lin, n, k, rows, dy, dx);
+    TRY(adapters_back(lin, n, r, x, rows, dy, dx, room.dx));
+    if (!normed) return CHI_OK;
+    struct norm_back b = { k, x, room.dx, dx, rows, lin[0]->d_in, max_i64(1, 65536 / lin[0]->d_in), lin[0]->eps };
+    pool_run(ceil_div(rows, b.block), norm_back_task, &b);
     return CHI_OK;
 }

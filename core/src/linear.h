@@ -22,7 +22,9 @@ struct chi_linear {
     void   *bytes;                          /* in the encoding                      */
     int64_t n_bytes;
     void   *packed;                         /* the kernel's layout, or NULL         */
+    struct adapter *adapter; int64_t n_adapter;     /* what is added to its result  */
     double  lambda;                         /* of the ramp; 1: fully quantised      */
+    double  residual;                       /* of the master beside W^ in training  */
 };
 
 /* The class, encoding and kernel of a linear by the spec's rules.                  */
@@ -34,13 +36,21 @@ int64_t linear_scratch(const struct chi_linear *, int64_t rows);
 /* Takes memory for bytes and packed                                                */
 chi_status linear_take(struct chi_linear *) CHI_MUST_CHECK;
 void linear_drop(struct chi_linear *);
+/* Are its weights integers with scales?  Does it multiply with rmsnorm(x)?         */
+bool linear_integer(const struct chi_linear *);
+bool linear_norms(const struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
 /* The same from the bytes of a packed tensor, checked against its XXH3 and its value class: decoded numbers
  * that the class does not have are refused                                           */
 chi_status linear_load(struct chi_linear *, const struct packed *, const struct packed_tensor *) CHI_MUST_CHECK;
-/* out[d_in] = row o of W^; with keep of what training multiplies, the ramp's blend.  s has
- * room for linear_scratch() bytes                                                   */
+/* How far training is, 0..1: the quantizer's residual follows it.  1 is what a model that
+ * is only used has                                                                  */
+void linear_progress(struct chi_linear *, double progress);
+/* out[d_in] = row o of W^; with keep of what training multiplies: the ramp's blend and the
+ * residual.  s has room for linear_scratch() bytes                                  */
+void linear_dequantize(const struct chi_linear *, bool keep, int64_t o0, int64_t o1, float *out,
+                       struct chi_scratch *s);                   /* rows o0..o1          */
 void linear_row(const struct chi_linear *, int64_t o, bool keep, float *out, struct chi_scratch *s);
 
 /* Room for the calls of one model: activations in int8, dequantised operands.  Grown

@@ -153,12 +153,20 @@ static chi_status loop(const char *file, const struct chi_component *c)
     return depth == deepest ? CHI_OK : refuse(file, c, depth ? "deepest (with depth)" : "depth (with deepest)");
 }
 
+static chi_status adapter(const char *file, const struct chi_component *c)
+{
+    const struct chi_adapter_ops *o = c->ops;
+    TRY(sized(file, c, LEAST(chi_adapter_ops, backward), sizeof *o));
+    const struct need need[] = { FILLED(open), FILLED(forward), FILLED(backward) };
+    return check(file, c, need, COUNT(need));
+}
+
 chi_status manifest_ops(const char *file, const struct chi_component *c)
 {
     static chi_status (*const by_kind[CHI_KINDS])(const char *, const struct chi_component *) = {
         [CHI_LAYER] = layer, [CHI_BACKEND] = backend, [CHI_QUANTIZER] = quantizer,
         [CHI_ENCODING] = encoding, [CHI_OBJECTIVE] = objective, [CHI_OPTIMIZER] = optimizer,
-        [CHI_TOKENIZER] = tokenizer, [CHI_TASK] = task, [CHI_LOOP] = loop,
+        [CHI_TOKENIZER] = tokenizer, [CHI_TASK] = task, [CHI_LOOP] = loop, [CHI_ADAPTER] = adapter,
     };
     if (!c->ops)
         return fail(CHI_EPLUGIN, "%s: %s %s has no ops - set .ops to its table of functions", file,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "crumb.h"
 #include "gradient.h"
@@ -96,7 +97,8 @@ static void list_tensors(struct model *m)
         for (int64_t j = 0; j < in->n_param; j++, t++) {
             const struct planned_param *p = &in->param[j];
             struct model_tensor *to = &m->tensor[t];
-            *to = (struct model_tensor){ .n = p->n, .decay = p->decay, .manual = p->manual, .linear = p->linear };
+            *to = (struct model_tensor){ .n = p->n, .decay = p->decay, .manual = p->manual, .linear = p->linear,
+                                         .held = &p->held };
             memcpy(to->shape, p->shape, sizeof to->shape);
             snprintf(to->name, sizeof to->name, "%s%s%s", in->name, *in->name ? "." : "", p->name);
             if (p->absent || !in->params) continue;
@@ -140,11 +142,12 @@ static chi_status take_rows(struct model *m)
 static chi_status take_memory(struct model *m)
 {
     struct need n = plan_needs(m);
-    int64_t held = (int64_t)linear_room_held() + pool_scratch_held();    /* taken over by this model */
+    int64_t held = (int64_t)(linear_room_held() + adapters_room_held()) + pool_scratch_held();    /* taken over by this model */
     TRY(mem_check(plan_bytes(m) - held, m->mode == MODEL_TRAIN ? "training this model" : "running this model"));
     m->scratch_bytes = n.scratch;
     TRY(pool_scratch(n.scratch));
     TRY(linear_room(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode == MODEL_TRAIN));
+    TRY(adapters_room(n.adapters));
     TRY(take_rows(m));
     m->params = mem_take((size_t)max_i64(m->n_floats, 16) * sizeof(float), "parameters");
     if (!m->params) return CHI_ENOMEM;
@@ -230,6 +233,18 @@ chi_status model_bind(struct model *m, double lambda)
         }
     m->stale = train;
     return CHI_OK;
+}
+
+void model_progress(struct model *m, double progress)
+{
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++)
+            if (m->all[i]->param[j].linear) linear_progress(m->all[i]->param[j].linear, progress);
+}
+
+void model_steer(struct model *m, double progress)
+{
+    for (int64_t i = 0; i < m->n_all; i++) adapters_steer(m->all[i], progress);
 }
 
 /* Values of one tensor to where they belong; w may be the file's own memory                  */

@@ -31,6 +31,7 @@ struct model_tensor {
     int64_t     n;
     float      *w, *g;
     bool        decay, manual, linear;
+    const bool *held;                   /* does it stay as it is in this step?       */
 };
 const struct model_tensor *model_tensor(const struct model *, int64_t i); /* NULL ends */
 
@@ -44,6 +45,12 @@ chi_status model_load_packed(struct model *) CHI_MUST_CHECK;
 /* After weights changed (training): quantise and pack.  lambda is the ramp of the
  * quantisers, 1 = fully quantised.                                             */
 chi_status model_bind(struct model *, double lambda) CHI_MUST_CHECK;
+/* How far training is, 0..1: residuals of quantisers fade with it.  A model that is
+ * never told trains as at 1.                                                   */
+void model_progress(struct model *, double progress);
+/* Between a step's gradient and its update, when this share of the steps is done: what
+ * adapters add to gradients, and which tensors they hold                       */
+void model_steer(struct model *, double progress);
 
 /* ---- running -------------------------------------------------------------- */
 struct model_segment {                  /* a stretch of one stream               */

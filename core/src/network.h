@@ -159,7 +159,7 @@ chi_status turns_train(struct model *, const struct model_segment *, const struc
 chi_status turns_backward(struct model *, const struct model_segment *, const struct call *) CHI_MUST_CHECK;
 
 /* ---- plan.c ------------------------------------------------------------------------- */
-struct need { int64_t scratch, widest, heaviest; };
+struct need { int64_t scratch, widest, heaviest; double adapters; };
 struct need plan_needs(const struct model *);
 int64_t plan_bytes(const struct model *);
 /* Bytes of weights that a token reads, on average                                          */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "gradient.h"
 #include "network.h"
@@ -14,15 +15,19 @@
 
 struct need plan_needs(const struct model *m)
 {
-    struct need n = { 4096, m->d, 0 };
+    struct need n = { 4096, m->d, 0, 0 };
+    int64_t rows = max_i64(m->max_rows, HEAD_ROWS);
     for (int64_t i = 0; i < m->n_all; i++) {
         const struct instance *in = m->all[i];
         n.scratch = max_i64(n.scratch, in->scratch_bytes);
         n.widest = max_i64(n.widest, in->widest);
         n.heaviest = max_i64(n.heaviest, in->heaviest);
-        for (int64_t j = 0; j < in->n_param; j++)
-            if (in->param[j].linear)
-                n.scratch = max_i64(n.scratch, linear_scratch(in->param[j].linear, max_i64(m->max_rows, HEAD_ROWS)));
+        for (int64_t j = 0; j < in->n_param; j++) {
+            const struct chi_linear *l = in->param[j].linear;
+            if (!l) continue;
+            n.scratch = max_i64(n.scratch, linear_scratch(l, rows));
+            n.adapters = fmax(n.adapters, adapters_room_bytes(l, rows));
+        }
     }
     return n;
 }
@@ -104,7 +109,7 @@ int64_t plan_bytes(const struct model *m)
     struct need n = plan_needs(m);
     double room = linear_room_bytes(max_i64(m->max_rows, HEAD_ROWS), n.widest, n.heaviest, m->mode != MODEL_INFER);
     double sum = 4 * parameter_copies(m) * (double)m->n_floats + (double)linears_bytes(m) + arrays_bytes(m)
-               + states_bytes(m) + rows_bytes(m) + room + (double)n.scratch * (pool_size() + 1);
+               + states_bytes(m) + rows_bytes(m) + room + n.adapters + (double)n.scratch * (pool_size() + 1);
     return sum < 0x1p62 ? (int64_t)sum : (int64_t)1 << 62;
 }
 
@@ -125,12 +130,13 @@ double instance_read_bytes(const struct instance *in)
     return sum;
 }
 
-/* Weights of linear maps that a token meets, on average                                          */
+/* Weights of linear maps that a token meets, on average; an adapter's parameters are nearly all of
+ * that kind                                                                                       */
 static double instance_products(const struct instance *in)
 {
     double sum = 0;
     for (int64_t i = 0; i < in->n_param; i++)
-        if (in->param[i].linear) sum += in->param[i].share * (double)in->param[i].n;
+        if (in->param[i].linear || in->param[i].adapter) sum += in->param[i].share * (double)in->param[i].n;
     return sum;
 }
 
@@ -206,6 +212,30 @@ static void describe_instance(const struct instance *in, int64_t turns, FILE *ou
     fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", in->name, use, count, size, in->state_bytes ? state : "-");
 }
 
+/* Adapters by their sections: how many linears have one, and what it takes altogether         */
+static void describe_adapters(const struct model *m, FILE *out)
+{
+    for (int64_t k = 0; k < m->spec->n_adapter; k++) {
+        const struct part *part = m->spec->adapter[k];
+        int64_t linears = 0, n = 0;
+        char use[48], count[32], size[32];
+        for (int64_t i = 0; i < m->n_all; i++)
+            for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+                const struct chi_linear *l = m->all[i]->param[j].linear;
+                for (int64_t a = 0; l && a < l->n_adapter; a++) {
+                    if (l->adapter[a].part != part) continue;
+                    linears++;
+                    for (int64_t p = 0; p < l->adapter[a].n_param; p++) n += m->all[i]->param[l->adapter[a].first + p].n;
+                }
+            }
+        if (!linears) continue;
+        snprintf(use, sizeof use, "%s x%lld", part->component->name, (long long)linears);
+        human_count(count, n);
+        human_bytes(size, 4 * n);
+        fprintf(out, "  %-18s %-18s %10s  %10s  %10s  (counted above)\n", part->section, use, count, size, "-");
+    }
+}
+
 chi_status model_describe(const struct spec *spec, FILE *out, struct model_counts *c)
 {
     struct model *m;
@@ -225,6 +255,7 @@ chi_status model_describe(const struct spec *spec, FILE *out, struct model_count
             describe_instance(&m->block[l].ffn, turns, out);
         }
         if (m->loop.length) describe_instance(&m->loop.in, 1, out);
+        describe_adapters(m, out);
     }
     model_close(m);
     return CHI_OK;

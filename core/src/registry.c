@@ -43,6 +43,7 @@ static const struct { const char *name, *folder; } kinds[CHI_KINDS] = {
     [CHI_TOKENIZER] = { "tokenizer", "tokenizers" },
     [CHI_TASK]      = { "task",      "tasks" },
     [CHI_LOOP]      = { "loop",      "loops" },
+    [CHI_ADAPTER]   = { "adapter",   "formats" },
 };
 static const char *const folders[] = { "layers", "loops", "formats", "kernels", "train", "tasks", "tokenizers" };
 

@@ -19,7 +19,7 @@ const struct chi_option model_table[] = {
     CHI_OPTIONS_END
 };
 
-const struct chi_option linear_table[] = { LINEAR_ROWS("f32", "", "no") };
+const struct chi_option linear_table[] = { LINEAR_ROWS("f32", "", "no", "") };
 
 const struct chi_option train_table[] = {
     CHI_INT(struct train_options, batch_size, "8", 1, 1 << 20, "sequences of an optimizer step", 0),

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "core.h"
 #include "crumb.h"
 #include "instance.h"
@@ -27,6 +28,8 @@ static chi_status solo_memory(struct solo *s, int64_t rows)
             s->scratch_bytes = max_i64(s->scratch_bytes, linear_scratch(in->param[i].linear, rows));
     TRY(pool_scratch(s->scratch_bytes));
     TRY(linear_room(rows, max_i64(in->widest, 1), in->heaviest, in->training));
+    for (int64_t i = 0; i < in->n_param; i++)
+        if (in->param[i].linear) TRY(adapters_room(adapters_room_bytes(in->param[i].linear, rows)));
     s->params = mem_take((size_t)in->param_bytes, "params");
     s->grads = mem_take((size_t)in->param_bytes, "grads");
     s->scratch = mem_take((size_t)s->scratch_bytes, "scratch");
@@ -60,6 +63,7 @@ chi_status solo_open(struct solo **out, const struct spec *spec, const struct pa
         const struct planned_param *p = &s->in.param[i];
         struct model_tensor *t = &s->tensor[i];
         *t = (struct model_tensor){ .n = p->n, .decay = p->decay, .manual = p->manual, .linear = p->linear,
+                                    .held = &p->held,
                                     .w = (float *)(void *)(s->params + p->offset),
                                     .g = (float *)(void *)(s->grads + p->offset) };
         memcpy(t->shape, p->shape, sizeof t->shape);

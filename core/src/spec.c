@@ -232,6 +232,55 @@ static const struct chi_component *encoding_for(struct spec *s, const char *sect
     return NULL;
 }
 
+/* The adapter that a word of an adapter key names: [adapter.WORD] says which component that is
+ * with `use`, or it is the one of that name; its options stand there.  at: where the word is    */
+static const struct part *adapter_open(struct spec *s, const char *word, const char *at_section, const char *at_key)
+{
+    static const char *const use[] = { "use", NULL };
+    char *section = xprintf("adapter.%s", word);
+    const char *name = config_get(s->config, section, "use");
+    struct part *p = NULL;
+    for (int64_t i = 0; i < s->n_adapter && !p; i++)
+        if (!strcmp(s->adapter[i]->section, section)) p = s->adapter[i];
+    if (!p) {
+        p = xcalloc(1, sizeof *p);
+        part_open(s, p, CHI_ADAPTER, name ? name : word, section, name ? section : at_section, name ? "use" : at_key, use);
+        if (!p->section) p->section = xstrdup(section);
+        s->adapter = xrealloc(s->adapter, (size_t)(s->n_adapter + 1) * sizeof(struct part *));
+        s->adapter[s->n_adapter++] = p;
+    }
+    free(section);
+    return p->component ? p : NULL;
+}
+
+static void rule_adapters(struct spec *s, const char *section, struct linear_rule *r)
+{
+    int64_t n;
+    char **word = split(r->o.adapter ? r->o.adapter : "", &n);
+    bool embed = !strcmp(r->pattern, "embed");
+    if (n && embed)
+        config_error(s->config, section, "adapter", "rows of the embedding are looked up, not only multiplied: it takes no adapter");
+    else if (n > ADAPTERS_MAX)
+        config_error(s->config, section, "adapter", "%lld adapters, at most %d are possible", (long long)n, ADAPTERS_MAX);
+    for (int64_t i = 0; !embed && i < min_i64(n, ADAPTERS_MAX); i++) {
+        for (int64_t j = 0; j < i; j++)
+            if (!strcmp(word[j], word[i]))
+                config_error(s->config, section, "adapter", "%s stands there twice: name a second one with a section "
+                             "[adapter.NAME] and use = %s", word[i], word[i]);
+        r->adapter[i] = adapter_open(s, word[i], section, "adapter");
+        r->n_adapter = i + 1;
+    }
+    split_free(word, n);
+}
+
+/* [adapter.X] that no linear has: its options are checked all the same                  */
+static void spare_adapters(struct spec *s)
+{
+    const char *section;
+    for (int64_t i = 0; (section = config_section(s->config, "adapter.", i)); i++)
+        adapter_open(s, section + strlen("adapter."), section, NULL);
+}
+
 static void rule_open(struct spec *s, const char *section, const char *pattern,
                       const struct linear_options *inherit)
 {
@@ -239,9 +288,9 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
     bool other = inherit && config_get(s->config, section, "quantizer");
     const struct chi_option table[] = {
         LINEAR_ROWS(inherit ? inherit->quantizer : "f32", inherit && !other ? inherit->encoding : "",
-                    inherit && inherit->extra_rmsnorm ? "yes" : "no")
+                    inherit && inherit->extra_rmsnorm ? "yes" : "no", inherit ? inherit->adapter : "")
     };
-    static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", NULL };
+    static const char *const own[] = { "quantizer", "encoding", "extra_rmsnorm", "adapter", NULL };
     struct linear_rule *r = &s->rule[s->n_rule++];
     /* The config remembers table and struct for printing: both live as long as the spec. */
     struct chi_option *kept = xcalloc((size_t)COUNT(table), sizeof *kept);
@@ -251,6 +300,7 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
     if (config_parse(s->config, section, kept, &r->o, own))
         part_open(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own);
     if (r->quantizer.component) r->encoding = encoding_for(s, section, r);
+    rule_adapters(s, section, r);
 }
 
 /* [linear] first, then [linear.embed], then the others in the order of the files; later
@@ -266,6 +316,7 @@ static void rules_open(struct spec *s)
     const char *section;
     for (int64_t i = 0; (section = config_section(s->config, "linear.", i)); i++)
         if (strcmp(section, "linear.embed")) rule_open(s, section, section + strlen("linear."), &inherit);
+    spare_adapters(s);
 }
 
 /* Only the last '*' ever needs to take more, so many of them cost no more than one.      */
@@ -507,6 +558,11 @@ void spec_close(struct spec *s)
         free((char *)(uintptr_t)s->rule[i].pattern);
         free((struct chi_option *)(uintptr_t)s->rule[i].table);
     }
+    for (int64_t i = 0; i < s->n_adapter; i++) {
+        part_close(s->adapter[i]);
+        free(s->adapter[i]);
+    }
+    free(s->adapter);
     for (int64_t i = 0; i < s->n_spare; i++) part_close(&s->spare[i]);
     free(s->spare);
     part_close(&s->loop.part);

@@ -20,6 +20,7 @@ struct model_options {                  /* [model]                              
 struct linear_options {                 /* [linear], [linear.embed]              */
     const char *quantizer, *encoding;   /* "" encoding: the class's first        */
     bool extra_rmsnorm;
+    const char *adapter;                /* "hgf, lora": names of [adapter.NAME]  */
 };
 enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE_WARMUP, SCHEDULE_WSD };
 enum { NONFINITE_STOP, NONFINITE_SKIP, NONFINITE_ROLLBACK };
@@ -68,12 +69,15 @@ struct loop_spec {
     int64_t turns;                      /* in inference                          */
 };
 
+enum { ADAPTERS_MAX = 8 };              /* around one linear                     */
+
 /* A [linear...] rule: the class of the linears whose name it matches           */
 struct linear_rule {
     const char *pattern;                /* glob on "layers.3.mixer.q_proj"       */
     struct linear_options o;
     struct part quantizer;
     const struct chi_component *encoding;
+    const struct part *adapter[ADAPTERS_MAX]; int64_t n_adapter;    /* the spec's own    */
     const struct chi_option *table;         /* of o, with what it inherits           */
 };
 
@@ -93,6 +97,7 @@ struct spec {
     struct part  *spare; int64_t n_spare;       /* [layer.X] that no pattern names */
     struct linear_rule *rule;           /* most specific last                    */
     int64_t n_rule;
+    struct part **adapter; int64_t n_adapter;   /* [adapter.X], and those without a section */
     struct loop_spec loop;
     struct part optimizer, objective, task, tokenizer;  /* component NULL: absent */
     const struct chi_kernels *kernels;  /* merged                                */

@@ -4,6 +4,7 @@
  *   X>Y        Y stands in its places
  *   loop       the layers run once
  *   ternary    f32 weights instead; ternary>int8: those
+ *   hgf        without this adapter, or with another in its place
  *   extra_rmsnorm   no norm before the matrices
  *   section.key, section.key>VALUE   any other switch: no, or VALUE                  */
 #include "core.h"
@@ -17,7 +18,7 @@ static char *without(const char *pattern, const char *x, const char *y)
 {
     int64_t n;
     bool found = false;
-    char **word = sweep_split(pattern, " ", &n), *text = xstrdup("");
+    char **word = sweep_split(pattern, " ,", &n), *text = xstrdup("");
     for (int64_t i = 0; i < n; i++) {
         bool hit = !strcmp(word[i], x);
         const char *w = hit ? y : word[i];
@@ -52,7 +53,7 @@ static bool leave_letter(struct sweep_axes *a, struct sweep_choice *c, const cha
 }
 
 /* In every [linear...] that sets the quantizer to ternary; its other keys may be the
- * quantizer's own, so all but extra_rmsnorm go                                        */
+ * quantizer's own, so all but extra_rmsnorm and adapter go                                      */
 static bool leave_quantizer(struct sweep_axes *a, struct sweep_choice *c, const char *x, const char *y)
 {
     const char *section, *key, *value;
@@ -62,9 +63,24 @@ static bool leave_quantizer(struct sweep_axes *a, struct sweep_choice *c, const 
         if (!q || strcmp(q, x)) continue;
         found = true;
         for (int64_t k = 0; (key = config_key(a->config, section, k, &value)); k++)
-            if (strcmp(key, "extra_rmsnorm") && strcmp(key, "quantizer"))
+            if (strcmp(key, "extra_rmsnorm") && strcmp(key, "quantizer") && strcmp(key, "adapter"))
                 sweep_set_add(a, c, xprintf("%s.%s", section, key), NULL, "leave_out");
         sweep_set_add(a, c, xprintf("%s.quantizer", section), xstrdup(y ? y : "f32"), "leave_out");
+    }
+    return found;
+}
+
+/* Out of every [linear...] that has it                                                 */
+static bool leave_adapter(struct sweep_axes *a, struct sweep_choice *c, const char *x, const char *y)
+{
+    const char *section;
+    bool found = false;
+    for (int64_t i = 0; (section = config_section(a->config, "linear", i)); i++) {
+        const char *list = config_get(a->config, section, "adapter");
+        char *text = list ? without(list, x, y) : NULL;
+        if (!text) continue;
+        found = true;
+        sweep_set_add(a, c, xprintf("%s.adapter", section), text, "leave_out");
     }
     return found;
 }
@@ -100,11 +116,12 @@ static void leave_one(struct sweep_axes *a, struct sweep_choice *c, char *word)
         return;
     }
     bool found = !strcmp(word, "loop") ? leave_loop(a, c)
-               : !strcmp(word, "extra_rmsnorm") ? leave_norm(a, c) : leave_quantizer(a, c, word, y);
+               : !strcmp(word, "extra_rmsnorm") ? leave_norm(a, c)
+               : leave_adapter(a, c, word, y) || leave_quantizer(a, c, word, y);
     if (!found)
         config_error(a->config, "sweep", "leave_out", "there is no %s to leave out: wanted is a word of"
                      " a pattern, loop,"
-                     " extra_rmsnorm, a quantizer of [linear], or section.key", word);
+                     " extra_rmsnorm, a quantizer or an adapter of [linear], or section.key", word);
 }
 
 void sweep_leave_out(struct sweep_axes *a)

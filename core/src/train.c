@@ -18,7 +18,6 @@
 #include "core.h"
 #include "crumb.h"
 #include "profile.h"
-#include "schedule.h"
 #include "signals.h"
 #include "trainer.h"
 
@@ -84,6 +83,7 @@ chi_status train_on(struct trainer *t, const struct batch *b, struct step_result
     const struct train_options *o = &t->spec->train;
     double nats = 0, begun = now_s();
     TRY(batch_gradient(t, b, &nats));
+    model_steer(t->model, trainer_progress(t, t->step));
     r->rows = b->rows;
     r->scored = b->scored;
     r->bytes = b->bytes;
@@ -114,21 +114,33 @@ chi_status train_gradient(struct trainer *t, struct step_result *r)
     return s;
 }
 
+/* Those that nothing holds, into room; returns how many                               */
+static int64_t moving_slices(const struct trainer *t, struct chi_slice *room)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < t->n_slice; i++)
+        if (!*t->held[i]) room[n++] = t->slice[i];
+    return n;
+}
+
 chi_status train_update(struct trainer *t, struct step_result *r)
 {
     const struct chi_optimizer_ops *ops = t->spec->optimizer.component->ops;
+    struct chi_slice *slice = xcalloc((size_t)t->n_slice, sizeof *slice);
+    int64_t n_slice = moving_slices(t, slice);
     double begun = now_s();
     struct crumb crumb = { t->h->instance, t->spec->optimizer.component->name, "update" };
     const struct crumb *was = crumb_set(&crumb);
     span(crumb.instance, crumb.component, crumb.op);
     span_work(4.0 * (3 + 2 * t->moments.n) * (double)model_param_floats(t->model), 0);
-    chi_status s = ops->update(t->h, t->spec->optimizer.conf, t->slice, t->n_slice, t->step + 1, r->lr, r->clip);
+    chi_status s = ops->update(t->h, t->spec->optimizer.conf, slice, n_slice, t->step + 1, r->lr, r->clip);
     span_end();
     crumb_set(was);
+    free(slice);
     TRY(s);
     span("weights", "core", "settle and quantise");
     model_settle(t->model);
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, t->step + 1)));
+    TRY(trainer_bind(t, t->step + 1));
     span_end();
     r->seconds += now_s() - begun;
     return CHI_OK;

@@ -14,7 +14,6 @@
 #include "core.h"
 #include "fs.h"
 #include "hosting.h"
-#include "schedule.h"
 #include "signals.h"
 #include "trainer.h"
 
@@ -59,9 +58,11 @@ static void find_slices(struct trainer *t)
     while (model_tensor(t->model, n)) n++;
     t->slice = xcalloc((size_t)n, sizeof *t->slice);
     t->squares = xcalloc((size_t)n, sizeof *t->squares);
+    t->held = xcalloc((size_t)n, sizeof *t->held);
     for (int64_t i = 0; (w = model_tensor(t->model, i)); i++) {
         if (w->manual || !w->w || !w->g) continue;
         float *m = t->moments.block ? t->moments.block + (w->w - model_params(t->model)) : NULL;
+        t->held[t->n_slice] = w->held;
         t->squares[t->n_slice] = (struct gradient_run){ w->g, w->n };
         t->slice[t->n_slice++] = (struct chi_slice){
             .name = w->name, .w = w->w, .g = w->g, .m = m, .n = w->n, .stride = stride,
@@ -94,6 +95,7 @@ void trainer_close_work(struct trainer *t)
     tree_close(&t->tree);
     free(t->slice);
     free(t->squares);
+    free(t->held);
     mem_free(t->moments.block);
     host_close(t->h);
     model_close(t->model);
@@ -101,6 +103,7 @@ void trainer_close_work(struct trainer *t)
     spec_close(t->spec);
     t->slice = NULL;
     t->squares = NULL;
+    t->held = NULL;
     t->n_slice = 0;
     t->moments = (struct ckpt_moments){ 0 };
     t->h = NULL;
@@ -135,7 +138,7 @@ static chi_status time_steps(struct trainer *t, double *seconds)
     double took[TIMED_STEPS], begun = 0;
     int64_t n = -1;                         /* the first step warms up                */
     TRY(model_init(t->model, (uint64_t)t->spec->run.seed));
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, 0)));
+    TRY(trainer_bind(t, 0));
     do {
         struct step_result r = { 0 };
         double before = now_s();

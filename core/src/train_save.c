@@ -105,6 +105,19 @@ double trainer_lr(const struct trainer *t, int64_t step)
     return lr;
 }
 
+/* The share of the steps that is done when a step begins                               */
+double trainer_progress(const struct trainer *t, int64_t step)
+{
+    return fmin(1, (double)step / (double)max_i64(t->spec->train.steps, 1));
+}
+
+/* The weights as a step meets them                                                     */
+chi_status trainer_bind(struct trainer *t, int64_t step)
+{
+    model_progress(t->model, trainer_progress(t, step));
+    return model_bind(t->model, schedule_lambda(&t->spec->train, step));
+}
+
 /* ---- going on -------------------------------------------------------------------- */
 
 /* Before anything of the run folder is touched                                        */
@@ -126,7 +139,7 @@ static chi_status load(struct trainer *t, const char *path, struct ckpt_meta *me
     t->tokens = meta->tokens;
     t->cursor = (struct cursor){ meta->epoch, meta->position };
     TRY(run_cut(t->run, meta->metrics_bytes, meta->samples_bytes));
-    return model_bind(t->model, schedule_lambda(&t->spec->train, t->step));
+    return trainer_bind(t, t->step);
 }
 
 static chi_status start_anew(struct trainer *t)
@@ -137,7 +150,7 @@ static chi_status start_anew(struct trainer *t)
     remove(path);
     free(path);
     TRY(model_init(t->model, (uint64_t)t->spec->run.seed));
-    TRY(model_bind(t->model, schedule_lambda(&t->spec->train, 0)));
+    TRY(trainer_bind(t, 0));
     return t->spec->train.nonfinite == NONFINITE_ROLLBACK ? trainer_save(t) : CHI_OK;
 }
 

@@ -39,6 +39,7 @@ struct trainer {
     struct ckpt_moments moments;
     struct chi_slice    *slice;         /* [n_slice] what the optimizer moves         */
     struct gradient_run *squares;       /* [n_slice] their gradients                  */
+    const bool **held;                  /* [n_slice] those that do not move now       */
     int64_t n_slice;
     struct gradient_tree tree;
     struct cursor cursor;               /* of the next step's batch                   */
@@ -75,6 +76,8 @@ chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHEC
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;
 chi_status trainer_roll_back(struct trainer *) CHI_MUST_CHECK;
 double     trainer_wall(const struct trainer *);
+double     trainer_progress(const struct trainer *, int64_t step);
+chi_status trainer_bind(struct trainer *, int64_t step) CHI_MUST_CHECK;
 double     trainer_lr(const struct trainer *, int64_t step);
 void       warn_of_changes(struct trainer *);
 /* train.c: one step's gradient and, if it is finite, the update                      */

@@ -443,6 +443,6 @@ const struct check checks_config[] = {
     { "config.shape", CHI_LAYER, 20, "options without CHI_OPT_SHAPE leave the parameters as they are", shape_flags },
     { "config.meters", CHI_LAYER, 20, "meters are those that the component lists", meters },
     FOR_KIND(CHI_BACKEND), FOR_KIND(CHI_QUANTIZER), FOR_KIND(CHI_ENCODING), FOR_KIND(CHI_OBJECTIVE),
-    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK), FOR_KIND(CHI_LOOP),
+    FOR_KIND(CHI_OPTIMIZER), FOR_KIND(CHI_TOKENIZER), FOR_KIND(CHI_TASK), FOR_KIND(CHI_LOOP), FOR_KIND(CHI_ADAPTER),
     { 0 }
 };

@@ -293,6 +293,29 @@ static void check_gradient(struct trial *t)
     else trial_skip(t, "it has no rule of its own: gradients pass straight through");
 }
 
+/* What training adds of the master must be gone when it ends                                      */
+static void check_residual(struct trial *t)
+{
+    const struct chi_quantizer_ops *ops = t->component->ops;
+    if (!CHI_HAS(struct chi_quantizer_ops, ops, residual)) {
+        trial_skip(t, "it has none: training sees the quantised weights alone");
+        return;
+    }
+    for (int64_t i = 0; i < CASES; i++) {
+        struct bench_part b;
+        if (!part_bench_open(&b, t, i, NULL)) return;
+        for (int k = 0; k <= 100 && t->outcome < TRIAL_FAILED; k++)
+            if (!isfinite(ops->residual(b.conf, k / 100.0)))
+                trial_fail(t, "residual(%g) is %g (%s)", k / 100.0, ops->residual(b.conf, k / 100.0), b.options);
+        double left = ops->residual(b.conf, 1);
+        if (t->outcome < TRIAL_FAILED && left != 0)
+            trial_fail(t, "residual(1) is %g, wanted is 0: a trained model has quantised weights and nothing else (%s)", left,
+                       b.options);
+        part_bench_close(&b);
+        if (t->outcome >= TRIAL_FAILED) return;
+    }
+}
+
 const struct check checks_quantizers[] = {
     { "quantizer.rows", CHI_QUANTIZER, 30, "rows are independent: any slices give the same bits, inside their blocks", check_rows },
     { "quantizer.class", CHI_QUANTIZER, 30, "numbers lie in the class, keep sign and order, and are nearer than zeros", check_class },
@@ -300,5 +323,6 @@ const struct check checks_quantizers[] = {
     { "quantizer.not_finite", CHI_QUANTIZER, 30, "NaN and infinities are refused with CHI_ENUMERIC", check_not_finite },
     { "quantizer.encodings", CHI_QUANTIZER, 30, "encodings of its class hold what it makes", check_encodings },
     { "quantizer.gradient", CHI_QUANTIZER, 30, "its gradient rule adds, piece by piece", check_gradient },
+    { "quantizer.residual", CHI_QUANTIZER, 30, "what training adds of the master fades to 0 at its end", check_residual },
     { 0 }
 };

@@ -9,7 +9,7 @@
 static const struct check *const tables[] = {
     checks_manifest, checks_config, checks_layer, checks_layer_memory, checks_layer_threads, checks_layer_numbers,
     checks_encodings, checks_quantizers, checks_backends, checks_objectives, checks_optimizers, checks_tokenizers,
-    checks_tasks, checks_loops, checks_perf,
+    checks_tasks, checks_loops, checks_adapters, checks_perf,
 };
 
 const struct check *check_at(int64_t i)

@@ -9,7 +9,7 @@ root=$(cd "$here/../.." && pwd)
 chimera=${CHIMERA:-$root/build/chimera}
 runs=${RUNS:-$root/runs/studies}
 jobs=$(nproc) limit=0 dry= keep= tables=
-all="overwrite mqar parity s3-swaps s5-swaps s3 parts parts-recall loop-params loop-flops moe ternary"
+all="overwrite mqar parity s3-swaps s5-swaps s3 parts parts-recall loop-params loop-flops moe ternary formats"
 
 usage() {
     cat <<END
@@ -91,6 +91,14 @@ table() {
                 # shellcheck disable=SC2086
                 compare "ternary-$size" 1 $f32 $ternary --baseline linear.quantizer=f32
             done ;;
+        formats)                                # its first arm is ternary
+            for size in 64 128; do
+                list=$("$chimera" sweep "$runs/formats" --status | awk -v size=$size -v dir="$runs/formats" '
+                    $2 == size && $8 == "done" { print dir "/" $1 }')
+                [ -n "$list" ] || { echo "formats: no runs of size $size"; continue; }
+                # shellcheck disable=SC2086
+                compare "formats-$size" 1 $list --baseline "$(printf '%s\n' "$list" | head -n 1)"
+            done ;;
     esac
 }
 if [ -n "$tables" ]; then
@@ -102,7 +110,7 @@ if [ -n "$tables" ]; then
 fi
 
 # ---- one study: its configuration, with paths of this machine -------------------------------
-is_text() { case $1 in parts|loop-*|moe|ternary) true ;; *) false ;; esac; }
+is_text() { case $1 in parts|loop-*|moe|ternary|formats) true ;; *) false ;; esac; }
 sweep() {
     name=$1
     shift

@@ -22,6 +22,7 @@ use() {
         backend) echo backend.use=my_backend ;;
         quantizer) echo linear.quantizer=my_quantizer linear.encoding=int8 ;;
         loop) echo loop.use=my_loop loop.prelude=0-0 loop.loop=1-1 ;;
+        adapter) echo linear.adapter=my_adapter ;;
         encoding) echo linear.encoding=my_encoding ;;
         objective) echo train.objective=my_objective ;;
         optimizer) echo train.optimizer=my_optimizer train.lr=1e-3 ;;
@@ -30,7 +31,7 @@ use() {
     esac
 }
 sed '/^num_heads\|^head_dim/d' conf/tiny.ini >conf/layer.ini
-for kind in layer loop backend quantizer encoding objective optimizer tokenizer task; do
+for kind in layer loop backend quantizer encoding adapter objective optimizer tokenizer task; do
     name=my_$kind
     run 0 "$CHIMERA" new $kind $name
     says out "$name/$name.c"
@@ -76,7 +77,7 @@ run 0 $tiny run.dir=run-portable backend.use=portable
 losses() { sed -n 's/.*"loss": *\([0-9.e+-]*\).*/\1/p' "$1/metrics.jsonl" | head -n 3; }
 if [ "$(losses run-encoding)" = "$(losses run-plain)" ]; then ok; else no "my_encoding changes the losses"; fi
 if [ "$(losses run-backend)" = "$(losses run-portable)" ]; then ok; else no "my_backend changes the losses"; fi
-for kind in layer loop quantizer objective optimizer tokenizer task; do
+for kind in layer loop quantizer adapter objective optimizer tokenizer task; do
     if [ "$(losses run-$kind)" != "$(losses run-plain)" ]; then ok; else no "my_$kind changes nothing"; fi
 done
 

@@ -1,12 +1,10 @@
 /* seed_later.h - keys of the seed whose part does not exist yet, in the order of the seed: this list can
  * only shrink.  Who builds a part gives its keys a home in conf/chimera-5.1.ini, takes them out here and
  * lowers LATER_KEYS.                                                             */
-enum { LATER_KEYS = 249 };
+enum { LATER_KEYS = 242 };
 
 static const char *const later[] = {
     "token_ids",
-    "§.r8",
-    "§.r9",
     "§.r10",
     "§.r11",
     "§.r12",
@@ -22,11 +20,6 @@ static const char *const later[] = {
     "§.r24",
     "§.r29",
     "§.r30",
-    "quantization.sherry_mode.enabled",
-    "quantization.sherry_mode.bits",
-    "quantization.sherry_mode.§",
-    "quantization.hgf_correction.enabled",
-    "quantization.hgf_correction.§",
     "span_inference.enabled",
     "span_inference.bank_entries",
     "span_inference.bank_avg_tokens",

@@ -1,8 +1,8 @@
 /* test_linear.c - what a linear means in training, against plain loops in double:
  *
  *     xn = rmsnorm(x) with extra_rmsnorm, else x
- *     x~ = xn + lambda (x^ - xn),  W~ = W + lambda (W^ - W)
- *     y = x~ W~',  dW += dy' x~,  dx += d rmsnorm (dy W~)
+ *     x~ = xn + lambda (x^ - xn),  W~ = W + lambda (W^ - W) + e W
+ *     y = x~ W~',  dW += (1 + e) dy' x~,  dx += d rmsnorm (dy W~)
  *
  * x^ and W^ come from the kernels and encodings, which have tests of their own.  */
 #include <criterion/criterion.h>
@@ -97,17 +97,17 @@ static void run(struct bench *b, double lambda)
 }
 
 /* Operands of the quantised linear at lambda, in double                          */
-static void operands(struct bench *b, double lambda, bool norm, double *x, double *w)
+static void operands(struct bench *b, double lambda, double residual, bool norm, double *x, double *w)
 {
     unsigned char room[8192];
     struct chi_scratch s = { room, 0, sizeof room };
     must(linear_bind(&b->lin[0], b->w[0], 1));
     for (int o = 0; o < OUT; o++) {
         float row[IN];
-        linear_row(&b->lin[0], o, true, row, &s);
+        linear_row(&b->lin[0], o, false, row, &s);
         for (int i = 0; i < IN; i++) {
             double master = (double)b->w[0][o * IN + i];
-            w[o * IN + i] = master + lambda * ((double)row[i] - master);
+            w[o * IN + i] = master + lambda * ((double)row[i] - master) + residual * master;
         }
     }
     for (int r = 0; r < ROWS; r++) {
@@ -135,7 +135,7 @@ static void near(const char *what, const float *got, const double *want, int64_t
 }
 
 /* y and dW of linear i, and its share of d loss / d (its input)                  */
-static void products(const struct bench *b, int i, const double *x, const double *w, double *back)
+static void products(const struct bench *b, int i, double residual, const double *x, const double *w, double *back)
 {
     double y[ROWS * OUT] = { 0 }, g[OUT * IN];
     for (int j = 0; j < OUT * IN; j++) g[j] = 1;
@@ -144,7 +144,7 @@ static void products(const struct bench *b, int i, const double *x, const double
             for (int c = 0; c < IN; c++) {
                 double dy = (double)b->dy[i][r * OUT + o];
                 y[r * OUT + o] += x[r * IN + c] * w[o * IN + c];
-                g[o * IN + c] += dy * x[r * IN + c];
+                g[o * IN + c] += (1 + residual) * dy * x[r * IN + c];
                 back[r * IN + c] += dy * w[o * IN + c];
             }
     near("y", b->y[i], y, ROWS * OUT);
@@ -162,16 +162,17 @@ static void norm_back(const struct bench *b, int row, double *a)
     for (int i = 0; i < IN; i++) a[i] = r * (a[i] - (double)x[i] * r * mean);
 }
 
-static void check(const char *linear, bool norm, double lambda)
+static void check(const char *linear, bool norm, double lambda, double progress, double residual)
 {
     struct bench *b = bench_open(linear);
+    linear_progress(&b->lin[0], progress);
     static double x[N][ROWS * IN], w[N][OUT * IN], back[N][ROWS * IN];
     memset(back, 0, sizeof back);
-    operands(b, lambda, norm, x[0], w[0]);
+    operands(b, lambda, residual, norm, x[0], w[0]);
     for (int i = 0; i < ROWS * IN; i++) x[1][i] = (double)b->x[i];
     for (int i = 0; i < OUT * IN; i++) w[1][i] = (double)b->w[1][i];
     run(b, lambda);
-    for (int i = 0; i < N; i++) products(b, i, x[i], w[i], back[i]);
+    for (int i = 0; i < N; i++) products(b, i, i ? 0 : residual, x[i], w[i], back[i]);
     for (int r = 0; norm && r < ROWS; r++) norm_back(b, r, back[0] + r * IN);
     for (int i = 0; i < ROWS * IN; i++) back[0][i] += back[1][i] + 1;
     near("dx", b->dx, back[0], ROWS * IN);
@@ -194,9 +195,49 @@ Test(linear, training_is_its_formula_along_the_ramp)
 {
     static const double lambda[] = { 0, 0.25, 0.75, 1 };
     for (int i = 0; i < COUNT(lambda); i++) {
-        check("[linear]\nquantizer = ternary\n", false, lambda[i]);
-        check("[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n", true, lambda[i]);
-        check("[linear]\nquantizer = int8\n", false, lambda[i]);
+        check("[linear]\nquantizer = ternary\n", false, lambda[i], 0.5, 0);
+        check("[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n", true, lambda[i], 0.5, 0);
+        check("[linear]\nquantizer = int8\n", false, lambda[i], 0.5, 0);
+        check("[linear]\nquantizer = sherry\narenas = 0.5\n", false, lambda[i], 0.05, 0.25);
+        check("[linear]\nquantizer = sherry\nextra_rmsnorm = yes\narenas = 0.5\n", true, lambda[i], 0.1, 0.5);
+        check("[linear]\nquantizer = sherry\narenas = 0.5\n", false, lambda[i], 0.55, 0.25);
+        check("[linear]\nquantizer = sherry\narenas = 0.5\n", false, lambda[i], 1, 0);
+    }
+}
+
+/* y of linear 0 by the forward of training and by that of inference              */
+static bool same_forward(struct bench *b, double lambda, double progress)
+{
+    const struct chi_linear *lin[] = { &b->lin[0] };
+    static float y[2][ROWS * OUT];
+    linear_progress(&b->lin[0], progress);
+    must(linear_bind(&b->lin[0], b->w[0], lambda));
+    for (int keep = 0; keep < 2; keep++) {
+        struct chi_run r = { .h = b->h, .keep = keep, .rows = ROWS };
+        float *to[] = { y[keep] };
+        must(linears(lin, 1, &r, b->x, ROWS, to));
+    }
+    return !memcmp(y[0], y[1], sizeof y[0]);
+}
+
+/* Training's forward is the integer product of inference, once nothing of the master is left */
+Test(linear, training_and_inference_have_the_same_bits)
+{
+    static const char *const linear[] = {
+        "[linear]\nquantizer = ternary\n", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n",
+        "[linear]\nquantizer = sherry\n", "[linear]\nquantizer = sherry\nextra_rmsnorm = yes\n",
+        "[linear]\nquantizer = int8\n",
+    };
+    for (int i = 0; i < COUNT(linear); i++) {
+        struct bench *b = bench_open(linear[i]);
+        for (int threads = 1; threads <= 3; threads++) {
+            pool_threads(threads);
+            cr_expect(same_forward(b, 1, 1), "%s", linear[i]);
+            cr_expect_not(same_forward(b, 0.9, 1), "the ramp is not finished: %s", linear[i]);
+            cr_expect_eq(same_forward(b, 1, 0.99), !strstr(linear[i], "sherry"), "a residual: %s", linear[i]);
+            cr_expect(same_forward(b, 1, 1));
+        }
+        bench_close(b);
     }
 }
 

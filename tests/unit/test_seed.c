@@ -308,8 +308,8 @@ Test(seed, every_damage_is_noticed)
         { false, "; seed: vocab_size = ", "; seed: hidden_size = 2560 -> model.hidden_size\n; seed: vocab_size = ", "hidden_size: has two homes" },
         { false, "always: moe", "always: attention", "nothing here uses attention" },
         { false, "papers: moe", "papers: gated_deltanet", "gated_deltanet does not name this paper" },
-        { false, "later: sherry", "later: ternary", "ternary exists now" },
-        { false, "later: sherry", "cannot: be", "take it out of seed_later.h" },
+        { false, "later: mezo", "later: ternary", "ternary exists now" },
+        { false, "later: mezo", "cannot: be", "take it out of seed_later.h" },
         { false, "; seed: hidden_size = ", "; seed: hidden.size = ", "hidden.size: the seed has no such key" },
     };
     char *conf = text_of("conf/chimera-5.1.ini"), *seed = text_of("conf/seed/chimera-5.1.json");

@@ -24,7 +24,7 @@ static void no_folder(void)
 
 static const char base[] =
     "[model]\nlayer_pattern = GD XM GD SK\nffn_pattern = MLP MOE\n"
-    "[loop]\nuse = parcae\n[linear]\nquantizer = ternary\ngroup_size = 128\nextra_rmsnorm = yes\n"
+    "[loop]\nuse = parcae\n[linear]\nquantizer = ternary\ngroup_size = 128\nextra_rmsnorm = yes\nadapter = hgf, lora\n"
     "[linear.embed]\nquantizer = f32\n[sweep]\n";
 
 static chi_status axes_of(struct sweep_axes *a, const char *text)
@@ -96,10 +96,12 @@ Test(sweep, leave_out_takes_parts_away)
         "loop.use=|",
         "linear.group_size=-|linear.quantizer=f32|",
         "linear.group_size=-|linear.quantizer=int8|",
+        "linear.adapter=lora|",
+        "linear.adapter=hgf wide|",
         "linear.extra_rmsnorm=no|",
         "layer.SK.efla=no|",
     };
-    expect("leave_out = GD XM>GD MOE, loop ternary ternary>int8 extra_rmsnorm layer.SK.efla\n", 9, want);
+    expect("leave_out = GD XM>GD MOE, loop ternary ternary>int8 hgf lora>wide extra_rmsnorm layer.SK.efla\n", 11, want);
 }
 
 Test(sweep, random_keys_are_drawn_together_by_the_seed_alone)
@@ -131,9 +133,9 @@ Test(sweep, random_keys_are_drawn_together_by_the_seed_alone)
 Test(sweep, what_is_wrong_is_said_with_its_line)
 {
     static const char *const wrong[][2] = {
-        { "train.lr = 1 | | 2\n", "x.ini:13: sweep.train.lr" }, { "train.lr = 1 | 1\n", "there twice" },
+        { "train.lr = 1 | | 2\n", "x.ini:14: sweep.train.lr" }, { "train.lr = 1 | 1\n", "there twice" },
         { "run.dir = a | b\n", "cannot be varied" }, { "pair = train.lr\n", "two keys" },
-        { "train.lr = 1 | 2\nrun.seed = 1\npair = train.lr, run.seed\n", "x.ini:15: sweep.pair" },
+        { "train.lr = 1 | 2\nrun.seed = 1\npair = train.lr, run.seed\n", "x.ini:16: sweep.pair" },
         { "pair = train.lr, run.seed\n", "no grid key" }, { "train.lr = log 0 .. 1\n", "log A .. B" },
         { "train.lr = log 1 .. \n", "log A .. B" }, { "train.lr = uniform 2 .. 1\n", "log A .. B" },
         { "run.seed = int 1 .. 2.5\n", "log A .. B" }, { "arm.a = lr\n", "wanted is section.key=value" },

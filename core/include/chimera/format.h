@@ -3,9 +3,10 @@
  *   quantizer   f32 master  -> small integers and scales, and its gradient rule
  *   encoding    integers    <-> bytes in memory or a file, exactly invertible
  *   backend     bytes       -> fast products on one CPU (kernel.h)
+ *   adapter     adds parameters of its own around a linear
  *
- * Another encoding or backend never changes a result; another quantizer is
- * another model.  Ablations rely on that line.                                 */
+ * Another encoding or backend never changes a result; another quantizer or adapter
+ * is another model.  Ablations rely on that line.                              */
 #ifndef CHIMERA_FORMAT_H
 #define CHIMERA_FORMAT_H
 
@@ -31,6 +32,11 @@ struct chi_quantizer_ops {          /* kind CHI_QUANTIZER                       
      * of a slice; absent: passed straight through.  [task]                     */
     void (*grad)(const void *conf, const float *w, const float *dq, int64_t n,
                  float *dw);
+    /* Optional: how much of the master is added to the quantised weights while the
+     * model trains, W^ + e W, when this share of its steps is done (0 at the first
+     * step).  It must be 0 at 1.  Where it is 0, training multiplies with the kernel
+     * of inference, which never sees a residual; elsewhere in f32.  [run]         */
+    double (*residual)(const void *conf, double progress);
 };
 
 struct chi_encoding_ops {           /* kind CHI_ENCODING                        */
@@ -56,6 +62,40 @@ struct chi_encoding_ops {           /* kind CHI_ENCODING                        
      * a no.  NULL: all that bytes() has a size for do.  [task]                    */
     bool       (*holds)(const int8_t *q, const float *scale, int64_t rows,
                         int64_t cols, int64_t group);
+};
+
+/* y = linear(x) + adapter(x).  An adapter has an instance for each linear that a
+ * [linear...] section gives it to; several stand in a row and add one after the
+ * other.  Its parameters are f32 whatever the linear's class is.  Rows are alike:
+ * struct chi_run holds rows, params, grads and arrays, but no segments and no
+ * scratch (tasks get theirs), and rows need not be those of the layer's call.  In
+ * inference a row's bits depend on its own x and y alone, so use k->dot and
+ * k->axpy, not k->gemm.                                                        */
+struct chi_adapter_ops {            /* kind CHI_ADAPTER                         */
+    uint32_t struct_size;
+    uint32_t self_size;             /* the core allocates and zeroes self       */
+
+    /* As for a layer; the plan takes param(), array() per row or per call and
+     * not to be kept, and scratch().  conf lives as long as self.  [setup]     */
+    chi_status (*open)(const struct chi_host *, void *self, const void *conf,
+                       int64_t d_out, int64_t d_in, const struct chi_plan_ops *,
+                       struct chi_plan *) CHI_MUST_CHECK;
+    /* y[rows,d_out] holds the linear's result: add to it.  x[rows,d_in] is the
+     * linear's input in float, normalised if the linear normalises.  [run]     */
+    chi_status (*forward)(const void *self, struct chi_run *r, const float *x,
+                          float *y);
+    /* Adds to dx[rows,d_in] (NULL: not wanted) and to r->grads (NULL: frozen).
+     * Nothing is left from forward but x: compute it again.  [run]             */
+    chi_status (*backward)(const void *self, struct chi_run *r, const float *x,
+                           const float *dy, float *dx);
+    /* Optional: the linear's own weights stay as they are                      */
+    bool       (*freezes)(const void *conf);
+    /* Optional, once a step between its gradient and the optimizer, when progress
+     * (0..1) of the steps is done: add the gradients of penalties, and return
+     * which parameters do not move in this step, bit i for the i-th that open()
+     * planned.  [run]                                                          */
+    uint32_t   (*steer)(const void *self, double progress,
+                        const unsigned char *params, unsigned char *grads);
 };
 
 #endif

@@ -34,6 +34,7 @@ enum {                              /* kind             ops is a                
     CHI_TOKENIZER,                  /* struct chi_tokenizer_ops   data.h        */
     CHI_TASK,                       /* struct chi_task_ops        data.h        */
     CHI_LOOP,                       /* struct chi_loop_ops        loop.h        */
+    CHI_ADAPTER,                    /* struct chi_adapter_ops     format.h      */
     CHI_KINDS
 };
 

@@ -1,0 +1,3 @@
+/* diagonal.c - a healthy adapter. */
+#define NAME "diagonal"
+#include "diagonal.h"
