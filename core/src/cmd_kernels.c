@@ -100,7 +100,7 @@ struct shape { const struct chi_linear *l; int64_t n; };
 static bool alike(const struct chi_linear *a, const struct chi_linear *b)
 {
     return a->d_out == b->d_out && a->d_in == b->d_in && a->f32_only == b->f32_only
-        && (a->f32_only || (a->rule->encoding == b->rule->encoding && a->group == b->group
+        && (a->f32_only || (a->encoding == b->encoding && a->group == b->group
                             && a->quantizer == b->quantizer));
 }
 
@@ -130,7 +130,7 @@ static void print_missing(const struct spec *s, const struct chi_linear *l)
         const struct chi_backend_ops *ops = c->ops;
         bool has = false;
         for (const struct chi_linear_kernel *const *k = ops->linears; k && *k; k++)
-            has = has || (!strcmp((*k)->encoding, l->rule->encoding->name) && (!(*k)->group || (*k)->group == l->group));
+            has = has || (!strcmp((*k)->encoding, l->encoding_name) && (!(*k)->group || (*k)->group == l->group));
         if (!has || in_use(s, c)) continue;
         char *why = why_not(s, c);
         printf("      %s has one, too: %s\n", c->name, why);
@@ -150,6 +150,15 @@ static void print_why(const struct spec *s, const struct contender *c, int n, st
             printf("      %-10s one row %10.1f us   %d rows %10.1f us\n", c[i].backend, c[i].time->one, TUNE_ROWS, c[i].time->many);
 }
 
+/* What its weights are in: the rule's encoding, or that of a packed file                     */
+static const struct chi_component *encoding_of(const struct spec *s, const struct chi_linear *l)
+{
+    const struct chi_component *e;
+    for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
+        if (e->ops == l->encoding) return e;
+    return l->rule->encoding;
+}
+
 static void print_linear(const struct spec *s, const struct shape *g)
 {
     const struct chi_linear *l = g->l;
@@ -161,9 +170,9 @@ static void print_linear(const struct spec *s, const struct shape *g)
         printf("  %-10s %-14s %4lld  %s\n      dot, as above: these weights are never quantised\n", "f32", size, (long long)g->n, example);
         return;
     }
-    int n = contenders(s, l->rule->encoding, l->d_out, l->d_in, l->group, c);
+    int n = contenders(s, encoding_of(s, l), l->d_out, l->d_in, l->group, c);
     struct choice by = choose_kernels(c, n);
-    printf("  %-10s %-14s %4lld  %s\n      ", l->rule->encoding->name, size, (long long)g->n, example);
+    printf("  %-10s %-14s %4lld  %s\n      ", l->encoding_name, size, (long long)g->n, example);
     if (by.one == by.many) printf("%s: ", c[by.one].backend);
     else printf("%s for one row, %s for more: ", c[by.one].backend, c[by.many].backend);
     print_why(s, c, n, by);
@@ -188,7 +197,7 @@ static chi_status measure_encodings(struct spec *s, const struct chi_linear *l)
 {
     const struct chi_component *e;
     for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (e == l->rule->encoding || tune_holds(l, e)) TRY(measure(s, l, e));
+        if (e->ops == l->encoding || tune_holds(l, e)) TRY(measure(s, l, e));
     return CHI_OK;
 }
 
@@ -198,7 +207,7 @@ static void print_encodings(const struct spec *s, const struct chi_linear *l)
     const struct chi_component *e;
     for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++) {
         struct contender c[CONTENDERS_MAX];
-        if (e == l->rule->encoding || !tune_holds(l, e)) continue;
+        if (e->ops == l->encoding || !tune_holds(l, e)) continue;
         int n = contenders(s, e, l->d_out, l->d_in, l->group, c);
         struct choice by = choose_kernels(c, n);
         if (!c[by.one].time || !c[by.many].time) continue;

@@ -29,14 +29,17 @@ static void draw(float *w, int64_t n, float scale)
 }
 
 /* l with this encoding and kernel, bound to w                                           */
-static chi_status bind(struct chi_linear *copy, const struct chi_linear *l, const struct chi_encoding_ops *encoding,
+static chi_status bind(struct chi_linear *copy, const struct chi_linear *l, const struct chi_component *encoding,
                        const struct chi_linear_kernel *k, const float *w)
 {
     *copy = *l;
     copy->training = false;
-    copy->encoding = encoding;
+    copy->encoding = encoding->ops;
+    copy->encoding_name = encoding->name;
+    copy->adapter = NULL;
+    copy->n_adapter = 0;
     copy->kernel = copy->many = k;
-    copy->n_bytes = encoding->bytes(l->d_out, l->d_in, l->group);
+    copy->n_bytes = copy->encoding->bytes(l->d_out, l->d_in, l->group);
     copy->w = copy->g = NULL;
     copy->bytes = copy->packed = NULL;
     TRY(linear_room(TUNE_ROWS, l->d_in, 0, false));
@@ -105,7 +108,7 @@ chi_status tune_measure(const struct chi_linear *l, const struct spec *s, const 
         draw(w, l->d_out * l->d_in, 0.05f);
         draw(x, TUNE_ROWS * l->d_in, 1);
     }
-    for (int i = 0; i < n && st == CHI_OK; i++) st = bind(&bound[i], l, encoding->ops, c[i].kernel, w);
+    for (int i = 0; i < n && st == CHI_OK; i++) st = bind(&bound[i], l, encoding, c[i].kernel, w);
     struct timing t = { .run = { .h = h, .rows = TUNE_ROWS }, .x = x, .y = y };
     if (st == CHI_OK) st = measure(&t, bound, c, n, encoding->name, time);
     for (int i = 0; i < n; i++) linear_drop(&bound[i]);

@@ -136,7 +136,7 @@ static const uint8_t places[2][32] = {
 
 /* d += the sums of 32 bytes v of indices with signs s; assembler, because compilers turn the additions into a tree
  * and spill                                                                                              */
-INLINE void take_digits(struct digits *d, __m256i v, __m256i s, const uint8_t *table)
+INLINE void load_digits(struct digits *d, __m256i v, __m256i s, const uint8_t *table)
 {
     __m256i x, t, a, b;
     __asm__ volatile(
@@ -174,11 +174,11 @@ INLINE void block_sums(__m256 p[2], const uint8_t *w, const uint8_t *s, const ui
     __m256i v[2], more[2];
     struct digits d = { _mm256_setzero_si256(), _mm256_setzero_si256() }, e = d;
     UNROLL
-    for (int i = 0; i < 4; i++) take_digits(&d, load256(w + 32 * i), words4(s + 8 * i), table + 2 * TABLE * i);
+    for (int i = 0; i < 4; i++) load_digits(&d, load256(w + 32 * i), words4(s + 8 * i), table + 2 * TABLE * i);
     join(v, d, BASE);
-    take_digits(&e, load256(w + 128), words4(s + 32), table + 8 * TABLE);
+    load_digits(&e, load256(w + 128), words4(s + 32), table + 8 * TABLE);
     __m256i last = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(w + 160)));
-    take_digits(&e, last, words2(s + 40), table + 10 * TABLE);
+    load_digits(&e, last, words2(s + 40), table + 10 * TABLE);
     join(more, e, BASE);
     UNROLL
     for (int h = 0; h < 2; h++) {

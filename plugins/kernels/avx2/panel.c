@@ -35,8 +35,6 @@ enum { SLICE = 512, ROWS = 128 };
 /* What a block of four rows of activations brings along: -sum q in the low halves, steps     */
 struct side { int32_t start[4]; float step[4]; };
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Woverlength-strings"   /* ISO C promises only 4095    */
 /* p[2c + h] = step * the sum over a block: rows 8h..8h+7 of the panel at w, column c: q[c] + i */
 static inline __attribute__((always_inline))
 void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
@@ -57,7 +55,6 @@ void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
               [i] "r"(i), [side] "r"(side), [one] "x"(_mm256_set1_epi16(1))
             : "memory");
 }
-#pragma GCC diagnostic pop
 
 static inline void fetch(const int8_t *const q[4], int64_t at)
 {
