@@ -41,7 +41,7 @@ Test(registry, sins)
         { "no_symbol", "exports no symbol chimera_plugin" },
         { "function_symbol", "the symbol is no data object" },
         { "bad_component_name", "layer has the name 'Good Layer', wanted 1..63 of a-z, 0-9 and _" },
-        { "unknown_kind", "component unknown_kind has the unknown kind 99, wanted 1..9" },
+        { "unknown_kind", "component unknown_kind has the unknown kind 99, wanted 1..10" },
         { "no_ops", "layer no_ops has no ops" },
         { "no_forward", "layer no_forward: required member forward of its ops is missing" },
         { "short_ops", "layer short_ops: struct_size of its ops is 16, wanted " },

@@ -23,7 +23,7 @@
 # define HOLDS NULL
 #endif
 #ifndef PRODUCT                         /* of the sum over all of the row and a step           */
-# define PRODUCT(scale, p) ((scale) * (p))
+# define PRODUCT(scale, p) (0.0f + (scale) * (p))   /* 0 + -0 is 0: y starts at 0         */
 #endif
 
 static int64_t row_bytes(int64_t cols)
