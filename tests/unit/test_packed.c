@@ -75,7 +75,7 @@ Test(packed, sherry125_short_quads)
     uint8_t out[192];
     for (int64_t n = 1; n < 4; n++)
         for (int v = 0; v < (n == 1 ? 3 : n == 2 ? 9 : 27); v++) {
-            int8_t q[7] = { 1, 0, 1, -1 }, back[7];
+            int8_t q[8] = { 1, 0, 1, -1 }, back[8];
             int zeros = 0;
             for (int j = 0, rest = v; j < n; j++, rest /= 3) zeros += !(q[4 + j] = (int8_t)(rest % 3 - 1));
             cr_expect_eq(e->holds(q, &scale, 1, 4 + n, 64), zeros < 2, "%d of %ld weights", v, n);
