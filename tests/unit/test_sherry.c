@@ -76,7 +76,7 @@ Test(sherry, by_hand)
 Test(sherry, tails)
 {
     for (int64_t tail = 1; tail < 9; tail++) {
-        float w[64 + 8] = { 0 }, scale[2];
+        float w[64 + 9] = { 0 }, scale[2];
         int8_t q[64 + 8];
         for (int64_t i = 0; i < tail; i++) w[64 + i] = i % 2 ? -1.0f : 1.0f;
         w[64 + tail / 4 * 4] = 3;                           /* of the incomplete quad, if there is one */
