@@ -93,7 +93,7 @@ judge() {
     local name
     wait
     for name in $started; do
-        sed -i '/ # SKIP it has no /d' "$tmp/$name"
+        sed -i '/ # SKIP it has \(no\|neither\) /d' "$tmp/$name"
         if [ "$(tail -n 1 "$tmp/$name")" = passed ] && ! grep -q '# SKIP' "$tmp/$name"; then ok; else no "$name"; fi
         grep '^not ok\|^#\|SKIP' "$tmp/$name" | head -20 || :
         echo "$name: $(grep -c '^ok' "$tmp/$name") tests passed"
