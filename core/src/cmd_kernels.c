@@ -4,6 +4,7 @@
 #include "hosting.h"
 #include "network.h"
 #include "pool.h"
+#include "progress.h"
 #include "reference.h"
 #include "run.h"
 #include "tune.h"
@@ -221,9 +222,16 @@ static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n)
     char *path = NULL;
     if (!backends_auto(s))
         return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only", s->backends.use);
-    for (int64_t i = 0; i < n; i++)
-        if (!g[i].l->f32_only) TRY(measure_encodings(s, g[i].l));
-    chi_status st = tune_write(s->tune, s, &path);
+    struct progress p;
+    chi_status st = CHI_OK;
+    progress_begin(&p, 0);
+    for (int64_t i = 0; i < n && st == CHI_OK; i++) {
+        if (!g[i].l->f32_only) st = measure_encodings(s, g[i].l);
+        progress_part(&p, "timing kernels", i + 1, n);
+    }
+    progress_end(&p);
+    TRY(st);
+    st = tune_write(s->tune, s, &path);
     if (st == CHI_OK) printf("times in    %s\n", path);
     free(path);
     return st;

@@ -16,6 +16,7 @@
 #include "fit.h"
 #include "fs.h"
 #include "network.h"
+#include "progress.h"
 
 struct item {
     const struct model_tensor *t;
@@ -37,6 +38,7 @@ struct convert {
     char *refused; int64_t n_refused;   /* why the first is, how many                             */
     FILE *others;                       /* names of the others                                    */
     char *other_names; size_t other_len;
+    struct progress progress;
 };
 
 /* ---- where from ------------------------------------------------------------------------------------- */
@@ -315,6 +317,7 @@ static chi_status decide(struct convert *c)
         chi_status s = with_bytes(c, &c->item[i], hash_item, NULL);
         if (s == CHI_ECONF && c->item[i].l) refuse(c, &c->item[i]);
         else TRY(s);
+        progress_part(&c->progress, "checking weights", i + 1, c->n);
     }
     return c->n_refused ? refusal(c) : CHI_OK;
 }
@@ -408,7 +411,10 @@ static chi_status write_all(struct convert *c, struct st_writer *w)
     put_lines(c, w);
     announce(c, w);
     TRY(st_begin(w));
-    for (int64_t i = 0; i < c->n; i++) TRY(with_bytes(c, &c->item[i], write_item, w));
+    for (int64_t i = 0; i < c->n; i++) {
+        TRY(with_bytes(c, &c->item[i], write_item, w));
+        progress_part(&c->progress, "writing weights", i + 1, c->n);
+    }
     return CHI_OK;
 }
 
@@ -452,8 +458,10 @@ chi_status convert(const struct convert_request *r, FILE *report)
     struct convert c = { .request = r };
     chi_status s = open_source(&c);
     if (s == CHI_OK) s = list_items(&c);
+    progress_begin(&c.progress, 0);
     if (s == CHI_OK) s = decide(&c);
     if (s == CHI_OK) s = write_file(&c);
+    progress_end(&c.progress);
     if (s == CHI_OK) {
         say(&c, report);
         note("%s is written", c.out);
