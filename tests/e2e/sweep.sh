@@ -5,7 +5,7 @@
 #
 #     KILLS=n STEPS=n     default 6 and 200; make soak-sweep takes 200
 set -eu
-if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+if [ -n "${MEMORY_TMPDIR:-}" ]; then export TMPDIR="$MEMORY_TMPDIR"; fi
 . "$srcdir/tests/e2e/lib.sh"
 kills=${KILLS:-6}
 pid=

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "core.h"
 #include "dialect.h"
+#include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -82,11 +83,11 @@ static void put(const char *path, const char *text)
     write_file(path, text, strlen(text));
 }
 
-static char folder[] = "/tmp/chimera-config-XXXXXX";
+static char folder[SCRATCH_SIZE];
 
 static void enter(void)
 {
-    cr_assert_not_null(mkdtemp(folder));
+    make_scratch(folder);
     cr_assert_eq(chdir(folder), 0);
 }
 
