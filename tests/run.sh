@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh COMMAND... TEST - runs one test of `make check` with a $TMPDIR of its own, and, unless the caller named
+# run.sh COMMAND... TEST - runs one test of `make check` with $TMPDIR and cache of its own, and, unless the caller named
 # one, with $MEMORY_TMPDIR, a folder in memory where there is some.  Both go with all that the test left in
 # them, even one that failed or was killed.  Adds a line to tests/times in the build: seconds of CPU, those of
 # the test's processes too, seconds, and the test.
@@ -9,7 +9,8 @@ if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then
     MEMORY_TMPDIR=$(mktemp -d /dev/shm/chimera-test.XXXXXX) || exit 99
 fi
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/chimera-test.XXXXXX") || exit 99
-export MEMORY_TMPDIR TMPDIR
+XDG_CACHE_HOME=$TMPDIR/cache
+export MEMORY_TMPDIR TMPDIR XDG_CACHE_HOME
 trap : INT TERM HUP                 # the test ends by it, and then the folders go
 begun=$(date +%s) rc=0
 # Criterion leaves a socket in /tmp if it is killed: the test's process id tells which.
