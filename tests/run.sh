@@ -1,11 +1,12 @@
 #!/bin/sh
 # run.sh COMMAND... TEST - runs one test of `make check` with $TMPDIR and cache of its own, and, unless the caller named
-# one, with $MEMORY_TMPDIR, a folder in memory where there is some.  Both go with all that the test left in
+# one, with $MEMORY_TMPDIR, a folder in memory where there is room.  Both go with all that the test left in
 # them, even one that failed or was killed.  Adds a line to tests/times in the build: seconds of CPU, those of
 # the test's processes too, seconds, and the test.
 for name; do :; done
 MEMORY_TMPDIR=
-if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then
+room=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -gt 250000 ]; then
     MEMORY_TMPDIR=$(mktemp -d /dev/shm/chimera-test.XXXXXX) || exit 99
 fi
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/chimera-test.XXXXXX") || exit 99
