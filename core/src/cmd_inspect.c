@@ -33,10 +33,20 @@ static void print_counts(const struct spec *s, const struct model_counts *c)
     }
     human_bytes(a, c->weight_bytes);
     line("weights in memory", a);
+    for (int64_t i = 0; i < c->n_weights; i++) {
+        human_bytes(a, c->weights[i].bytes);
+        printf("  %-20s %s\n", c->weights[i].name, a);
+    }
     human_bytes(a, c->state_bytes);
     line("state per stream", a);
     human_bytes(a, c->read_bytes_per_token);
     line("read per token", a);
+    for (int64_t i = 0; i < c->n_turns; i++) {
+        human_bytes(a, c->turns[i].read_bytes);
+        human_bytes(b, c->turns[i].state_bytes);
+        printf("  with %lld turn%s          %s, state per stream %s\n", (long long)c->turns[i].turns,
+               c->turns[i].turns > 1 ? "s" : " ", a, b);
+    }
     human_bytes(a, c->train_bytes);
     text = xprintf("%s at %lld x %lld rows, optimizer included", a, (long long)s->train.micro_batch,
                    (long long)s->train.seq_len);

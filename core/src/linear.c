@@ -277,10 +277,7 @@ static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
         dots(c, l, c->y[j], o0, o1);
         return;
     }
-    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
-    const struct chi_linear_kernel *k = c->act.rows == 1 ? l->kernel : l->many;
-    int64_t bytes = kernel_scratch(k, c->act.rows, l->d_in);
-    k->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+    linear_outputs(l, &c->act, o0, o1, c->y[j] + o0, l->d_out, s);
 }
 
 static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
@@ -292,6 +289,29 @@ static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
         slice_task(c, t, s);
         s->used = was;
     }
+}
+
+/* ---- a few outputs -------------------------------------------------------------------------- */
+
+struct chi_act linear_input(const struct chi_linear *l, const struct chi_kernels *k, const float *x, int64_t rows)
+{
+    int64_t ldq = round_up(l->d_in, CHI_ACT_BLOCK);
+    if (linear_integer(l)) {
+        struct acts a = { .k = k, .x = x, .rows = rows, .d_in = l->d_in, .norm = l->rule->o.extra_rmsnorm,
+                          .eps = l->eps, .lambda = 1 };
+        acts_run(&a);
+    }
+    return (struct chi_act){ .rows = rows, .d_in = l->d_in, .x = x, .ldx = l->d_in, .q = room.q, .ldq = ldq,
+                             .step = room.step, .sum = room.sum };
+}
+
+void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t o0, int64_t o1, float *y, int64_t ldy,
+                    struct chi_scratch *s)
+{
+    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
+    const struct chi_linear_kernel *k = a->rows == 1 ? l->kernel : l->many;
+    int64_t bytes = kernel_scratch(k, a->rows, l->d_in);
+    k->run(y, ldy, a, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
 }
 
 enum { LINEARS_MAX = 16 };

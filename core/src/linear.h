@@ -67,6 +67,13 @@ chi_status linears(const struct chi_linear *const *, int64_t n, struct chi_run *
 chi_status linears_back(const struct chi_linear *const *, int64_t n, struct chi_run *,
                         const float *x, int64_t rows, const float *const *dy, float *dx);
 
+/* The input of a linear's kernel, made of x[rows, d_in] by the one thread that calls; it holds until
+ * the next call of a linear.  Outputs o0 .. o1-1 of it: y[rows, ldy]; o0 is a multiple of CHI_TILE, o1
+ * too, or d_out.  The linear has bytes and no adapter; s has room for linear_scratch()                */
+struct chi_act linear_input(const struct chi_linear *, const struct chi_kernels *, const float *x, int64_t rows);
+void linear_outputs(const struct chi_linear *, const struct chi_act *, int64_t o0, int64_t o1, float *y,
+                    int64_t ldy, struct chi_scratch *s);
+
 /* Outputs of one task of a call of so many multiply-adds, if an output takes so many:
  * a multiple of 64                                                                  */
 int64_t linear_slice(int64_t total, int64_t output);

@@ -175,6 +175,7 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     m->loss_host = host_open(spec, "objective");
     chi_status st = open_all(m);
     for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
+    if (st == CHI_OK && mode == MODEL_INFER) st = budget_check(m);
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
     if (st == CHI_OK) {
         warn_of_idle_rules(m);

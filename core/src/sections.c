@@ -118,6 +118,16 @@ const struct chi_option generate_table[] = {
     CHI_OPTIONS_END
 };
 
+const struct chi_option deployment_table[] = {
+    CHI_INT(struct deployment_options, streams, "8", 1, 64,
+            "texts that run at once; more of them wait for their turn", CHI_OPT_RUNTIME),
+    CHI_INT(struct deployment_options, max_streams, "64", 1, 64,
+            "more streams than this are refused", CHI_OPT_RUNTIME),
+    CHI_INT(struct deployment_options, memory_budget_mb, "0", 0, 1 << 30,
+            "refuse a model in use whose weights, states of all streams and work space are more; 0: no budget", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
 const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto",
             "auto, or names such as avx2, the first before the others; portable: the plain reference", CHI_OPT_RUNTIME),
@@ -142,6 +152,7 @@ const struct core_section core_sections[] = {
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },
     { "generate", "sampling", generate_table },
+    { "deployment", "how many streams a model in use serves, in how much memory", deployment_table },
     { "declared", "what is said of the model elsewhere; inspect prints it beside what it counts; [declared.NAME] for "
       "the layers of [layer.NAME]", declared_table },
     { "run", "folder, seed and limits", run_table },

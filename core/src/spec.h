@@ -51,6 +51,9 @@ struct loop_options {                   /* [loop], beside its component's       
     double  adaptive_exit;              /* 0: never                              */
 };
 
+struct deployment_options {             /* [deployment]                          */
+    int64_t streams, max_streams, memory_budget_mb;
+};
 struct backend_options { const char *use; bool autotune; };    /* [backend]      */
 struct plugin_options { const char *path, *load; };             /* [plugins]      */
 
@@ -90,6 +93,7 @@ struct spec {
     struct run_options      run;
     struct data_options     data;
     struct generate_options generate;
+    struct deployment_options deployment;
     struct backend_options  backends;
     struct plugin_options   plugins;
     struct declared declared[DECLARED_MAX]; int64_t n_declared;
@@ -106,7 +110,9 @@ struct spec {
 };
 
 enum {                                  /* what a verb needs to exist            */
-    SPEC_MODEL = 1, SPEC_TRAIN = 2, SPEC_DATA = 4, SPEC_TOKENIZER = 8
+    SPEC_MODEL = 1, SPEC_TRAIN = 2, SPEC_DATA = 4, SPEC_TOKENIZER = 8,
+    SPEC_STREAMS = 16                   /* for run_load_model(): segments are streams, of which no
+                                           more than deployment.streams run at once */
 };
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
