@@ -326,19 +326,18 @@ static void say(const struct convert *c, FILE *f)
 
 /* ---- the second pass: writing ------------------------------------------------------------------------------- */
 
-/* The configuration, which need not say in which encodings the file is; caller frees                           */
-static char *config_text(const struct convert *c)
+char *convert_config_text(const struct spec *spec)
 {
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
-    for (int64_t i = 0; i < c->spec->n_rule; i++) {
-        const char *pattern = c->spec->rule[i].pattern;
+    for (int64_t i = 0; i < spec->n_rule; i++) {
+        const char *pattern = spec->rule[i].pattern;
         char *section = i ? xprintf("linear.%s", pattern) : xstrdup("linear");
-        config_show(c->spec->config, section, "encoding", "");
+        config_show(spec->config, section, "encoding", "");
         free(section);
     }
-    if (f) config_print(c->spec->config, f, false);
+    if (f) config_print(spec->config, f, false);
     if (f && fclose(f) == 0) return text;
     free(text);
     return NULL;
@@ -371,7 +370,7 @@ static chi_status write_file(struct convert *c)
         entry[i] = (struct packed_entry){ .name = it->t->name, .encoding = it->l ? it->to : NULL, .group = it->group };
         memcpy(entry[i].shape, it->t->shape, sizeof entry[i].shape);
     }
-    char *text = config_text(c);
+    char *text = convert_config_text(c->spec);
     chi_status s = text ? packed_create(&w, c->out, text, c->manifest, entry, c->n)
                  : fail(CHI_ENOMEM, "no memory for the text of a configuration");
     if (s == CHI_OK) {
