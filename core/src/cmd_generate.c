@@ -40,6 +40,7 @@ static const struct cli_flag flags[] = {
     { "load-session", 0, CLI_TEXT, &flag_load, "FILE", "go on from a saved stream" },
     { "output", 'o', CLI_TEXT, &flag_output, "text|jsonl", "plain text, or a JSON object per prompt" },
     { "quiet", 'q', CLI_SWITCH, &flag_quiet, NULL, "no line of figures on stderr" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
