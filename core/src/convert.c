@@ -107,7 +107,8 @@ static chi_status open_source(struct convert *c)
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
     TRY(packed_names_free(c->out));
-    return model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1);
+    TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
+    return c->spec->packed ? packed_verify(c->spec->packed, c->spec->registry, c->spec->run.verify, NULL) : CHI_OK;
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */
@@ -182,7 +183,7 @@ static chi_status read_floats(const struct convert *c, const struct item *it, co
                     (long long)it->t->n);
     if (c->masters) return st_floats(c->masters, t, values, own);
     *values = t->data;
-    return packed_check(p);
+    return CHI_OK;
 }
 
 static chi_status read_weights(const struct convert *c, const struct item *it, struct weights *w)
@@ -200,7 +201,6 @@ static chi_status read_weights(const struct convert *c, const struct item *it, s
         return s;
     }
     const struct packed_tensor *p = packed_find(c->spec->packed, it->t->name);     /* linear_choose() found it  */
-    TRY(packed_check(p));
     TRY(weights_take(w, integer, l->d_out, l->d_in, l->group, l->name));
     weights_decode(w, l->encoding, p->t->data);
     if (values_fit(l->encoding->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
@@ -337,6 +337,7 @@ char *convert_config_text(const struct spec *spec)
         config_show(spec->config, section, "encoding", "");
         free(section);
     }
+    config_show(spec->config, "run", "verify", "once");      /* the next reader decides for himself           */
     if (f) config_print(spec->config, f, false);
     if (f && fclose(f) == 0) return text;
     free(text);

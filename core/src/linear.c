@@ -47,10 +47,10 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s, cons
     l->encoding_name = c->name;
     l->group = t->group;
     if (t->rows != l->d_out || t->cols != l->d_in)
-        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", packed_path(s->packed), l->name,
+        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", t->path, l->name,
                     (long long)t->rows, (long long)t->cols, (long long)l->d_out, (long long)l->d_in);
     if (l->encoding->bytes(l->d_out, l->d_in, l->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(s->packed),
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", t->path,
                     l->name, (long long)t->t->bytes, c->name, (long long)l->group,
                     (long long)l->encoding->bytes(l->d_out, l->d_in, l->group));
     return CHI_OK;
@@ -115,17 +115,18 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 
 void linear_drop(struct chi_linear *l)
 {
-    mem_free(l->bytes);
+    if (!l->mapped) mem_free(l->bytes);
     mem_free(l->packed);
     l->bytes = l->packed = NULL;
+    l->mapped = false;
 }
 
 chi_status linear_take(struct chi_linear *l)
 {
-    if (l->f32_only || l->bytes) return CHI_OK;
-    l->bytes = mem_take((size_t)l->n_bytes, l->name);
-    if (!l->bytes) return CHI_ENOMEM;
     int64_t packed = linear_packed_bytes(l);
+    if (l->f32_only || (l->bytes && (l->packed || !packed))) return CHI_OK;
+    if (!l->bytes) l->bytes = mem_take((size_t)l->n_bytes, l->name);
+    if (!l->bytes) return CHI_ENOMEM;
     if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
     linear_drop(l);                          /* bytes alone would pass for complete           */
     return CHI_ENOMEM;

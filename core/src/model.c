@@ -328,11 +328,10 @@ static chi_status load_packed(struct model *m, int64_t i, const struct packed *p
 {
     const struct planned_param *to = planned(m, i);
     const struct packed_tensor *t = packed_find(p, m->tensor[i].name);
-    if (to->absent) return linear_load(to->linear, p, t);       /* linear_choose() has found it     */
-    TRY(check_shape(&m->tensor[i], packed_path(p), t ? t->t : NULL));
+    if (to->absent) return linear_load(to->linear, t, m->spec->run.weights);   /* linear_choose() has found it */
+    TRY(check_shape(&m->tensor[i], t ? t->path : packed_path(p), t ? t->t : NULL));
     if (t->t->dtype != ST_F32)
-        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", packed_path(p), t->t->name);
-    TRY(packed_check(t));
+        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", t->path, t->t->name);
     return set_tensor(m, i, t->t->data);
 }
 
@@ -340,7 +339,8 @@ chi_status model_load_packed(struct model *m)
 {
     const struct packed *p = m->spec->packed;
     const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, packed_path(p), t->t->name));
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, t->path, t->t->name));
+    TRY(packed_verify(p, m->spec->registry, m->spec->run.verify, NULL));
     for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_packed(m, i, p));
     return model_bind(m, 1);
 }

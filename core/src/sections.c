@@ -75,6 +75,10 @@ const struct chi_option run_table[] = {
             "look for NaN and infinity after every call of a layer and name the first", CHI_OPT_RUNTIME),
     CHI_BOOL(struct run_options, tensorboard, "no",
             "also write the numbers of metrics.jsonl as TensorBoard events to tensorboard/", CHI_OPT_RUNTIME),
+    CHI_ENUM(struct run_options, weights, "map", "map|copy",
+            "those of a packed model: used in the file's own pages, or copied into huge pages when it is opened", CHI_OPT_RUNTIME),
+    CHI_ENUM(struct run_options, verify, "once", "once|full|no",
+            "when the data of a packed model are checked: before the first use of these very files, each time, never", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 

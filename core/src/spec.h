@@ -24,6 +24,7 @@ struct linear_options {                 /* [linear], [linear.embed]             
 };
 enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE_WARMUP, SCHEDULE_WSD };
 enum { NONFINITE_STOP, NONFINITE_SKIP, NONFINITE_ROLLBACK };
+enum { WEIGHTS_MAP, WEIGHTS_COPY };
 enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 struct train_options {                  /* [train]                               */
     int64_t batch_size, micro_batch, seq_len, steps, warmup_steps;
@@ -36,6 +37,7 @@ struct run_options {                    /* [run]                                
     const char *dir;
     int64_t seed, threads, memory_limit_mb;
     bool    paranoid, tensorboard;
+    int32_t weights, verify;            /* of packed models; verify as in packed.h */
 };
 struct data_options { const char *task, *tokenizer; };          /* [data]        */
 struct generate_options {               /* [generate]                            */
