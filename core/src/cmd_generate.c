@@ -518,6 +518,16 @@ static chi_status generate(struct model *m, const struct prompts *all, struct ge
     return all->n == 1 ? run_single(g, all->v) : run_many(g, all);
 }
 
+/* A text without the tokenizer that it takes                                      */
+static chi_status hint_ids(chi_status s)
+{
+    if (s == CHI_OK || flag_ids.n || !strstr(fail_text(), "tokenizer")) return s;
+    char *why = xstrdup(fail_text());
+    fail(s, "%s; without a tokenizer, --ids takes token ids, which need none", why);
+    free(why);
+    return s;
+}
+
 static chi_status with_model(const struct cli_args *a, const struct prompts *all)
 {
     struct spec *spec = NULL;
@@ -528,9 +538,9 @@ static chi_status with_model(const struct cli_args *a, const struct prompts *all
     char **override = all_overrides(a, &n);
     chi_status s = run_load_model(a->word[0], override, n, NULL, needs, CHUNK_ROWS, all->n, &spec, &model);
     free_overrides(override, n);
-    TRY(s);
+    TRY(hint_ids(s));
     double loaded = now_s();
-    s = generate(model, all, &g, &allow);
+    s = hint_ids(generate(model, all, &g, &allow));
     if (pipe_closed) s = CHI_OK;
     if (s == CHI_OK && !flag_quiet) say_figures(&g);
     if (s == CHI_OK && flag_timing) say_timing(&g, loaded);
