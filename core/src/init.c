@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "ckpt.h"
@@ -206,13 +207,16 @@ static chi_status write_model(struct fresh *f)
 
 static void say(const struct fresh *f)
 {
-    char count[32], size[32];
+    char count[32], size[32], peak[32];
+    struct rusage used = { .ru_maxrss = 0 };
     int64_t bytes = 0;
     for (int64_t t = 0; t < f->n; t++)
         bytes += encoded(f->param[t]) ? f->param[t]->linear->n_bytes : 4 * f->param[t]->n;
     human_count(count, f->all);
     human_bytes(size, bytes);
-    note("%s is written: %s start weights in %s", f->folder, count, size);
+    getrusage(RUSAGE_SELF, &used);
+    human_bytes(peak, (int64_t)used.ru_maxrss << 10);           /* which Linux counts in kB               */
+    note("%s is written: %s start weights in %s, by way of at most %s of memory", f->folder, count, size, peak);
 }
 
 static void close_all(struct fresh *f)
