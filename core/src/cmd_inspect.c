@@ -153,7 +153,7 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_inspect = {
     .name = "inspect",
-    .usage = "CONF|RUN|FILE.b158|PLUGIN|PLUGIN CONF [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158|DIR|PLUGIN|PLUGIN CONF [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration, a run folder or a packed model: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"
