@@ -1,0 +1,35 @@
+/* spec_linear.c - which rule a matrix has, by patterns on its name; see spec.h.          */
+#include <string.h>
+
+#include "spec.h"
+
+/* Only the last '*' ever needs to take more, so many of them cost no more than one.      */
+bool spec_matches(const char *pattern, const char *name)
+{
+    const char *star = NULL, *from = NULL;
+    while (*name)
+        if (*pattern == '*') {
+            star = ++pattern;
+            from = name;
+        } else if (*pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star;
+            name = ++from;
+        } else
+            return false;
+    while (*pattern == '*') pattern++;
+    return !*pattern;
+}
+
+const struct linear_rule *spec_linear(const struct spec *s, const char *name)
+{
+    const struct linear_rule *best = NULL;
+    for (int64_t i = 0; i < s->n_rule; i++) {
+        const struct linear_rule *r = &s->rule[i];
+        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !spec_matches(r->pattern, name)) continue;
+        if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
+    }
+    return best;
+}
