@@ -257,9 +257,9 @@ static void rule_adapters(struct spec *s, const char *section, struct linear_rul
 {
     int64_t n;
     char **word = split(r->o.adapter ? r->o.adapter : "", &n);
-    bool embed = !strcmp(r->pattern, "embed");
+    bool embed = !strcmp(r->pattern, "embed") || !strcmp(r->pattern, "lm_head");
     if (n && embed)
-        config_error(s->config, section, "adapter", "rows of the embedding are looked up, not only multiplied: it takes no adapter");
+        config_error(s->config, section, "adapter", "embedding and head take no adapter");
     else if (n > ADAPTERS_MAX)
         config_error(s->config, section, "adapter", "%lld adapters, at most %d are possible", (long long)n, ADAPTERS_MAX);
     for (int64_t i = 0; !embed && i < min_i64(n, ADAPTERS_MAX); i++) {
@@ -339,15 +339,22 @@ bool spec_matches(const char *pattern, const char *name)
     return !*pattern;
 }
 
+/* A pattern speaks of the embedding, and of a head of its own, only if it is that very name           */
+static bool rule_is_for(const struct linear_rule *r, const char *name)
+{
+    if (!strcmp(name, "embed") || !strcmp(name, "lm_head")) return !strcmp(r->pattern, name);
+    return spec_matches(r->pattern, name);
+}
+
 const struct linear_rule *spec_linear(const struct spec *s, const char *name)
 {
     const struct linear_rule *best = NULL;
     for (int64_t i = 0; i < s->n_rule; i++) {
         const struct linear_rule *r = &s->rule[i];
-        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !spec_matches(r->pattern, name)) continue;
+        if (!rule_is_for(r, name)) continue;
         if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
     }
-    return best;
+    return best || strcmp(name, "lm_head") ? best : spec_linear(s, "embed");
 }
 
 /* ---- the loop --------------------------------------------------------------------- */
