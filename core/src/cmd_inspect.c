@@ -73,7 +73,7 @@ static chi_status open_spec(const char *subject, const struct cli_args *a, struc
 static chi_status show_packed(const struct packed *p)
 {
     const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(packed_check(p, t));
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(packed_check(t));
     line("packed model", packed_path(p));
     return CHI_OK;
 }

@@ -204,6 +204,14 @@ static chi_status write_synced(const char *path, const void *bytes, int64_t n)
     return s;
 }
 
+chi_status fs_publish(const char *tmp, const char *path)
+{
+    char *folder = parent_of(path);
+    chi_status s = rename(tmp, path) < 0 ? fs_fail("rename to", path) : fs_sync_dir(folder);
+    free(folder);
+    return s;
+}
+
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
 {
     char *tmp = xprintf("%s.tmp", path), *folder = parent_of(path);

@@ -9,6 +9,8 @@
 chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n) CHI_MUST_CHECK;
 /* Writes path.tmp, fsyncs, renames onto path, fsyncs the folder                */
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n) CHI_MUST_CHECK;
+/* Renames tmp, which is on the disk, to path and fsyncs the folder               */
+chi_status fs_publish(const char *tmp, const char *path) CHI_MUST_CHECK;
 chi_status fs_mkdirs(const char *path) CHI_MUST_CHECK;  /* and its parents        */
 chi_status fs_sync_dir(const char *path) CHI_MUST_CHECK;
 chi_status fs_remove_tree(const char *path);            /* fine if absent         */

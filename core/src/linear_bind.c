@@ -61,7 +61,7 @@ static void load_slice(void *arg, int64_t i, struct chi_scratch *s)
 
 chi_status linear_load(struct chi_linear *l, const struct packed *p, const struct packed_tensor *t)
 {
-    TRY(packed_check(p, t));
+    TRY(packed_check(t));
     TRY(linear_take(l));
     memcpy(l->bytes, t->t->data, (size_t)l->n_bytes);
     struct load b = { .l = l };

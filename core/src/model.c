@@ -340,7 +340,7 @@ static chi_status load_packed(struct model *m, int64_t i, const struct packed *p
     TRY(check_shape(&m->tensor[i], packed_path(p), t ? t->t : NULL));
     if (t->t->dtype != ST_F32)
         return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", packed_path(p), t->t->name);
-    TRY(packed_check(p, t));
+    TRY(packed_check(t));
     return set_tensor(m, i, t->t->data);
 }
 

@@ -461,7 +461,7 @@ static chi_status put(struct st_writer *w, const void *bytes, size_t n)
 }
 
 /* {"__metadata__":{...},"NAME":{...},...} and spaces up to a multiple of 64, or 4096   */
-chi_status st_begin(struct st_writer *w)
+static chi_status make_header(struct st_writer *w, unsigned char **bytes, int64_t *length)
 {
     TRY(w->status);
     if (fflush(w->json) || fflush(w->meta))
@@ -474,14 +474,22 @@ chi_status st_begin(struct st_writer *w)
         free(header);
         return w->status = fail(CHI_EBUG, "%lld tensors do not fit into a header of 100 MB", (long long)w->n);
     }
-    unsigned char *all = xcalloc(8 + padded, 1);
+    unsigned char *all = *bytes = xcalloc(8 + padded, 1);
     for (int i = 0; i < 8; i++) all[i] = (unsigned char)((uint64_t)padded >> (8 * i));
     memcpy(all + 8, header, n);
     memset(all + 8 + n, ' ', padded - n);
-    if (w->sealed && !st_seal(all, (int64_t)(8 + padded))) w->status = CHI_ENOMEM;
-    if (w->status == CHI_OK) w->status = put(w, all, 8 + padded);
-    free(all);
     free(header);
+    *length = (int64_t)(8 + padded);
+    if (w->sealed && !st_seal(all, *length)) w->status = CHI_ENOMEM;
+    return w->status;
+}
+
+chi_status st_begin(struct st_writer *w)
+{
+    unsigned char *all = NULL;
+    int64_t n = 0;
+    if (make_header(w, &all, &n) == CHI_OK) w->status = put(w, all, (size_t)n);
+    free(all);
     return w->status;
 }
 
@@ -494,6 +502,15 @@ chi_status st_write(struct st_writer *w, const void *data, int64_t bytes)
     return w->status = put(w, data, (size_t)bytes);
 }
 
+static void drop_writer(struct st_writer *w)
+{
+    if (w->json) fclose(w->json);
+    if (w->meta) fclose(w->meta);
+    free(w->text);
+    free(w->meta_text);
+    free(w);
+}
+
 chi_status st_finish(struct st_writer *w)
 {
     chi_status s = w->status;
@@ -501,10 +518,17 @@ chi_status st_finish(struct st_writer *w)
         s = fail(CHI_EBUG, "%lld bytes of tensor data were announced, %lld written",
                  (long long)w->total, (long long)w->written);
     if (s == CHI_OK && fflush(w->file)) s = fs_fail("write", "a tensor file");
-    if (w->json) fclose(w->json);
-    if (w->meta) fclose(w->meta);
-    free(w->text);
-    free(w->meta_text);
-    free(w);
+    drop_writer(w);
+    return s;
+}
+
+chi_status st_header(struct st_writer *w, unsigned char **bytes, int64_t *n)
+{
+    *bytes = NULL;
+    chi_status s = make_header(w, bytes, n);
+    drop_writer(w);
+    if (s == CHI_OK) return s;
+    free(*bytes);
+    *bytes = NULL;
     return s;
 }

@@ -31,10 +31,10 @@ static void read_packed(struct st_file *f)
 {
     struct packed *p;
     const struct packed_tensor *t;
-    if (packed_from(&p, f) != CHI_OK) return;
+    if (packed_from(&p, f, NULL) != CHI_OK) return;
     sink += strlen(packed_config(p)) + strlen(packed_manifest(p));
     for (int64_t i = 0; (t = packed_at(p, i)); i++)
-        if (packed_find(p, t->t->name) != t || (packed_check(p, t) != CHI_OK && !*fail_text())) __builtin_trap();
+        if (packed_find(p, t->t->name) != t || (packed_check(t) != CHI_OK && !*fail_text())) __builtin_trap();
     packed_close(p);
 }
 
