@@ -176,7 +176,7 @@ def blocks(f):
 
 def ternary2(raw, rows, cols, group):
     pieces, groups = (cols + 63) // 64 * 4, (cols + group - 1) // group
-    tile = pieces * 64 + 32 * groups
+    tile = (pieces * 64 + 32 * groups + 63) // 64 * 64
     out = []
     for row in range(rows):
         at, r = row // 16 * tile, row % 16

@@ -25,7 +25,7 @@ chi_status carry_read(struct weights *w, const struct packed *p, const struct pa
 {
     TRY(registry_find(r, CHI_ENCODING, t->encoding, encoding));
     const struct chi_encoding_ops *e = (*encoding)->ops;
-    TRY(packed_check(p, t));
+    TRY(packed_check(t));
     if (e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
         return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(p), t->t->name,
                     (long long)t->t->bytes, t->encoding, (long long)t->group,

@@ -82,7 +82,7 @@ static chi_status carry_item(struct export *x, struct item *it, struct carried *
     struct weights w;
     if (!*t->encoding) {
         *c = (struct carried){ .type = GGUF_F32, .data = t->t->data, .bytes = t->t->bytes };
-        return packed_check(x->p, t);
+        return packed_check(t);
     }
     TRY(carry_read(&w, x->p, t, x->spec->registry, &encoding));
     chi_status s = carry_out(c, &w, encoding, x->type, x->spec->registry, t->t->name);
@@ -237,7 +237,10 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
     chi_status s = fs_out_open(&o, tmp);
     if (s == CHI_OK) {
         if (x->gguf) x->g = gguf_create(o.f);
-        else x->s = st_create(o.f);
+        else {
+            x->s = st_create(o.f);
+            st_want_seal(x->s);
+        }
         s = f(x);
         chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);
         if (s == CHI_OK) s = end;
@@ -394,7 +397,12 @@ chi_status export_model(const struct export_request *q, FILE *report)
     if (s == CHI_OK) note("%s is written", q->out);
     char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
     spec_close(x.spec);
-    if (x.packed) unlink(x.packed);
+    if (x.packed) {
+        char *experts = packed_experts_path(x.packed);
+        unlink(x.packed);
+        unlink(experts);
+        free(experts);
+    }
     free(x.packed);
     free(x.item);
     if (why) fail(s, "%s", why);

@@ -24,7 +24,8 @@ struct source {
     struct model *plan;
     struct carry_line *line; int64_t n;         /* without those of scales                                       */
     struct carry_line *scale;           /* [n]; name empty: none                                                */
-    struct packed_entry *entry;         /* [n]                                                                  */
+    struct packed_entry *entry;         /* [n] in the model's order                                             */
+    int64_t *at;                        /* [n] whose lines these are                                             */
 };
 
 /* A tensor of the file, whichever kind that is                                                                 */
@@ -85,6 +86,7 @@ static chi_status read_lines(struct source *x)
     x->line = xcalloc((size_t)room, sizeof *x->line);
     x->scale = xcalloc((size_t)room, sizeof *x->scale);
     x->entry = xcalloc((size_t)room, sizeof *x->entry);
+    x->at = xcalloc((size_t)room, sizeof *x->at);
     while (*p) {
         struct carry_line l;
         if (!carry_line(&p, &l))
@@ -133,9 +135,10 @@ static bool same_shape(const struct found *t, const int64_t *shape)
     return t->n_dim == dims && !memcmp(t->dim, shape, (size_t)dims * sizeof *shape);
 }
 
-/* One that the model wants: there, of its shape, encoded if the model encodes it                                 */
-static chi_status check_tensor(struct source *x, const struct model_tensor *want, bool encoded)
+/* The k-th that the model wants: there, of its shape, encoded if the model encodes it                             */
+static chi_status check_tensor(struct source *x, int64_t k, bool encoded)
 {
+    const struct model_tensor *want = &x->plan->tensor[k];
     struct found t;
     int64_t i;
     const struct carry_line *l = line_of(x, want->name, &i);
@@ -144,10 +147,10 @@ static chi_status check_tensor(struct source *x, const struct model_tensor *want
     bool matrix = !encoded || (l->rows == want->shape[0] && l->cols == want->shape[1]);
     if (!same_shape(&t, want->shape) || !matrix || encoded != (*l->encoding != 0) || t.type < 0 || (!encoded && t.type != GGUF_F32))
         return fail(CHI_EDATA, "%s: tensor %s has another shape or type than its configuration wants", x->path, want->name);
-    x->entry[i] = (struct packed_entry){ .name = l->name, .group = l->group };
-    memcpy(x->entry[i].shape, want->shape, sizeof want->shape);
-    if (encoded) TRY(registry_find(x->spec->registry, CHI_ENCODING, l->encoding, &x->entry[i].encoding));
-    return CHI_OK;
+    x->at[k] = i;
+    x->entry[k] = (struct packed_entry){ .name = l->name, .group = l->group };
+    memcpy(x->entry[k].shape, want->shape, sizeof want->shape);
+    return encoded ? registry_find(x->spec->registry, CHI_ENCODING, l->encoding, &x->entry[k].encoding) : CHI_OK;
 }
 
 static chi_status check_scale(const struct source *x, int64_t i)
@@ -164,14 +167,15 @@ static chi_status check_tensors(struct source *x)
 {
     const struct model *m = x->plan;
     int64_t k = 0, there = 0, lines = x->n;
+    if (x->n != m->n_tensor)
+        return fail(CHI_EDATA, "%s lists %lld tensors, its configuration wants %lld", x->path, (long long)x->n,
+                    (long long)m->n_tensor);
     for (int64_t i = 0; i < m->n_all; i++)
         for (int64_t j = 0; j < m->all[i]->n_param; j++, k++) {
             const struct chi_linear *l = m->all[i]->param[j].linear;
-            TRY(check_tensor(x, &m->tensor[k], l && !l->f32_only));
+            TRY(check_tensor(x, k, l && !l->f32_only));
         }
     for (int64_t i = 0; i < x->n; i++) {
-        if (!x->entry[i].name)
-            return fail(CHI_EDATA, "%s: tensor %s is not part of the model, or stands there twice", x->path, x->line[i].name);
         TRY(check_scale(x, i));
         lines += *x->scale[i].name != 0;
     }
@@ -182,8 +186,9 @@ static chi_status check_tensors(struct source *x)
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */
 
-static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t i, FILE *report)
+static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t k, FILE *report)
 {
+    int64_t i = x->at[k];
     const struct carry_line *l = &x->line[i];
     const struct chi_component *encoding;
     struct found t, s = { .data = NULL };
@@ -193,7 +198,7 @@ static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t 
     TRY(carry_in(&numbers, l, t.type, t.data, s.data, x->spec->registry, &encoding));
     chi_status st = weights_held(&numbers, encoding->ops) ? CHI_OK
         : fail(CHI_EDATA, "%s: %s does not hold the numbers of tensor %s", x->path, l->encoding, l->name);
-    if (st == CHI_OK) st = packed_put(w, i, 0, l->rows, numbers.q, numbers.scale);
+    if (st == CHI_OK) st = packed_put(w, k, 0, l->rows, numbers.q, numbers.scale);
     weights_drop(&numbers);
     if (st == CHI_OK)
         fprintf(report, "%-28s %lld x %lld  %s -> %s  exact\n", l->name, (long long)l->rows, (long long)l->cols,
@@ -203,14 +208,14 @@ static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t 
 
 static chi_status put_all(struct source *x, struct packed_writer *w, FILE *report)
 {
-    for (int64_t i = 0; i < x->n; i++) {
+    for (int64_t k = 0; k < x->n; k++) {
         struct found t;
-        if (*x->line[i].encoding) {
-            TRY(put_matrix(x, w, i, report));
+        if (x->entry[k].encoding) {
+            TRY(put_matrix(x, w, k, report));
             continue;
         }
-        TRY(data_of(x, &x->line[i], &t));
-        TRY(packed_put(w, i, 0, t.dim[0], NULL, t.data));
+        TRY(data_of(x, &x->line[x->at[k]], &t));
+        TRY(packed_put(w, k, 0, t.dim[0], NULL, t.data));
     }
     return CHI_OK;
 }
@@ -237,6 +242,7 @@ chi_status import_numbers(const struct import_request *q, FILE *report)
     free(x.line);
     free(x.scale);
     free(x.entry);
+    free(x.at);
     model_close(x.plan);
     spec_close(x.spec);
     gguf_close(x.g);
