@@ -308,7 +308,7 @@ chi_status ckpt_weights(const char *path, const struct spec *spec, bool training
     cJSON *manifest;
     TRY(manifest_read(path, &manifest));
     chi_status s = manifest_meta(path, manifest, meta);
-    if (s == CHI_OK) s = manifest_fits(path, manifest, spec->config, spec, training);
+    if (s == CHI_OK) s = manifest_fits(path, manifest, spec->config, spec, training && meta->step);
     cJSON_Delete(manifest);
     TRY(s);
     char *name = fs_join(path, file_name[FILE_MODEL]);

@@ -381,8 +381,9 @@ static chi_status read_index(struct bring *b, const char *path, const cJSON *j)
                         name ? name : "no text");
         char *full = fs_join(b->request->subject, name);
         while (f < b->n_file && strcmp(st_path(b->file[f]), full)) f++;
-        chi_status s = f < b->n_file ? CHI_OK : f < FILES_MAX ? add_file(b, full)
-                                     : fail(CHI_EDATA, "%s names more than %d files", path, FILES_MAX);
+        chi_status s = f < b->n_file ? CHI_OK
+            : !fs_exists(full) ? fail(CHI_EDATA, "%s: tensor %s lies in %s, which is missing", path, c->string, full)
+            : f < FILES_MAX ? add_file(b, full) : fail(CHI_EDATA, "%s names more than %d files", path, FILES_MAX);
         free(full);
         TRY(s);
         if (!st_find(b->file[f], c->string))
