@@ -16,6 +16,7 @@ static const struct cli_flag flags[] = {
     { "output", 'o', CLI_TEXT, &out, "FILE", "the packed model (default: the run's name and .b158)" },
     { "requantize", 0, CLI_SWITCH, &requantize, NULL, "where an encoding cannot hold the numbers, take the nearest that it "
       "can, and report the error" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 

@@ -33,10 +33,20 @@ static void print_counts(const struct spec *s, const struct model_counts *c)
     }
     human_bytes(a, c->weight_bytes);
     line("weights in memory", a);
+    for (int64_t i = 0; i < c->n_weights; i++) {
+        human_bytes(a, c->weights[i].bytes);
+        printf("  %-20s %s\n", c->weights[i].name, a);
+    }
     human_bytes(a, c->state_bytes);
     line("state per stream", a);
     human_bytes(a, c->read_bytes_per_token);
     line("read per token", a);
+    for (int64_t i = 0; i < c->n_turns; i++) {
+        human_bytes(a, c->turns[i].read_bytes);
+        human_bytes(b, c->turns[i].state_bytes);
+        printf("  with %lld turn%s          %s, state per stream %s\n", (long long)c->turns[i].turns,
+               c->turns[i].turns > 1 ? "s" : " ", a, b);
+    }
     human_bytes(a, c->train_bytes);
     text = xprintf("%s at %lld x %lld rows, optimizer included", a, (long long)s->train.micro_batch,
                    (long long)s->train.seq_len);
@@ -69,12 +79,15 @@ static chi_status open_spec(const char *subject, const struct cli_args *a, struc
     return spec_open(spec, config, needs);
 }
 
-/* All of its data against its hashes, which the header alone does not show                    */
-static chi_status show_packed(const struct packed *p)
+/* Its files, and its data against their hashes                    */
+static chi_status show_packed(const struct spec *s)
 {
-    const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(packed_check(t));
-    line("packed model", packed_path(p));
+    const struct st_file *f;
+    bool looked;
+    TRY(packed_verify(s->packed, s->registry, s->run.verify, &looked));
+    for (int i = 0; (f = packed_file(s->packed, i)); i++) line(i ? "its experts" : "packed model", st_path(f));
+    line("model_hash", st_meta(packed_file(s->packed, 0), "model_hash"));
+    line("its data", looked ? "verified" : s->run.verify == VERIFY_NO ? "not verified" : "verified before");
     return CHI_OK;
 }
 
@@ -84,7 +97,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     struct model_counts c;
     chi_status st = CHI_OK;
     TRY(open_spec(subject, a, &spec));
-    if (spec->packed) st = show_packed(spec->packed);
+    if (spec->packed) st = show_packed(spec);
     else if (run_is_folder(subject)) {
         char *path = NULL;
         chi_status found = ckpt_latest(subject, &path);
@@ -102,6 +115,11 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     spec_close(spec);
     return st;
 }
+
+static const struct cli_flag flags[] = {
+    CLI_VERIFY,
+    CLI_FLAGS_END
+};
 
 static bool is_plugin(const char *subject)
 {
@@ -146,6 +164,6 @@ const struct verb verb_inspect = {
                 "chimera inspect conf/quickstart.ini model.hidden_size=512\n"
                 "chimera inspect gated_deltanet\n"
                 "chimera inspect my_layer my.ini\n",
-    .min_words = 1, .max_words = 2,
+    .flags = flags, .min_words = 1, .max_words = 2,
     .run = run
 };

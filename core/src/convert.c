@@ -107,7 +107,8 @@ static chi_status open_source(struct convert *c)
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
     TRY(packed_names_free(c->out));
-    return model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1);
+    TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
+    return c->spec->packed ? packed_verify(c->spec->packed, c->spec->registry, c->spec->run.verify, NULL) : CHI_OK;
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */
@@ -182,7 +183,7 @@ static chi_status read_floats(const struct convert *c, const struct item *it, co
                     (long long)it->t->n);
     if (c->masters) return st_floats(c->masters, t, values, own);
     *values = t->data;
-    return packed_check(p);
+    return CHI_OK;
 }
 
 static chi_status read_weights(const struct convert *c, const struct item *it, struct weights *w)
@@ -200,7 +201,6 @@ static chi_status read_weights(const struct convert *c, const struct item *it, s
         return s;
     }
     const struct packed_tensor *p = packed_find(c->spec->packed, it->t->name);     /* linear_choose() found it  */
-    TRY(packed_check(p));
     TRY(weights_take(w, integer, l->d_out, l->d_in, l->group, l->name));
     weights_decode(w, l->encoding, p->t->data);
     if (values_fit(l->encoding->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
@@ -326,19 +326,19 @@ static void say(const struct convert *c, FILE *f)
 
 /* ---- the second pass: writing ------------------------------------------------------------------------------- */
 
-/* The configuration, which need not say in which encodings the file is; caller frees                           */
-static char *config_text(const struct convert *c)
+char *convert_config_text(const struct spec *spec)
 {
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
-    for (int64_t i = 0; i < c->spec->n_rule; i++) {
-        const char *pattern = c->spec->rule[i].pattern;
+    for (int64_t i = 0; i < spec->n_rule; i++) {
+        const char *pattern = spec->rule[i].pattern;
         char *section = i ? xprintf("linear.%s", pattern) : xstrdup("linear");
-        config_show(c->spec->config, section, "encoding", "");
+        config_show(spec->config, section, "encoding", "");
         free(section);
     }
-    if (f) config_print(c->spec->config, f, false);
+    config_show(spec->config, "run", "verify", "once");      /* the next reader decides for himself           */
+    if (f) config_print(spec->config, f, false);
     if (f && fclose(f) == 0) return text;
     free(text);
     return NULL;
@@ -371,7 +371,7 @@ static chi_status write_file(struct convert *c)
         entry[i] = (struct packed_entry){ .name = it->t->name, .encoding = it->l ? it->to : NULL, .group = it->group };
         memcpy(entry[i].shape, it->t->shape, sizeof entry[i].shape);
     }
-    char *text = config_text(c);
+    char *text = convert_config_text(c->spec);
     chi_status s = text ? packed_create(&w, c->out, text, c->manifest, entry, c->n)
                  : fail(CHI_ENOMEM, "no memory for the text of a configuration");
     if (s == CHI_OK) {

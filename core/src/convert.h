@@ -2,8 +2,9 @@
 #ifndef CONVERT_H
 #define CONVERT_H
 
-#include <chimera/base.h>
 #include <stdio.h>
+
+#include "spec.h"
 
 struct convert_request {
     const char *subject;                /* a run, a checkpoint, or a packed model                  */
@@ -15,5 +16,9 @@ struct convert_request {
 };
 /* A line per matrix goes to report                                                                */
 chi_status convert(const struct convert_request *, FILE *report) CHI_MUST_CHECK;
+
+/* The configuration inside a packed model, which need not say in which encodings the file is.  Caller frees;
+ * NULL: no memory                                                                                   */
+char *convert_config_text(const struct spec *);
 
 #endif

@@ -184,6 +184,7 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     m->loss_host = host_open(spec, "objective");
     chi_status st = open_all(m);
     for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
+    if (st == CHI_OK && mode == MODEL_INFER) st = budget_check(m);
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
     if (st == CHI_OK) {
         warn_of_idle_rules(m);
@@ -336,11 +337,10 @@ static chi_status load_packed(struct model *m, int64_t i, const struct packed *p
 {
     const struct planned_param *to = planned(m, i);
     const struct packed_tensor *t = packed_find(p, m->tensor[i].name);
-    if (to->absent) return linear_load(to->linear, p, t);       /* linear_choose() has found it     */
-    TRY(check_shape(&m->tensor[i], packed_path(p), t ? t->t : NULL));
+    if (to->absent) return linear_load(to->linear, t, m->spec->run.weights);   /* linear_choose() has found it */
+    TRY(check_shape(&m->tensor[i], t ? t->path : packed_path(p), t ? t->t : NULL));
     if (t->t->dtype != ST_F32)
-        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", packed_path(p), t->t->name);
-    TRY(packed_check(t));
+        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", t->path, t->t->name);
     return set_tensor(m, i, t->t->data);
 }
 
@@ -348,7 +348,8 @@ chi_status model_load_packed(struct model *m)
 {
     const struct packed *p = m->spec->packed;
     const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, packed_path(p), t->t->name));
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, t->path, t->t->name));
+    TRY(packed_verify(p, m->spec->registry, m->spec->run.verify, NULL));
     for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_packed(m, i, p));
     return model_bind(m, 1);
 }

@@ -293,7 +293,7 @@ static void embed_rows(struct model *m, const struct model_segment *seg, int64_t
 }
 
 /* Plain linears have no bytes for inference while they train: made when wanted.                     */
-static chi_status refresh(struct model *m)
+chi_status model_refresh(struct model *m)
 {
     if (!m->stale) return CHI_OK;
     for (int64_t i = 0; i < m->n_all; i++)
@@ -310,7 +310,7 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     const struct turning *t = &m->loop;
     struct call c = { .seg = m->seg, .stream = m->stream, .n = n };
     TRY(take_segments(m, seg, n, &c.rows));
-    TRY(refresh(m));
+    TRY(model_refresh(m));
     embed_rows(m, seg, n, false, m->x);
     TRY(blocks_forward(m, 0, t->prelude, &c));
     if (t->length) TRY(turns_forward(m, &c));
@@ -362,7 +362,7 @@ chi_status model_logits(struct model *m, const float *hidden, int64_t rows, floa
     const struct chi_linear *head[] = { m->head };
     struct chi_scratch scratch = { m->call_scratch, 0, (size_t)m->scratch_bytes };
     struct chi_run r = { .h = m->head_host, .scratch = &scratch, .rows = rows };
-    TRY(refresh(m));
+    TRY(model_refresh(m));
     span_head(m, "forward", rows, false);
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
         float *y = logits + at * m->vocab;

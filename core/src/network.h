@@ -140,6 +140,8 @@ chi_status block_forward(struct model *, int64_t l, const struct call *, const f
 chi_status blocks_forward(struct model *, int64_t from, int64_t to, const struct call *) CHI_MUST_CHECK;
 /* m->dx: gradient of the last block's output -> of the first one's input                   */
 chi_status blocks_backward(struct model *, int64_t from, int64_t to, const struct call *) CHI_MUST_CHECK;
+/* Bytes of plain linears that training left behind are made anew                            */
+chi_status model_refresh(struct model *) CHI_MUST_CHECK;
 struct chi_run run_of(struct model *, const struct instance *, struct chi_scratch *, const struct call *);
 /* run.paranoid: x[rows,d] (what), and in a backward pass the gradients of the instance, hold
  * no NaN and no infinity; else CHI_ENUMERIC with its name                                   */
@@ -160,6 +162,13 @@ chi_status turns_forward(struct model *, const struct call *) CHI_MUST_CHECK;
 chi_status turns_train(struct model *, const struct model_segment *, const struct call *) CHI_MUST_CHECK;
 /* m->dx: gradient of the coda's input -> of the prelude's output                            */
 chi_status turns_backward(struct model *, const struct model_segment *, const struct call *) CHI_MUST_CHECK;
+
+/* ---- budget.c ------------------------------------------------------------------------ */
+void count_classes(const struct model *, struct model_counts *);
+void count_turns(const struct model *, struct model_counts *);
+/* deployment.memory_budget_mb: weights, states of max_segs streams and work space; more: CHI_ENOMEM,
+ * with what takes how much                                                                 */
+chi_status budget_check(const struct model *) CHI_MUST_CHECK;
 
 /* ---- plan.c ------------------------------------------------------------------------- */
 struct need { int64_t scratch, widest, heaviest; double adapters; };

@@ -303,6 +303,11 @@ const char *packed_path(const struct packed *p) { return st_path(p->file[MAIN]);
 const char *packed_config(const struct packed *p) { return st_meta(p->file[MAIN], "config"); }
 const char *packed_manifest(const struct packed *p) { return st_meta(p->file[MAIN], "manifest"); }
 
+const struct st_file *packed_file(const struct packed *p, int i)
+{
+    return i >= 0 && i < PARTS ? p->file[i] : NULL;
+}
+
 const struct packed_tensor *packed_at(const struct packed *p, int64_t i)
 {
     return i >= 0 && i < p->n ? &p->tensor[i] : NULL;

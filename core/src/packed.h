@@ -13,6 +13,7 @@
 
 #include <chimera/format.h>
 #include <chimera/plugin.h>
+#include "registry.h"
 #include "safetensors.h"
 
 struct packed;
@@ -37,8 +38,15 @@ const char *packed_config(const struct packed *);
 const char *packed_manifest(const struct packed *);
 const struct packed_tensor *packed_find(const struct packed *, const char *name);      /* or NULL           */
 const struct packed_tensor *packed_at(const struct packed *, int64_t i);               /* or NULL           */
+const struct st_file *packed_file(const struct packed *, int i);                       /* or NULL           */
 /* XXH3 of a tensor's data against its line                                                                */
 chi_status packed_check(const struct packed_tensor *) CHI_MUST_CHECK;
+
+/* All data against the hashes, and the numbers that they mean against their value classes: now; unless that was
+ * done with these very files before, which is remembered in the cache folder; or not at all: then a damaged
+ * file gives wrong numbers, and nothing worse.  *looked (may be NULL): data were read                          */
+enum { VERIFY_ONCE, VERIFY_FULL, VERIFY_NO };
+chi_status packed_verify(const struct packed *, struct registry *, int level, bool *looked) CHI_MUST_CHECK;
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 

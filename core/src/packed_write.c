@@ -17,7 +17,7 @@
 
 #include "core.h"
 #include "fs.h"
-#include "json.h"
+#include "mapped.h"
 #include "pool.h"
 
 enum { MAIN, EXPERTS, PARTS, PIECE = 16 << 20 };
@@ -198,6 +198,7 @@ static chi_status map_tensor(struct packed_writer *w, int64_t i)
         w->pages = NULL;
         return fs_fail("map", f->tmp);
     }
+    if (!WEBASSEMBLY) mapped_add(w->pages, w->n_pages, f->tmp, MAPPED_WRITE);
     w->bytes = w->pages + before;
     w->now = i;
     w->row = 0;
@@ -212,8 +213,10 @@ static chi_status unmap_tensor(struct packed_writer *w)
     if (!w->pages) return s;
     const struct place *p = &w->place[w->now];
     const struct file *f = &w->file[p->part];
-    if (!WEBASSEMBLY) munmap(w->pages, (size_t)w->n_pages);
-    else {
+    if (!WEBASSEMBLY) {
+        mapped_drop(w->pages);
+        munmap(w->pages, (size_t)w->n_pages);
+    } else {
         if (pwrite(f->fd, w->bytes, (size_t)p->bytes, f->head + p->at) != p->bytes) s = fs_fail("write", f->tmp);
         mem_free(w->pages);
     }

@@ -197,6 +197,8 @@ void model_count(const struct model *m, struct model_counts *c)
     c->saved_bytes_per_row += copies_of_x(m) * m->d * 4;
     c->read_bytes_per_token = llround(read);
     c->flops_per_token = flops_per_token(m);
+    count_classes(m, c);
+    count_turns(m, c);
 }
 
 static void describe_instance(const struct instance *in, int64_t turns, FILE *out)

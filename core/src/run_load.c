@@ -80,6 +80,7 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
 {
     if (packed_is(subject)) {
         TRY(run_packed_spec(subject, overrides, n, task, needs, spec));
+        if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
         TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
         return model_load_packed(*model);
     }
@@ -88,6 +89,7 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
+    if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
     TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
     return load_newest(dir, *model);
 }

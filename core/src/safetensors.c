@@ -12,6 +12,7 @@
 #include "core.h"
 #include "fs.h"
 #include "json.h"
+#include "mapped.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -63,6 +64,7 @@ struct st_file {
     int64_t bytes;                      /* of the file                             */
     int64_t data;                       /* where the data begins                   */
     bool    mapped, sealed;
+    struct stat identity;               /* of a mapped one                         */
     cJSON  *header;                     /* owns names and metadata                 */
     struct entry *entry;                /* [n] in order of the data                */
     struct entry **sorted;              /* [n] by name                             */
@@ -76,7 +78,10 @@ void st_close(struct st_file *f)
     mem_free(f->entry);
     mem_free(f->sorted);
     cJSON_Delete(f->header);
-    if (f->mapped) munmap(f->map, (size_t)f->bytes);
+    if (f->mapped) {
+        mapped_drop(f->map);
+        munmap(f->map, (size_t)f->bytes);
+    }
     free(f->path);
     free(f);
 }
@@ -84,6 +89,11 @@ void st_close(struct st_file *f)
 const char *st_path(const struct st_file *f)
 {
     return f->path;
+}
+
+const struct stat *st_identity(const struct st_file *f)
+{
+    return f->mapped ? &f->identity : NULL;
 }
 
 const struct st_tensor *st_at(const struct st_file *f, int64_t i)
@@ -125,11 +135,12 @@ static chi_status map_file(struct st_file *f)
     if (s == CHI_OK) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) s = fs_fail("map", f->path);
-        else f->map = p, f->bytes = st.st_size, f->mapped = true;
+        else f->map = p, f->bytes = st.st_size, f->mapped = true, f->identity = st;
     }
     if (s == CHI_OK && (fstat(fd, &again) < 0 || again.st_size != st.st_size))
         s = fail(CHI_EDATA, "%s changes while it is read", f->path);
     close(fd);
+    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
     return s;
 }
 

@@ -28,6 +28,9 @@ chi_status st_open(struct st_file **, const char *path) CHI_MUST_CHECK;
 chi_status st_open_bytes(struct st_file **, const char *name, const void *bytes, int64_t n) CHI_MUST_CHECK;
 void st_close(struct st_file *);
 const char *st_path(const struct st_file *);
+/* Of the file as it was when it was opened; NULL: it lies in memory            */
+struct stat;
+const struct stat *st_identity(const struct st_file *);
 const struct st_tensor *st_find(const struct st_file *, const char *name);  /* or NULL */
 const struct st_tensor *st_at(const struct st_file *, int64_t i);           /* or NULL */
 const char *st_meta(const struct st_file *, const char *key);               /* or NULL */
