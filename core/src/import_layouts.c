@@ -233,7 +233,8 @@ static void xlstm_ini(struct keys *k, FILE *f, struct layout *l)
     int64_t inner = (int64_t)floor((up + (double)multiple - 1) / (double)multiple) * multiple;
     if (fabs(real(k, "cell_norm_eps", eps) - eps) > 1e-9 * eps) refuse(k, "cell_norm_eps: wanted is norm_eps = %g", eps);
     if (whole(k, "head_dim", values) != values) refuse(k, "head_dim: wanted is %lld by the other keys", (long long)values);
-    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(k->json, "gate_soft_cap"))) refuse(k, "gate_soft_cap = null: wanted is a number");
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(k->json, "gate_soft_cap")))
+        refuse(k, "gate_soft_cap = null: wanted is a number");
     *l = (struct layout){ .name = "xlstm", .alias = xlstm_alias, .fused = xlstm_fused };
     fprintf(f, "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
             "layer_pattern = XM\nffn_pattern = MLP\ntie_word_embeddings = %s\nlogit_soft_cap = %.17g\n", (long long)d,

@@ -145,7 +145,8 @@ static chi_status check_tensor(struct source *x, int64_t k, bool encoded)
     if (!l || !find(x, want->name, &t))
         return fail(CHI_EDATA, "%s: tensor %s is missing, which its configuration wants", x->path, want->name);
     bool matrix = !encoded || (l->rows == want->shape[0] && l->cols == want->shape[1]);
-    if (!same_shape(&t, want->shape) || !matrix || encoded != (*l->encoding != 0) || t.type < 0 || (!encoded && t.type != GGUF_F32))
+    bool type = encoded ? t.type >= 0 : t.type == GGUF_F32;
+    if (!same_shape(&t, want->shape) || !matrix || encoded != (*l->encoding != 0) || !type)
         return fail(CHI_EDATA, "%s: tensor %s has another shape or type than its configuration wants", x->path, want->name);
     x->at[k] = i;
     x->entry[k] = (struct packed_entry){ .name = l->name, .group = l->group };

@@ -394,7 +394,8 @@ static chi_status read_index(struct bring *b, const char *path, const cJSON *j)
 
 static chi_status open_files(struct bring *b)
 {
-    char *one = fs_join(b->request->subject, "model.safetensors"), *index = fs_join(b->request->subject, "model.safetensors.index.json");
+    const char *folder = b->request->subject;
+    char *one = fs_join(folder, "model.safetensors"), *index = fs_join(folder, "model.safetensors.index.json");
     cJSON *j = NULL;
     chi_status s;
     if (fs_exists(index)) {
@@ -404,7 +405,7 @@ static chi_status open_files(struct bring *b)
         s = add_file(b, one);
     else
         s = fail(CHI_EDATA, "%s has neither model.safetensors nor model.safetensors.index.json (files of pickles are not read)",
-                 b->request->subject);
+                 folder);
     cJSON_Delete(j);
     free(one);
     free(index);

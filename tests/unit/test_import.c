@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ckpt.h"
 #include "core.h"
 #include "export.h"
 #include "fs.h"
@@ -100,6 +101,38 @@ Test(import, gated_deltanet_narrow) { check("gdn_narrow"); }
 Test(import, xlstm)                 { check("xlstm"); }
 Test(import, xlstm_fused)           { check("xlstm_fused"); }
 Test(import, xlstm_native)          { check("xlstm_native"); }
+
+static struct spec *spec_of(const char *more)
+{
+    struct config *c;
+    struct spec *spec;
+    char *text = xprintf("[model]\nhidden_size = 8\nlayer_pattern = A\nffn_pattern = A\n%s[layer.A]\nuse = swiglu\n"
+                         "intermediate_size = 8\n", more);
+    cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    free(text);
+    return spec;
+}
+
+/* A checkpoint of a program without logit_soft_cap is one whose cap is the default                            */
+Test(import, options_that_an_older_program_did_not_have)
+{
+    struct ckpt_meta meta = { .step = 1 };
+    struct spec *plain = spec_of(""), *capped = spec_of("logit_soft_cap = 2\n");
+    cJSON *j = manifest_new(plain, &meta), *list = cJSON_GetObjectItem(j, "shape");
+    int n = cJSON_GetArraySize(list);
+    for (int i = n - 1; i >= 0; i--)
+        if (strstr(cJSON_GetStringValue(cJSON_GetArrayItem(list, i)), "logit_soft_cap")) cJSON_DeleteItemFromArray(list, i);
+    cr_assert_eq(cJSON_GetArraySize(list), n - 1);
+    char *text = cJSON_PrintUnformatted(j);
+    cr_assert_eq(manifest_text_fits("old", text, plain), CHI_OK, "%s", fail_text());
+    cr_assert_eq(manifest_text_fits("old", text, capped), CHI_ESHAPE);
+    cr_assert(strstr(fail_text(), "model.logit_soft_cap = 2"), "%s", fail_text());
+    cJSON_free(text);
+    cJSON_Delete(j);
+    spec_close(plain);
+    spec_close(capped);
+}
 
 /* Out as masters and in again: the same bits                                                                 */
 Test(import, masters_there_and_back)
