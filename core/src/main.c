@@ -6,7 +6,8 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_report, &verb_bench, &verb_config,
+    &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_export, &verb_import,
+    &verb_report, &verb_bench, &verb_config,
     &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_new, NULL
 };
 

@@ -2,6 +2,12 @@
  * batching, cutting, threads, recomputation and backends do not change a bit.              */
 #include "model_net.h"
 
+/* A head with weights of its own, and a cap of its logits                                    */
+static void use_head(const char *cap)
+{
+    shape = xprintf("[model]\ntie_word_embeddings = no\nlogit_soft_cap = %s\n%s", cap, strchr(shape_text, '\n') + 1);
+}
+
 /* ---- gradients --------------------------------------------------------------------------- */
 
 static const int64_t cut[] = { 17, 1, 22 };              /* rows of the segments               */
@@ -64,6 +70,13 @@ static void check_gradients(const char *more)
 Test(model, gradients_f32)
 {
     check_gradients("[backend]\nuse = portable\n");
+}
+
+/* A cap so low that the logits bend                                                            */
+Test(model, gradients_of_a_head_of_its_own_under_a_cap)
+{
+    use_head("1.5");
+    check_gradients("");
 }
 
 Test(model, gradients_with_the_best_backend)
@@ -339,6 +352,11 @@ Test(model, the_plan_of_recomputation_in_a_loop)
 {
     check_plan("[loop]\nuse = parcae\nprelude = 0\nloop = 1\nloop_default = 4\n[train]\nrecompute = block\n", 2048, 8);
 }
+Test(model, the_plan_of_a_head_of_its_own)
+{
+    use_head("3");
+    check_plan("", 2048, 8);
+}
 Test(model, the_plan_of_a_small_call)              { check_plan("", 64, 1); }
 Test(model, the_plan_of_quantised_weights)         { check_plan("[linear]\nquantizer = ternary\n", 1024, 16); }
 
@@ -418,6 +436,19 @@ Test(model, any_cut_and_any_batch_give_the_same_logits)
         for (int o = 0; o < k; o++) cr_expect_neq(seen[o], whole);
         seen[k] = whole;
     }
+}
+
+/* Neither the head's weights nor the cap are idle, and neither knows how a stream is cut              */
+Test(model, a_head_of_its_own_gives_the_same_logits_in_any_cut)
+{
+    uint64_t tied = logits_hash("", ROWS, true, 2);
+    use_head("0");
+    uint64_t own = logits_hash("", ROWS, true, 2);
+    use_head("0.5");
+    uint64_t capped = logits_hash("", ROWS, true, 2);
+    cr_expect(tied != own && own != capped);
+    cr_expect_eq(logits_hash("", 7, false, 3), capped);
+    cr_expect_neq(logits_hash("[linear.lm_head]\nquantizer = int8\n", ROWS, true, 2), capped);
 }
 
 Test(model, a_learned_start_survives_any_cut)
