@@ -2,12 +2,14 @@
 #include "tokens.h"
 
 #include "core.h"
+#include "files.h"
 #include "hosting.h"
 
 #include <stdlib.h>
 
 struct tokens {
     struct chi_host *host;              /* owns what the tokenizer took            */
+    const struct chi_component *component;
     const struct chi_tokenizer_ops *ops;
     void    *self;
     int64_t  vocab, room;
@@ -37,7 +39,9 @@ chi_status tokens_open(struct tokens **out, const struct spec *spec)
     const struct chi_component *c = spec->tokenizer.component;
     if (!c) return fail(CHI_ECONF, "data.tokenizer is not set: text needs one, for instance byte");
     struct tokens *t = xcalloc(1, sizeof *t);
+    services_register();
     t->host = host_open(spec, "tokenizer");
+    t->component = c;
     t->ops = c->ops;
     t->self = xcalloc(1, t->ops->self_size);
     t->bytes = xcalloc(1, 64);
@@ -73,14 +77,42 @@ int32_t tokens_end(const struct tokens *t)
     return t->end;
 }
 
+chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
+                     int64_t max, int64_t *count)
+{
+    const struct chi_tokenizer_ops *o = c->ops;
+    *count = o->encode(self, text, n, ids, max);
+    if (*count >= 0) return CHI_OK;
+    if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
+        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
+                    (long long)*count);
+    struct chi_scratch work = { .size = (size_t)-*count };
+    work.base = malloc(work.size);
+    if (!work.base)
+        return fail(CHI_ENOMEM, "tokenizer %s wants %lld bytes of memory for a text of %lld bytes", c->name,
+                    (long long)-*count, (long long)n);
+    *count = o->encode_in(self, text, n, ids, max, &work);
+    free(work.base);
+    if (*count >= 0) return CHI_OK;
+    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
+                (long long)work.size, (long long)*count);
+}
+
 chi_status tokens_encode(const struct tokens *t, const unsigned char *text, int64_t n, bool end,
                          int32_t **ids, int64_t *n_ids)
 {
-    int64_t count = n ? t->ops->encode(t->self, text, n, NULL, 0) : 0, first = end ? 1 : 0;
+    int64_t count = 0, first = end ? 1 : 0;
+    if (n) TRY(tokens_of(t->component, t->self, text, n, NULL, 0, &count));
     int32_t *id = malloc((size_t)(count + first + 1) * sizeof *id);
     if (!id) return fail(CHI_ENOMEM, "a prompt of %lld tokens does not fit into memory", (long long)count);
     if (end) id[0] = t->end;
-    if (count) t->ops->encode(t->self, text, n, id + first, count);
+    if (count) {
+        chi_status s = tokens_of(t->component, t->self, text, n, id + first, count, &count);
+        if (s != CHI_OK) {
+            free(id);
+            return s;
+        }
+    }
     *ids = id;
     *n_ids = count + first;
     return CHI_OK;

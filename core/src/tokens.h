@@ -14,6 +14,9 @@ chi_status tokens_encode(const struct tokens *, const unsigned char *text, int64
                          int32_t **ids, int64_t *n_ids) CHI_MUST_CHECK;
 /* Bytes of a token; they stay until the next call                                */
 int64_t tokens_decode(struct tokens *, int32_t id, const unsigned char **bytes);
+/* encode of any tokenizer, with the working memory that it asks for; *count: the ids of the text */
+chi_status tokens_of(const struct chi_component *, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
+                     int64_t max, int64_t *count) CHI_MUST_CHECK;
 uint64_t tokens_hash(struct tokens *);                  /* of every token's bytes  */
 
 #endif
