@@ -49,7 +49,8 @@ struct verb {
 };
 
 extern const struct verb verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_report, verb_bench,
-                         verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_new;
+                         verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_new,
+                         verb_tokenizer;
 extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
 
 /* Sorts a verb's words (argv after the verb) into flags, overrides and the rest and
