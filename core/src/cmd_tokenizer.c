@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "core.h"
 #include "fs.h"
+#include "json.h"
 #include "packed.h"
 #include "run.h"
 #include "spec.h"
@@ -17,7 +18,7 @@
 
 static int64_t flag_n = 4096, flag_least = 2;
 static const char *flag_out, *flag_split = "o200k";
-static bool flag_figures;
+static bool flag_figures, flag_json;
 
 static const struct cli_flag flags[] = {
     { "vocab", 'n', CLI_INT, &flag_n, "N", "train: ids of the vocabulary, the end of a document included (default: 4096)" },
@@ -25,6 +26,7 @@ static const struct cli_flag flags[] = {
     { "split", 0, CLI_TEXT, &flag_split, "RULE", "train: where no token crosses, as tokenizer.split of bpe (default: o200k)" },
     { "least", 0, CLI_INT, &flag_least, "N", "train: join no pair that is there less often (default: 2)" },
     { "figures", 0, CLI_SWITCH, &flag_figures, NULL, "encode: no ids, but how many there are and how fast they come" },
+    { "json", 0, CLI_SWITCH, &flag_json, NULL, "encode: each line is a text, as a JSON string, and gets a line of ids" },
     CLI_FLAGS_END
 };
 
@@ -123,33 +125,53 @@ static double processor_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static chi_status encode_text(struct tokens *t, const unsigned char *text, int64_t n)
+/* Of the second time, when the tables are warm                                                     */
+static chi_status print_figures(struct tokens *t, const unsigned char *text, int64_t n)
+{
+    int32_t *id;
+    int64_t count = 0;
+    double s = 0;
+    for (int i = 0; i < 2; i++) {
+        double begun = processor_s();
+        TRY(tokens_encode(t, text, n, false, &id, &count));
+        s = processor_s() - begun;
+        free(id);
+    }
+    printf("%lld bytes, %lld tokens, %.3f bytes a token, %.1f MB/s on one core\n", (long long)n, (long long)count,
+           count ? (double)n / (double)count : 0, s > 0 ? (double)n / s / 1e6 : 0);
+    return CHI_OK;
+}
+
+/* Appends a line with the ids of a text                                                             */
+static chi_status add_ids(struct tokens *t, const unsigned char *text, int64_t n, FILE *to)
 {
     int32_t *id;
     int64_t count;
     TRY(tokens_encode(t, text, n, false, &id, &count));
-    if (flag_figures) {                         /* of the second time, when the tables are warm      */
-        free(id);
-        double begun = processor_s();
-        TRY(tokens_encode(t, text, n, false, &id, &count));
-        double s = processor_s() - begun;
-        free(id);
-        printf("%lld bytes, %lld tokens, %.3f bytes a token, %.1f MB/s on one core\n", (long long)n, (long long)count,
-               count ? (double)n / (double)count : 0, s > 0 ? (double)n / s / 1e6 : 0);
-        return CHI_OK;
-    }
-    char *out = mem_take((size_t)count * 12 + 2, "the ids as text");
-    if (!out) {
-        free(id);
-        return CHI_ENOMEM;
-    }
-    int64_t at = 0;
-    for (int64_t i = 0; i < count; i++) at += sprintf(out + at, "%s%d", i ? " " : "", (int)id[i]);
-    out[at++] = '\n';
+    for (int64_t i = 0; i < count; i++) fprintf(to, "%s%d", i ? " " : "", (int)id[i]);
+    fputc('\n', to);
     free(id);
-    chi_status s = write_output(out, at);
-    mem_free(out);
-    return s;
+    return CHI_OK;
+}
+
+static chi_status add_lines(struct tokens *t, const unsigned char *text, int64_t n, FILE *to)
+{
+    int64_t number = 1;
+    for (int64_t i = 0; i < n; number++) {
+        const unsigned char *eol = memchr(text + i, '\n', (size_t)(n - i));
+        int64_t m = eol ? eol - (text + i) : n - i;
+        char name[32];
+        cJSON *j;
+        snprintf(name, sizeof name, "line %lld", (long long)number);
+        TRY(json_parse(name, (const char *)text + i, m, 1, &j));
+        const char *line = cJSON_GetStringValue(j);
+        chi_status s = line ? add_ids(t, (const unsigned char *)line, (int64_t)strlen(line), to)
+                            : fail(CHI_EDATA, "%s is no JSON string", name);
+        cJSON_Delete(j);
+        TRY(s);
+        i += m + 1;
+    }
+    return CHI_OK;
 }
 
 /* Ids between blanks, commas or brackets, as encode and JSON write them                                */
@@ -169,24 +191,42 @@ static chi_status next_id(const struct tokens *t, const unsigned char *text, int
     return CHI_OK;
 }
 
-static chi_status decode_ids(struct tokens *t, const unsigned char *text, int64_t n)
+static chi_status add_text(struct tokens *t, const unsigned char *text, int64_t n, FILE *to)
+{
+    const unsigned char *bytes;
+    int64_t i = 0, id = 0;
+    for (;;) {
+        TRY(next_id(t, text, &i, n, &id));
+        if (id < 0) return CHI_OK;
+        int64_t m = tokens_decode(t, (int32_t)id, &bytes);
+        fwrite(bytes, 1, (size_t)m, to);
+    }
+}
+
+typedef chi_status conversion(struct tokens *, const unsigned char *text, int64_t n, FILE *to);
+
+/* What add() writes, to the output when all of it is there                                         */
+static chi_status collect(struct tokens *t, const unsigned char *text, int64_t n, conversion *add)
 {
     char *out = NULL;
     size_t size = 0;
-    int64_t i = 0, id = 0;
     FILE *f = open_memstream(&out, &size);
-    chi_status s = f ? CHI_OK : fail(CHI_ENOMEM, "no memory for the text of %lld bytes of ids", (long long)n);
-    while (s == CHI_OK) {
-        const unsigned char *bytes;
-        s = next_id(t, text, &i, n, &id);
-        if (s != CHI_OK || id < 0) break;
-        int64_t m = tokens_decode(t, (int32_t)id, &bytes);
-        fwrite(bytes, 1, (size_t)m, f);
-    }
-    if (f && fclose(f) && s == CHI_OK) s = fail(CHI_ENOMEM, "no memory for the text of %lld bytes of ids", (long long)n);
+    chi_status s = f ? add(t, text, n, f) : CHI_OK;
+    if ((!f || fclose(f)) && s == CHI_OK) s = fail(CHI_ENOMEM, "no memory for what %lld bytes become", (long long)n);
     if (s == CHI_OK) s = write_output(out, (int64_t)size);
     free(out);
     return s;
+}
+
+static chi_status encode_text(struct tokens *t, const unsigned char *text, int64_t n)
+{
+    if (flag_figures) return print_figures(t, text, n);
+    return collect(t, text, n, flag_json ? add_lines : add_ids);
+}
+
+static chi_status decode_ids(struct tokens *t, const unsigned char *text, int64_t n)
+{
+    return collect(t, text, n, add_text);
 }
 
 static chi_status convert(const struct cli_args *a, chi_status (*with)(struct tokens *, const unsigned char *, int64_t))
