@@ -17,16 +17,16 @@ function ours(words) {
 }
 
 // usable(text): the two are meant to agree on it
-function compare(name, words, encode, usable = () => true) {
+async function compare(name, words, encode, usable = () => true) {
     const mine = ours(words);
     let bad = 0, seen = 0;
-    texts.forEach((t, i) => {
-        if (!usable(t)) return;
+    for (let i = 0; i < texts.length; i++) {
+        if (!usable(texts[i])) continue;
         seen++;
-        const want = Array.from(encode(t)).join(' ');
-        if (mine[i] === want) return;
-        if (bad++ < 3) console.log(`  ${JSON.stringify(t)}\n    ours   ${mine[i]}\n    theirs ${want}`);
-    });
+        const want = Array.from(await encode(texts[i])).join(' ');
+        if (mine[i] === want) continue;
+        if (bad++ < 3) console.log(`  ${JSON.stringify(texts[i])}\n    ours   ${mine[i]}\n    theirs ${want}`);
+    }
     console.log(`${bad ? 'not ok' : 'ok'} - ${name}: ${seen} texts${bad ? `, ${bad} differ` : ''}`);
     failed += bad > 0;
 }
@@ -44,29 +44,30 @@ function agrees(c) {
 }
 const node_agrees = t => !t.includes("'\u017f") && Array.from(t).every(agrees);
 
-const ranks = name => path.join(data, name + '.tiktoken');
-const o200k = ['o200k', 'tokenizer.file=' + ranks('o200k_base')];
-const wasm = need('tiktoken').get_encoding('o200k_base');
-compare('o200k, tiktoken', o200k, t => wasm.encode_ordinary(t));
-const js = need('js-tiktoken').getEncoding('o200k_base');
-compare('o200k, js-tiktoken', o200k, t => js.encode(t, [], []), node_agrees);
-const gpt = need('gpt-tokenizer/encoding/o200k_base');
-compare('o200k, gpt-tokenizer', o200k, t => gpt.encode(t), t => node_agrees(t) && !t.includes('<|'));
-const cl = need('tiktoken').get_encoding('cl100k_base');
-compare('bpe with cl100k, tiktoken', ['bpe', 'tokenizer.split=cl100k', 'tokenizer.file=' + ranks('cl100k_base')],
-    t => cl.encode_ordinary(t));
-const r50 = need('tiktoken').get_encoding('r50k_base');
-compare('bpe with gpt2, tiktoken', ['bpe', 'tokenizer.split=gpt2', 'tokenizer.file=' + ranks('r50k_base')],
-    t => r50.encode_ordinary(t));
+async function main() {
+    const ranks = name => path.join(data, name + '.tiktoken');
+    const o200k = ['o200k', 'tokenizer.file=' + ranks('o200k_base')];
+    const wasm = need('tiktoken').get_encoding('o200k_base');
+    await compare('o200k, tiktoken', o200k, t => wasm.encode_ordinary(t));
+    const js = need('js-tiktoken').getEncoding('o200k_base');
+    await compare('o200k, js-tiktoken', o200k, t => js.encode(t, [], []), node_agrees);
+    const gpt = need('gpt-tokenizer/encoding/o200k_base');
+    await compare('o200k, gpt-tokenizer', o200k, t => gpt.encode(t), t => node_agrees(t) && !t.includes('<|'));
+    const cl = need('tiktoken').get_encoding('cl100k_base');
+    await compare('bpe with cl100k, tiktoken', ['bpe', 'tokenizer.split=cl100k', 'tokenizer.file=' + ranks('cl100k_base')],
+        t => cl.encode_ordinary(t));
+    const r50 = need('tiktoken').get_encoding('r50k_base');
+    await compare('bpe with gpt2, tiktoken', ['bpe', 'tokenizer.split=gpt2', 'tokenizer.file=' + ranks('r50k_base')],
+        t => r50.encode_ordinary(t));
 
-// A vocabulary of our own, in the form that tiktoken reads
-const own = path.join(folder, 'own.ranks');
-execFileSync(chimera, ['tokenizer', 'train', path.join(__dirname, '..', '..', 'doc'), '-n', '2000', '-o', own]);
-const lite = new Tiktoken(fs.readFileSync(own, 'utf8'), {}, JSON.parse(fs.readFileSync(
-    path.join(folder, 'node_modules', 'tiktoken', 'encoders', 'o200k_base.json'))).pat_str);
-compare('a trained vocabulary, tiktoken', [own], t => lite.encode_ordinary(t));
-
-module.exports = { compare, need, folder, node_agrees };
-require('./check_json.js');
-console.log(failed ? `${failed} failed` : 'all agree');
-process.exitCode = failed ? 1 : 0;
+    // A vocabulary of our own, in the form that tiktoken reads
+    const own = path.join(folder, 'own.ranks');
+    execFileSync(chimera, ['tokenizer', 'train', path.join(__dirname, '..', '..', 'doc'), '-n', '2000', '-o', own]);
+    const lite = new Tiktoken(fs.readFileSync(own, 'utf8'), {}, JSON.parse(fs.readFileSync(
+        path.join(folder, 'node_modules', 'tiktoken', 'encoders', 'o200k_base.json'))).pat_str);
+    await compare('a trained vocabulary, tiktoken', [own], t => lite.encode_ordinary(t));
+    await require('./check_json.js')({ compare, need, folder, node_agrees });
+    console.log(failed ? `${failed} failed` : 'all agree');
+    process.exitCode = failed ? 1 : 0;
+}
+main();

@@ -165,6 +165,16 @@ static chi_status read_merges(struct import *m)
 
 /* ---- added tokens ----------------------------------------------------------------------------- */
 
+/* The library would take the vocabulary's id for it, whatever added_tokens says                     */
+static chi_status check_added(const struct import *m, const struct chi_json_value *content, int32_t id)
+{
+    unsigned char bytes[LONGEST_TOKEN];
+    int64_t n = content->n <= LONGEST_TOKEN ? from_characters(m, content->text, content->n, bytes) : -1;
+    int32_t other = n > 0 ? bpe_find(&m->e->v, bytes, n) : NO_ID;
+    if (other == NO_ID || other == id) return CHI_OK;
+    return json_refuse(&m->f, "added token %s has id %d, and %d in model.vocab", content->text, (int)id, (int)other);
+}
+
 static chi_status read_added(struct import *m)
 {
     const struct chi_host *h = m->f.h;
@@ -184,8 +194,10 @@ static chi_status read_added(struct import *m)
             if (json_yes(t, flag[k]))
                 return json_refuse(&m->f, "added token %s has %s, which takes text away and is not known", content->text,
                                    flag[k]);
-        e->special[e->n_special++] = (struct special){ .text = content->text, .n = content->n, .always = always,
-                                                       .id = (int32_t)json_member(t, "id")->number };
+        int32_t id = (int32_t)json_member(t, "id")->number;
+        chi_status s = check_added(m, content, id);
+        if (s != CHI_OK) return s;
+        e->special[e->n_special++] = (struct special){ .text = content->text, .n = content->n, .always = always, .id = id };
     }
     return CHI_OK;
 }

@@ -1,14 +1,15 @@
 /* regex.c - see regex.h.  PCRE2 is no dependency: the library is loaded when a tokenizer.json has an
  * expression that split.c does not know, and is asked for by its stable 8-bit interface, whose numbers
- * stand here.  \s is White_Space, as in the libraries that such files are written for; a match never
- * spans invalid UTF-8.                                                                                */
+ * stand here.  \s is White_Space and ^ and $ stand at lines, as in the library that such files are written
+ * for; a match never spans invalid UTF-8.                                                                                */
 #include "regex.h"
 
 #include <dlfcn.h>
 #include <string.h>
 
-enum { PCRE2_UCP = 0x00020000, PCRE2_UTF = 0x00080000, PCRE2_MATCH_INVALID_UTF = 0x04000000, PCRE2_JIT_COMPLETE = 1,
-       PCRE2_NO_JIT = 0x2000, NO_MATCH = -1 };
+enum { PCRE2_MULTILINE = 0x00000400, PCRE2_UCP = 0x00020000, PCRE2_UTF = 0x00080000, PCRE2_MATCH_INVALID_UTF = 0x04000000, PCRE2_JIT_COMPLETE = 1,
+       PCRE2_NO_JIT = 0x2000, NO_MATCH = -1,
+       OPTIONS = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_MATCH_INVALID_UTF };
 
 static struct {
     void  *(*compile)(const unsigned char *pattern, size_t n, uint32_t options, int *error, size_t *at, void *context);
@@ -52,23 +53,30 @@ static void drop(void *p, void *host)
     (void)p, (void)host;
 }
 
-/* \s and \S as properties                                                                        */
-static char *with_white_space(const struct chi_host *h, const char *pattern)
+/* \s and \S as properties, \uHHHH as \x{HHHH}                                                    */
+static char *translate(const struct chi_host *h, const char *pattern)
 {
-    const char *white = "\\p{White_Space}", *other = "\\P{White_Space}";
-    size_t n = strlen(pattern), room = n * strlen(white) + 1, used = 0;
-    char *out = h->alloc(h, room);
+    enum { MOST = 16 };                         /* bytes that two become                          */
+    size_t n = strlen(pattern), used = 0;
+    char *out = h->alloc(h, n * MOST + 1);
     for (size_t i = 0; out && i < n; i++) {
-        bool escape = pattern[i] == '\\' && i + 1 < n;
-        const char *word = escape && pattern[i + 1] == 's' ? white : escape && pattern[i + 1] == 'S' ? other : NULL;
+        char c = pattern[i], escaped = c == '\\' && i + 1 < n ? pattern[i + 1] : 0;
+        const char *word = escaped == 's' ? "\\p{White_Space}" : escaped == 'S' ? "\\P{White_Space}" : NULL;
+        size_t digits = escaped == 'u' ? strspn(pattern + i + 2, "0123456789abcdefABCDEF") : 0;
         if (word) {
             memcpy(out + used, word, strlen(word));
             used += strlen(word);
-            i++;
+        } else if (digits >= 4) {
+            memcpy(out + used, "\\x{", 3);
+            memcpy(out + used + 3, pattern + i + 2, 4);
+            out[used + 7] = '}';
+            used += 8;
+            i += 4;
         } else {
-            out[used++] = pattern[i];
-            if (escape) out[used++] = pattern[++i];
+            out[used++] = c;
+            if (escaped) out[used++] = escaped;
         }
+        i += escaped != 0;
     }
     return out;
 }
@@ -80,11 +88,10 @@ chi_status bpe_regex_open(const struct chi_host *h, const char *name, const char
     if (!load())
         return h->fail(h, CHI_ENOTSUP, "%s: its split expression needs the library PCRE2, which this machine does not have: "
                        "install libpcre2-8-0 (%s)", name, pattern);
-    char *text = with_white_space(h, pattern);
+    char *text = translate(h, pattern);
     void *general = pcre2.general(take, drop, (void *)(uintptr_t)h), *context = general ? pcre2.compiling(general) : NULL;
     if (!text || !context) return CHI_ENOMEM;
-    void *c = pcre2.compile((const unsigned char *)text, strlen(text), PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error,
-                            &at, context);
+    void *c = pcre2.compile((const unsigned char *)text, strlen(text), OPTIONS, &error, &at, context);
     if (!c) {
         unsigned char why[160] = "";
         pcre2.message(error, why, sizeof why);
