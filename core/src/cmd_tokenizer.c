@@ -59,10 +59,10 @@ static chi_status open_spec(const struct cli_args *a, const char *subject, struc
     struct config *config;
     bool there = fs_exists(subject);
     if (there && packed_is(subject))
-        return run_packed_spec(subject, a->override, a->n_override, NULL, SPEC_TOKENIZER, spec);
+        return run_packed_spec(subject, a->override, a->n_override, NULL, SPEC_MODEL | SPEC_TOKENIZER, spec);
     if (there && (fs_is_dir(subject) || ends_in(subject, ".ini"))) {
         TRY(run_config(subject, a->override, a->n_override, &config));
-        return spec_open(spec, config, SPEC_TOKENIZER);
+        return spec_open(spec, config, SPEC_MODEL | SPEC_TOKENIZER);
     }
     if (!there && (strchr(subject, '/') || strchr(subject, '.')))
         return fail(CHI_ECONF, "%s: there is no such file; wanted is a FILE.ini, a run, a vocabulary, a tokenizer.json, or the "
@@ -79,9 +79,15 @@ static chi_status open_spec(const struct cli_args *a, const char *subject, struc
 
 /* ---- bytes in and out ------------------------------------------------------------------------------ */
 
+static chi_status read_file(const char *path, unsigned char **bytes, int64_t *n)
+{
+    if (!fs_exists(path)) return fail(CHI_EDATA, "%s: there is no such file; give text that can be read", path);
+    return fs_read(path, bytes, n);
+}
+
 static chi_status read_input(const char *path, unsigned char **bytes, int64_t *n)
 {
-    if (path && strcmp(path, "-") != 0) return fs_read(path, bytes, n);
+    if (path && strcmp(path, "-") != 0) return read_file(path, bytes, n);
     int64_t room = 0;
     unsigned char *p = NULL;
     for (*n = 0;;) {
@@ -253,7 +259,7 @@ static chi_status count_file(const struct tokens *t, const char *path, struct pi
 {
     unsigned char *text;
     int64_t n;
-    TRY(fs_read(path, &text, &n));
+    TRY(read_file(path, &text, &n));
     for (int64_t i = 0, m; i < n; i += m) {
         m = tokens_piece(t, text + i, n - i);
         if (m < 1 || m > n - i) {
