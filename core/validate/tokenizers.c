@@ -186,6 +186,56 @@ static void maxima(struct trial *t)
     end(&b);
 }
 
+static void run_piece(void *arg)
+{
+    struct bench *b = arg;
+    b->answer = b->ops->piece(b->self, b->text, b->n);
+}
+
+/* The bytes of the first piece of the text's rest, or -1                                                */
+static int64_t piece(struct bench *b, const unsigned char *text, int64_t n)
+{
+    struct pile p = { .n = 0 };
+    b->text = pile_copy(&p, text, n, 1, true, "text");
+    b->n = n;
+    bool fine = call_guarded(b->t, "piece", "the rest of a text", run_piece, b);
+    if (fine && (b->answer < 1 || b->answer > n))
+        trial_fail(b->t, "piece answers %lld for %lld bytes, wanted is 1 .. %lld", (long long)b->answer, (long long)n, (long long)n);
+    pile_drop(&p);
+    return fine && b->t->outcome == TRIAL_OK ? b->answer : -1;
+}
+
+/* Ids of the pieces, one after another, are the ids of the text                                         */
+static void one_text_of_pieces(struct bench *b, const unsigned char *text, int64_t n)
+{
+    struct pile p = { .n = 0 };
+    int64_t all = encode(b, text, n, n, &p), done = 0, m = 0;
+    const int32_t *want = b->ids;
+    for (int64_t i = 0; all >= 0 && i < n && (m = piece(b, text + i, n - i)) > 0; i += m) {
+        struct pile q = { .n = 0 };
+        int64_t some = encode(b, text + i, m, m, &q);
+        if (some >= 0 && (done + some > all || memcmp(want + done, b->ids, (size_t)some * sizeof *want) != 0))
+            trial_fail(b->t, "the piece of bytes %lld .. %lld has other ids than these bytes have in the text: a token crosses "
+                       "its end", (long long)i, (long long)(i + m) - 1);
+        done += some;
+        pile_drop(&q);
+        if (b->t->outcome != TRIAL_OK) break;
+    }
+    pile_drop(&p);
+}
+
+static void pieces(struct trial *t)
+{
+    struct bench b;
+    unsigned char text[LONGEST];
+    bool tells = CHI_HAS(struct chi_tokenizer_ops, (const struct chi_tokenizer_ops *)t->component->ops, piece);
+    if (!tells) trial_skip(t, "it does not tell where pieces end (optional)");
+    if (!tells) return;
+    if (start(&b, t))
+        for (int i = 0; i < 100 && t->outcome == TRIAL_OK; i++) one_text_of_pieces(&b, text, draw_text(t, i, text));
+    end(&b);
+}
+
 /* Ids one by one: short rooms, the end, ids that there are not                                          */
 static void ids(struct trial *t)
 {
@@ -214,6 +264,7 @@ const struct check checks_tokenizers[] = {
     { "tokenizer.round_trip", CHI_TOKENIZER, 40, "decode(encode(text)) is text, whatever the bytes; ids are in the vocabulary",
       round_trip },
     { "tokenizer.max", CHI_TOKENIZER, 20, "encode writes no more ids than asked for, and says how many there are", maxima },
+    { "tokenizer.pieces", CHI_TOKENIZER, 40, "a text's ids are those of its pieces, one after another", pieces },
     { "tokenizer.ids", CHI_TOKENIZER, 20, "end and strange ids have no bytes; decode writes no more than asked for", ids },
     { 0 }
 };

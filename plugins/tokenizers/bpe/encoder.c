@@ -112,8 +112,10 @@ static const struct special *special_at(const struct encoder *e, const unsigned 
 int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
                    struct chi_scratch *work)
 {
-    struct encoding g = { .e = e, .out = { ids, max, 0 }, .work = work };
+    struct encoding g = { .e = e, .out = { ids, max, 0, NULL }, .work = work };
+    struct memo memo[MEMO];
     int64_t done = 0;
+    if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
     if (e->n_special)
         for (int64_t i = 0; i < n; i++) {
             const struct special *s = e->begins[text[i]] ? special_at(e, text + i, n - i) : NULL;

@@ -147,6 +147,15 @@ static int32_t rank_of(const struct vocabulary *v, int32_t left, int32_t right, 
     return id < 0 ? NO_RANK : id;
 }
 
+static int32_t recalled_rank(const struct vocabulary *v, struct memo *memo, int32_t left, int32_t right,
+                             const unsigned char *text)
+{
+    if (!memo) return rank_of(v, left, right, text);
+    struct memo *m = &memo[((uint32_t)left * 0x9e3779b1u ^ (uint32_t)right * 0x85ebca77u) >> 18];
+    if (m->left != left || m->right != right) *m = (struct memo){ left, right, rank_of(v, left, right, text) };
+    return m->rank;
+}
+
 static int32_t joined(const struct vocabulary *v, int32_t left, int32_t right, int32_t rank)
 {
     return v->pair ? find_pair(v, left, right)->id : rank;
@@ -185,8 +194,8 @@ static void merge_short(const struct vocabulary *v, const unsigned char *text, i
             start[i] = start[i + 1];
             rank[i] = rank[i + 1];
         }
-        rank[m] = m + 1 < n ? rank_of(v, id[m], id[m + 1], text + start[m]) : NO_RANK;
-        if (m) rank[m - 1] = rank_of(v, id[m - 1], id[m], text + start[m - 1]);
+        rank[m] = m + 1 < n ? recalled_rank(v, w->memo, id[m], id[m + 1], text + start[m]) : NO_RANK;
+        if (m) rank[m - 1] = recalled_rank(v, w->memo, id[m - 1], id[m], text + start[m - 1]);
     }
     for (int64_t i = 0; i < n; i++) bpe_put(w, id[i]);
 }
@@ -233,11 +242,11 @@ static void begin(const struct vocabulary *v, const unsigned char *text, int64_t
 }
 
 /* The rank of symbol i and the next has changed                                              */
-static void rank_anew(const struct vocabulary *v, const unsigned char *text, int64_t n, struct symbol *s, struct heap *h,
-                      int64_t i)
+static void rank_anew(const struct vocabulary *v, struct memo *memo, const unsigned char *text, int64_t n, struct symbol *s,
+                      struct heap *h, int64_t i)
 {
     int64_t j = s[i].next;
-    s[i].rank = j < n ? rank_of(v, s[i].id, s[j].id, text + i) : NO_RANK;
+    s[i].rank = j < n ? recalled_rank(v, memo, s[i].id, s[j].id, text + i) : NO_RANK;
     if (s[i].rank != NO_RANK) push(h, s[i].rank, i);
 }
 
@@ -255,8 +264,8 @@ static void merge_long(const struct vocabulary *v, const unsigned char *text, in
         s[i].next = s[j].next;
         s[j].rank = NO_RANK;
         if (s[i].next < n) s[s[i].next].before = (int32_t)i;
-        rank_anew(v, text, n, s, &h, i);
-        if (s[i].before >= 0) rank_anew(v, text, n, s, &h, s[i].before);
+        rank_anew(v, w->memo, text, n, s, &h, i);
+        if (s[i].before >= 0) rank_anew(v, w->memo, text, n, s, &h, s[i].before);
     }
     for (int64_t i = 0; i < n; i = s[i].next) bpe_put(w, s[i].id);
 }

@@ -38,8 +38,13 @@ void bpe_ready(struct vocabulary *);
 /* The id of these bytes, or NO_ID                                                               */
 int32_t bpe_find(const struct vocabulary *, const unsigned char *text, int64_t n);
 
+/* Ranks of pairs that were asked for lately, at hash(left, right) % MEMO: the vocabulary is many times
+ * as large as the caches of a processor.  All 0xff: empty                                       */
+enum { MEMO = 16384 };
+struct memo { int32_t left, right, rank; };
+
 /* Ids of a text, of which the first max are written                                             */
-struct id_writer { int32_t *ids; int64_t max, n; };
+struct id_writer { int32_t *ids; int64_t max, n; struct memo *memo; };      /* memo[MEMO], or NULL */
 static inline void bpe_put(struct id_writer *w, int32_t id)
 {
     if (w->n < w->max) w->ids[w->n] = id;
