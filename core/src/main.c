@@ -8,7 +8,7 @@
 const struct verb *const verbs[] = {
     &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_export, &verb_import,
     &verb_report, &verb_bench, &verb_config,
-    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_new, NULL
+    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_tokenizer, &verb_new, NULL
 };
 
 #ifdef __clang__
