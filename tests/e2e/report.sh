@@ -111,6 +111,10 @@ bad 3 'no run has any' "$CHIMERA" report "$tmp/blank"
 cp -r "$tmp/sleep" "$tmp/data"; echo '{"data_hash":"00bb"}' >"$tmp/data/b4/env.json"
 bad 1 'different data .*any-data' "$CHIMERA" report "$tmp/data"
 report "$tmp/data" --any-data; is t 2 -4.0621277
+# Arms without a common seed, whose data follow the seed: the message says what to do
+for i in 1 2; do fake "apart/a$i" $i 0.01 done $i "aa$i"; fake "apart/b$i" 1$i 0.02 done $i "bb$i"; done
+bad 1 'share no seed.*same run.seed.*--any-data' "$CHIMERA" report "$tmp/apart"
+run 0 "$CHIMERA" report "$tmp/apart" --any-data
 cp -r "$tmp/sleep" "$tmp/steps"; echo '{"step":12,"heldout_bpb":-1.2}' >>"$tmp/steps/b4/metrics.jsonl"
 bad 1 'step 12.*any-steps|step 9.*any-steps' "$CHIMERA" report "$tmp/steps"
 report "$tmp/steps" --any-steps; is t 2 -4.0621277
