@@ -177,6 +177,11 @@ END
 run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout"
 report "$tmp/swept" --baseline 'plain, batch_size=2'
 says out '^A +plain, batch_size=2 +2 '; says out '^[BCD] +calm, batch_size=1 +2 '
+# in the order of the plan, which is not that of the folders
+report "$tmp/swept"
+planned=$("$CHIMERA" sweep "$tmp/swept" --status | awk '$5 == "done" && $4 == 1 { print $2 }' | tr '\n' ' ')
+shown=$(sed -n 's/^[A-D]  *\([a-z]*\), batch_size=.*/\1/p' "$tmp/out" | head -n 4 | tr '\n' ' ')
+[ "$shown" = "$planned" ] && [ "$shown" = "plain plain calm calm " ] && ok || no "arms '$shown', planned '$planned'"
 run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout" run.dir="$tmp/longer" \
     train.steps=2
 report "$tmp/swept" "$tmp/longer" --any-steps; says out '^[A-H] +batch_size=1, grad_clip'
