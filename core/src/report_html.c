@@ -40,7 +40,7 @@ static const char style[] =
     "th{font-weight:500;color:var(--soft)}.r{text-align:right}td.t{white-space:normal;min-width:9rem;overflow-wrap:anywhere}\n"
     ".heat td.r{text-align:center;border:2px solid var(--paper);border-radius:.4rem;"
     "background:color-mix(in srgb,#3b82c4 calc(var(--v)*70%),var(--card))}.heat th.r{text-align:center}\n"
-    "@media(max-width:34rem){.heat td.t,.heat th:nth-child(2){display:none}td,th{padding:.4rem .45rem}}\n"
+    "@media(max-width:34rem){.broad{overflow-x:auto}.broad svg{min-width:38rem}.heat td.t,.heat th:nth-child(2){display:none}td,th{padding:.4rem .45rem}}\n"
     "ul.mind{padding-left:1.1rem;color:var(--soft);font-size:.93rem}summary{cursor:pointer;color:var(--soft)}\n";
 
 static void put(FILE *f, const char *text)
