@@ -296,10 +296,13 @@ static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
 
 enum { LINEARS_MAX = 16 };
 
-/* Enough work to pay for handing it out, and long enough for kernels to read in streams     */
+/* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
+ * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
+ * how they are cut changes no bit                                                           */
 int64_t linear_slice(int64_t total, int64_t output)
 {
-    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 28);
+    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
+    int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
     return round_up(max_i64(1, target / output), 64);
 }
 
