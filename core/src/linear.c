@@ -18,6 +18,7 @@
 #include "core.h"
 #include "pool.h"
 #include "product.h"
+#include "profile.h"
 #include "tune.h"
 
 /* ---- choosing ----------------------------------------------------------------- */
@@ -399,8 +400,8 @@ static chi_status check_call(const struct chi_linear *const *lin, int64_t n, int
     return CHI_OK;
 }
 
-chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
-                   int64_t rows, float *const *y)
+static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                          int64_t rows, float *const *y)
 {
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
@@ -426,6 +427,22 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
     }
     if (r->keep) forward_products(lin, n, k, x, rows, y);
     return adapters_forward(lin, n, r, x, rows, y);
+}
+
+chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                   int64_t rows, float *const *y)
+{
+    if (!profile_on || !profile_products) return forward(lin, n, r, x, rows, y);
+    double bytes = 0, weights = 0;
+    for (int64_t i = 0; i < n; i++) {
+        weights += (double)lin[i]->d_out * (double)lin[i]->d_in;
+        bytes += lin[i]->f32_only ? 4.0 * (double)lin[i]->d_out * (double)lin[i]->d_in : (double)lin[i]->n_bytes;
+    }
+    profile_begin("linears", "core", "products");
+    profile_add(bytes, 2 * weights * (double)rows);
+    chi_status st = forward(lin, n, r, x, rows, y);
+    profile_end();
+    return st;
 }
 
 /* ---- backward --------------------------------------------------------------------------- */
