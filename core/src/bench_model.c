@@ -234,36 +234,39 @@ static void add_spans(double ns[GROUPS], double bytes[GROUPS])
     }
 }
 
-static void print_groups(const struct whole *w, int side, const double ns[GROUPS], const double bytes[GROUPS])
+static void print_groups(const struct whole *w, int side, int64_t rows, int64_t n, const double ns[GROUPS],
+                         const double bytes[GROUPS])
 {
     double total = 0;
     for (int g = 0; g < GROUPS; g++) total += ns[g];
     for (int g = 0; g < GROUPS; g++)
-        printf(w->b->json ? "{\"bench\": \"model_share\", \"threads\": %d, \"group\": \"%s\", \"ms\": %.4f, \"share\": %.4f, "
-                            "\"bytes\": %.0f, \"of_read\": %.3f}\n"
-                          : "where    %2d thread(s) %-36s %8.3f ms %5.1f %%  %9.4g bytes, of reading %.2f\n",
-               w->threads[side], group_name[g], ns[g] / 1e6, (w->b->json ? 1 : 100) * ns[g] / fmax(total, 1), bytes[g],
+        printf(w->b->json ? "{\"bench\": \"model_share\", \"rows\": %lld, \"streams\": %lld, \"threads\": %d, \"group\": "
+                            "\"%s\", \"ms\": %.4f, \"share\": %.4f, \"bytes\": %.0f, \"of_read\": %.3f}\n"
+                          : "where    %3lld rows of %2lld %2d thread(s) %-36s %9.3f ms %5.1f %%  %9.4g bytes, of reading %.2f\n",
+               (long long)rows, (long long)n, w->threads[side], group_name[g], ns[g] / 1e6,
+               (w->b->json ? 1 : 100) * ns[g] / fmax(total, 1), bytes[g],
                bytes[g] / fmax(ns[g] / 1e9, 1e-12) / w->read[side]);
     fflush(stdout);
 }
 
-/* The configuration's turns; w->read is that of decode()                                         */
-static chi_status shares(struct whole *w)
+/* Of calls with so many rows of each of n streams; w->read is that of the last measure()         */
+static chi_status shares(struct whole *w, int64_t rows, int64_t n)
 {
+    int calls = rows * n > 1 ? 1 : ROUNDS;
     for (int side = 0; side < w->sides; side++) {
         double ns[GROUPS] = { 0 }, bytes[GROUPS] = { 0 };
         pool_threads(w->threads[side]);
         profile_products = true;
         profile_start();
         chi_status st = CHI_OK;
-        for (int i = 0; i < ROUNDS && st == CHI_OK; i++) st = step(w, 1);
+        for (int i = 0; i < calls && st == CHI_OK; i++) st = rows > 1 ? prompt(w, rows) : step(w, n);
         profile_stop();
         profile_products = false;
         TRY(st);
         add_spans(ns, bytes);
-        for (int g = 0; g < GROUPS; g++) ns[g] /= ROUNDS, bytes[g] /= ROUNDS;
-        bytes[MIXING] = state_read(w, w->turns) + w->written[w->turns > 1];
-        print_groups(w, side, ns, bytes);
+        for (int g = 0; g < GROUPS; g++) ns[g] /= calls, bytes[g] /= calls;
+        bytes[MIXING] = (double)n * (state_read(w, w->turns) + w->written[w->turns > 1]);
+        print_groups(w, side, rows, n, ns, bytes);
     }
     return CHI_OK;
 }
@@ -301,6 +304,7 @@ static chi_status prefill(struct whole *w, const double one[SIDES])
         TRY(cost_of(w, rows, 1, &c));
         TRY(measure(w, rows, 1, 3, seconds));
         print_many(w, "prefill", rows, &c, 2 * state_read(w, w->turns), seconds, one);
+        if (rows < ROWS) TRY(shares(w, rows, 1));
     }
     return CHI_OK;
 }
@@ -316,6 +320,7 @@ static chi_status batched(struct whole *w, double one[SIDES])
         if (n == 1) memcpy(one, seconds, SIDES * sizeof *one);
         double state = (double)n * (state_read(w, w->turns) + w->written[w->turns > 1]);
         print_many(w, "batched", n, &c, state, seconds, one);
+        if (n == w->streams) TRY(shares(w, 1, n));
     }
     return CHI_OK;
 }
@@ -367,7 +372,7 @@ static chi_status all_figures(struct whole *w)
     choose_threads(w);
     if (w->turns > 1) TRY(decode(w, 1));
     TRY(decode(w, w->turns));
-    TRY(shares(w));
+    TRY(shares(w, 1, 1));
     TRY(batched(w, one));
     return prefill(w, one);
 }
