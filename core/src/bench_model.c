@@ -26,7 +26,7 @@
 #include "profile.h"
 #include "run.h"
 
-enum { ROWS = 512, STREAMS = 16, ROUNDS = 9, SEEN = 32, LINE = 64, SIDES = 2 };
+enum { ROWS = 512, STREAMS = 16, ROUNDS = 15, SEEN = 32, LINE = 64, SIDES = 2 };
 
 struct cost { double bytes, macs; };            /* of the linears that a call met            */
 
@@ -41,6 +41,7 @@ struct whole {
     float *hidden, *logits;
     uint8_t *pool;                              /* to read                                   */
     int threads[SIDES], sides;                  /* 1 and all, or all                         */
+    int rounds;                                 /* timed tokens                              */
     double read[SIDES], int8[SIDES];            /* limits a second; int8 0: unknown          */
     double passes[SIDES][LIMIT_READERS][ROUNDS];
     double written[2];                          /* bytes of a state; of one turn, of all     */
@@ -194,7 +195,7 @@ static chi_status decode(struct whole *w, int64_t turns)
     restart(w);
     TRY(count_written(w, &w->written[turns > 1]));
     TRY(cost_of(w, 1, 1, &c));
-    TRY(measure(w, 1, 1, ROUNDS, seconds));
+    TRY(measure(w, 1, 1, w->rounds, seconds));
     print_decode(w, turns, &c, seconds);
     return CHI_OK;
 }
@@ -252,7 +253,7 @@ static void print_groups(const struct whole *w, int side, int64_t rows, int64_t 
 /* Of calls with so many rows of each of n streams; w->read is that of the last measure()         */
 static chi_status shares(struct whole *w, int64_t rows, int64_t n)
 {
-    int calls = rows * n > 1 ? 1 : ROUNDS;
+    int calls = rows * n > 1 ? 1 : w->rounds;
     for (int side = 0; side < w->sides; side++) {
         double ns[GROUPS] = { 0 }, bytes[GROUPS] = { 0 };
         pool_threads(w->threads[side]);
@@ -302,7 +303,7 @@ static chi_status prefill(struct whole *w, const double one[SIDES])
         struct cost c;
         double seconds[SIDES];
         TRY(cost_of(w, rows, 1, &c));
-        TRY(measure(w, rows, 1, 3, seconds));
+        TRY(measure(w, rows, 1, (int)min_i64(w->rounds, 3), seconds));
         print_many(w, "prefill", rows, &c, 2 * state_read(w, w->turns), seconds, one);
         if (rows < ROWS) TRY(shares(w, rows, 1));
     }
@@ -316,7 +317,7 @@ static chi_status batched(struct whole *w, double one[SIDES])
         double seconds[SIDES];
         restart(w);
         TRY(cost_of(w, 1, n, &c));
-        TRY(measure(w, 1, n, n == 1 ? ROUNDS : 5, seconds));
+        TRY(measure(w, 1, n, n == 1 ? w->rounds : (int)min_i64(w->rounds, 5), seconds));
         if (n == 1) memcpy(one, seconds, SIDES * sizeof *one);
         double state = (double)n * (state_read(w, w->turns) + w->written[w->turns > 1]);
         print_many(w, "batched", n, &c, state, seconds, one);
@@ -356,6 +357,7 @@ static chi_status take_room(struct whole *w)
 
 static void choose_threads(struct whole *w)
 {
+    w->rounds = (int)min_i64(w->b->steps, ROUNDS);
     w->sides = w->b->compare ? 2 : 1;
     w->threads[0] = w->b->compare ? 1 : w->b->threads;
     w->threads[1] = w->b->threads;

@@ -260,11 +260,16 @@ struct slices {
     int64_t *size;                          /* outputs of a task                           */
 };
 
-/* A linear that is never quantised: canonical dot products with the master.                 */
+/* A linear that is never quantised: canonical dot products with the master, some outputs for all
+ * rows of x before the next                                                                 */
 static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
 {
-    for (int64_t r = 0; r < c->act.rows; r++)
-        c->k->dots(y + r * l->d_out + o0, l->w + o0 * l->d_in, l->d_in, c->act.x + r * c->act.ldx, o1 - o0, l->d_in);
+    enum { OUTPUTS = 16 };
+    int64_t some = c->act.rows > 1 ? OUTPUTS : o1 - o0;
+    for (int64_t o = o0; o < o1; o += some)
+        for (int64_t r = 0; r < c->act.rows; r++)
+            c->k->dots(y + r * l->d_out + o, l->w + o * l->d_in, l->d_in, c->act.x + r * c->act.ldx,
+                       min_i64(some, o1 - o), l->d_in);
 }
 
 static void slice_task(void *arg, int64_t i, struct chi_scratch *s)

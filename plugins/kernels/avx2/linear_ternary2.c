@@ -147,7 +147,7 @@ static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct
     }
 }
 
-enum { FEW = 3 };                                       /* four rows share their tiles' codes */
+enum { FEW = 6 };                                       /* more share their tiles' codes       */
 
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                 int64_t o0, int64_t o1, void *scratch)
