@@ -266,14 +266,15 @@ void pool_run(int64_t n, chi_task *task, void *arg)
         serial(n, task, arg, mine);
         return;
     }
-    int team = (int)min_i64(pool_size(), n);
-    if (n_scratch < pool_size() && pool_scratch(64) != CHI_OK) team = 1;
+    bool ready = n_scratch >= pool_size() || pool_scratch(64) == CHI_OK;
 #ifdef CHI_THREADS
-    if (team > 1 && (team = hire(team)) > 1) {
+    int team = ready ? hire((int)min_i64(pool_size(), n)) : 1;
+    if (team > 1) {
         run_team(team, n, task, arg);
         return;
     }
 #endif
+    (void)ready;                            /* without scratch nobody takes any          */
     inside = true;
     mine = n_scratch ? scratch : NULL;
     serial(n, task, arg, mine);
