@@ -93,16 +93,18 @@ static _Thread_local struct chi_scratch *mine;
 /* ---- workers ------------------------------------------------------------------- *
  *
  * A call is a number that goes up, in one word with the size of its team: who reads
- * the word knows at once whether the call is his.  The caller is member 0; it returns
- * when all members are done, so that nobody outside the team ever looks at the job.
+ * the word knows at once whether the call is his.  Then he must get through the door,
+ * which the caller shuts when no piece is left: it waits for members inside, never for
+ * one who is still asleep or has no core.  Nobody outside ever looks at the job.
  *
  * Who waits spins for SHORT, since a decode step is hundreds of loops a few microseconds
  * apart, and waking a thread takes longer than one of them.  Unless the machine took the
  * core from it since its last wait, it goes on until LONG; then it sleeps.  On a busy
- * machine a spinning thread takes the time of the very one that it waits for.           */
+ * machine a spinning thread takes the time of the very one that it waits for.  The caller
+ * wakes one sleeper, who wakes the next.                                                */
 
 #ifdef CHI_THREADS
-enum { SHORT_NS = 20000, LONG_NS = 400000, TEAM_BITS = 16 };
+enum { SHORT_NS = 20000, LONG_NS = 1000000, TEAM_BITS = 16 };
 
 struct gate {                               /* waiting for a word to change            */
     pthread_mutex_t lock;
@@ -117,7 +119,8 @@ static struct {
     const struct crumb *crumb;
     _Alignas(64) atomic_llong next;         /* the first piece that nobody has          */
     _Alignas(64) atomic_uint_least64_t word; /* number of the call << TEAM_BITS | team  */
-    _Alignas(64) atomic_uint_least64_t left; /* members at work, without the caller     */
+    _Alignas(64) atomic_uint_least64_t door; /* number << TEAM_BITS | members that came in; 0: shut */
+    _Alignas(64) atomic_uint_least64_t gone; /* of those that are done                  */
     struct gate start, end;
     int workers;
 } pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
@@ -164,22 +167,25 @@ static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
     }
 }
 
-static void await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
+/* Returns whether it slept                                                              */
+static bool await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
 {
-    if (spin(word, value, equal)) return;
+    if (spin(word, value, equal)) return false;
     pthread_mutex_lock(&g->lock);
     atomic_fetch_add(&g->sleepers, 1);
     while ((atomic_load(word) == value) != equal) pthread_cond_wait(&g->moved, &g->lock);
     atomic_fetch_sub(&g->sleepers, 1);
     pthread_mutex_unlock(&g->lock);
+    return true;
 }
 
-/* After the word has changed; both are sequentially consistent, so a sleeper is seen or sees  */
+/* One sleeper, after the word has changed; both are sequentially consistent, so a sleeper is seen
+ * or sees                                                                               */
 static void wake(struct gate *g)
 {
     if (!atomic_load(&g->sleepers)) return;
     pthread_mutex_lock(&g->lock);
-    pthread_cond_broadcast(&g->moved);
+    pthread_cond_signal(&g->moved);
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -197,18 +203,27 @@ static void pieces(int member)
     inside = false;
 }
 
+static bool enter(uint64_t number)
+{
+    uint64_t door = atomic_load(&pool.door);
+    while (door >> TEAM_BITS == number)
+        if (atomic_compare_exchange_weak(&pool.door, &door, door + 1)) return true;
+    return false;
+}
+
 static void *worker(void *arg)
 {
-    int member = (int)(intptr_t)arg;
-    uint64_t seen = 0;
+    uint64_t member = (uint64_t)(intptr_t)arg, seen = 0;
     for (;;) {
-        await(&pool.start, &pool.word, seen, false);
-        seen = atomic_load_explicit(&pool.word, memory_order_acquire);
-        if (member >= (int)(seen & ((1 << TEAM_BITS) - 1))) continue;
+        bool slept = await(&pool.start, &pool.word, seen, false);
+        seen = atomic_load(&pool.word);
+        if (member >= (seen & ((1 << TEAM_BITS) - 1)) || !enter(seen >> TEAM_BITS)) continue;
+        if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(&pool.start);
         crumb_adopt(pool.crumb);            /* a worker crashes in this call, or idle    */
-        pieces(member);
+        pieces((int)member);
         crumb_adopt(NULL);                  /* it lies on the caller's stack             */
-        if (atomic_fetch_sub(&pool.left, 1) == 1) wake(&pool.end);
+        atomic_fetch_add(&pool.gone, 1);
+        wake(&pool.end);
     }
     return NULL;
 }
@@ -218,6 +233,7 @@ static void forget_workers(void)
 {
     pool.workers = 0;
     atomic_store(&pool.word, 0);
+    atomic_store(&pool.door, 0);
     pool.start = pool.end = (struct gate){ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
 }
 
@@ -250,12 +266,14 @@ static void run_team(int team, int64_t n, chi_task *task, void *arg)
     pool.n = n;
     pool.crumb = crumb_now();
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool.left, (uint64_t)team - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool.gone, 0, memory_order_relaxed);
     uint64_t number = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> TEAM_BITS) + 1;
+    atomic_store(&pool.door, number << TEAM_BITS);
     atomic_store(&pool.word, number << TEAM_BITS | (uint64_t)team);
     wake(&pool.start);
     pieces(0);
-    await(&pool.end, &pool.left, 0, true);
+    uint64_t inside_now = atomic_exchange(&pool.door, 0) & ((1 << TEAM_BITS) - 1);
+    await(&pool.end, &pool.gone, inside_now, true);
 }
 #endif
 
