@@ -12,7 +12,7 @@ mkdir -p "${1:-build-arm}"
 top=$(cd "${1:-build-arm}" && pwd)
 root=$top/sysroot
 host=aarch64-linux-gnu
-export LC_ALL=C GOMP_SPINCOUNT=2000             # the program need not start itself again to set it
+export LC_ALL=C
 unset CHIMERA_BUILD_PLUGINS CHIMERA_PLUGIN_PATH MAKEFLAGS MFLAGS MAKELEVEL
 
 # ---- tools and libraries
