@@ -155,9 +155,11 @@ static chi_status open_file(struct packed_writer *w, int part)
     free(header);
     f->fd = open(f->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (f->fd < 0) return fs_fail("create", f->tmp);
-    errno = posix_fallocate(f->fd, 0, f->head + f->data);
-    if (errno == EINVAL || errno == EOPNOTSUPP) errno = ftruncate(f->fd, f->head + f->data) < 0 ? errno : 0;
-    return errno ? fs_fail("write", f->tmp) : CHI_OK;
+    int error = posix_fallocate(f->fd, 0, f->head + f->data);
+    if (error == EINVAL || error == EOPNOTSUPP || error == ENOSYS)      /* a file system that cannot promise     */
+        error = ftruncate(f->fd, f->head + f->data) < 0 ? errno : 0;
+    errno = error;
+    return error ? fs_fail("write", f->tmp) : CHI_OK;
 }
 
 chi_status packed_create(struct packed_writer **out, const char *path, const char *config, const char *manifest,
