@@ -407,7 +407,7 @@ chi_status convert(const struct convert_request *r, FILE *report)
     if (s == CHI_OK) s = decide(&c);
     if (s == CHI_OK) s = write_file(&c);
     progress_end(&c.progress);
-    if (s == CHI_OK) {
+    if (s == CHI_OK && !r->quiet) {
         say(&c, report);
         note("%s is written", c.out);
     }

@@ -12,6 +12,7 @@ struct convert_request {
     const char *const *encoding; int n_encoding;        /* "tl2" or "PATTERN=tl2"; the last that fits wins */
     const char *out;                    /* NULL: the run's name and ".b158"                        */
     bool requantize;
+    bool quiet;                         /* nothing to report, no word at the end                       */
 };
 /* A line per matrix goes to report                                                                */
 chi_status convert(const struct convert_request *, FILE *report) CHI_MUST_CHECK;

@@ -152,9 +152,10 @@ chi_status model_logits_of(struct model *m, const float *hidden, int64_t rows, c
     TRY(model_refresh(m));
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
         int64_t n = min_i64(HEAD_ROWS, rows - at);
-        struct some c = { .l = m->embed, .list = list, .y = logits + at * list->n };
-        c.act = linear_input(m->embed, m->spec->kernels, hidden + at * m->d, n);
+        struct some c = { .l = m->head, .list = list, .y = logits + at * list->n };
+        c.act = linear_input(m->head, m->spec->kernels, hidden + at * m->d, n);
         pool_run(list->n_run, run_task, &c);
     }
+    logits_cap(m, logits, logits, rows * list->n);
     return CHI_OK;
 }

@@ -54,6 +54,12 @@ static chi_status open_all(struct model *m)
     m->top.param[0].decay = false;
     TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
+    m->head = m->embed;
+    if (!m->spec->model.tie_word_embeddings) {
+        m->top.param[0].share = 1 / (double)m->vocab;       /* a token looks one row up                    */
+        TRY(instance_linear(&m->bottom, m->spec, "lm_head", m->vocab, m->d, 0, &m->head));
+        m->bottom.param[1].decay = false;
+    }
     m->all = xcalloc((size_t)(3 * m->layers + 3), sizeof *m->all);
     m->all[n++] = &m->top;
     for (int64_t l = 0; l < m->layers; l++) {
@@ -136,7 +142,10 @@ static chi_status take_rows(struct model *m)
     m->dx = rows_take(m, 1, "gradients of rows");
     m->dh = rows_take(m, 1, "gradients of rows");
     m->logits = mem_take((size_t)(HEAD_ROWS * m->vocab) * sizeof(float), "logits");
-    return m->dx && m->dh && m->logits ? CHI_OK : CHI_ENOMEM;
+    if (!m->dx || !m->dh || !m->logits) return CHI_ENOMEM;
+    if (m->spec->model.logit_soft_cap == 0) return CHI_OK;
+    m->capped = mem_take((size_t)(HEAD_ROWS * m->vocab) * sizeof(float), "logits");
+    return m->capped ? CHI_OK : CHI_ENOMEM;
 }
 
 static chi_status take_memory(struct model *m)
@@ -198,7 +207,7 @@ void model_close(struct model *m)
     instance_close(&m->top);
     instance_close(&m->bottom);
     turns_close(m);
-    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->seg, m->stream,
+    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->capped, m->seg, m->stream,
                       m->call_scratch };
     for (int64_t i = 0; i < COUNT(block); i++) mem_free(block[i]);
     workspace_drop(&m->ws[0]);

@@ -54,8 +54,8 @@ struct model {
     const struct spec *spec;
     int      mode;
     int64_t  max_rows, max_segs, d, layers, vocab;
-    struct instance top, bottom;             /* embed.weight; final_norm.weight           */
-    struct chi_linear *embed;
+    struct instance top, bottom;             /* embed.weight; final_norm.weight, lm_head.weight */
+    struct chi_linear *embed, *head;         /* the same, if they are tied                */
     struct block *block;
     struct instance **all; int64_t n_all;    /* every instance in the order of tensors    */
     float   *params, *grads; int64_t n_floats;
@@ -72,7 +72,7 @@ struct model {
     unsigned char **stream;                  /* [max_segs] their states                   */
     float *x, *mid;                          /* inference: [rows,d]; training: one a run  */
     float *h, *y, *dx, *dh;                  /* [rows,d]; dx, dh: training                */
-    float *logits;                           /* training: [HEAD_ROWS, vocab]              */
+    float *logits, *capped;                  /* training: [HEAD_ROWS, vocab]; capped NULL: no cap */
     void  *call_scratch;
     struct chi_host *head_host, *loss_host;
     char   found[256];                       /* run.paranoid: the first that was not finite */
@@ -147,6 +147,9 @@ struct chi_run run_of(struct model *, const struct instance *, struct chi_scratc
  * no NaN and no infinity; else CHI_ENUMERIC with its name                                   */
 chi_status check_finite(struct model *, const struct instance *, const char *op, const char *what,
                         const float *x, int64_t rows) CHI_MUST_CHECK;
+
+/* y = cap tanh(x / cap) for n logits; y may be x.  cap 0: nothing to do                     */
+void logits_cap(const struct model *, const float *x, float *y, int64_t n);
 
 /* ---- turns.c ------------------------------------------------------------------------ */
 chi_status turns_open(struct model *) CHI_MUST_CHECK;            /* before blocks         */

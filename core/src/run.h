@@ -64,6 +64,11 @@ struct ckpt_moments {                   /* the optimizer's; n = 0: none         
  * Old ones go only after the new one is durable.                                 */
 chi_status ckpt_save(struct run *, const struct model *, const struct ckpt_moments *,
                      const struct ckpt_meta *, int64_t keep) CHI_MUST_CHECK;
+/* The first checkpoint of a run from values that come from elsewhere: the model is only planned.  values gives
+ * those of the i-th tensor, in its own memory or in *own (mem_free() it).          */
+struct ckpt_source { chi_status (*values)(void *arg, int64_t i, const float **, float **own); void *arg; };
+chi_status ckpt_save_from(struct run *, const struct model *plan, const struct ckpt_source *,
+                          const struct ckpt_meta *) CHI_MUST_CHECK;
 /* The newest whole checkpoint of a run: manifest there, all files of the stated
  * size and XXH3.  Damaged ones are skipped with a warning that names the file.  *path
  * is malloc'ed; NULL if there is none (CHI_OK).                                  */

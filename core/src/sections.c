@@ -13,6 +13,10 @@ const struct chi_option model_table[] = {
             "added to the mean square in every rmsnorm", CHI_OPT_SHAPE),
     CHI_FLOAT(struct model_options, initializer_range, "0.02", 0, 10,
             "standard deviation of start weights", 0),
+    CHI_BOOL(struct model_options, tie_word_embeddings, "yes",
+            "the head multiplies with the embedding; no: with weights of its own, lm_head.weight", CHI_OPT_SHAPE),
+    CHI_FLOAT(struct model_options, logit_soft_cap, "0", 0, 1e6,
+            "logits become cap tanh(logit / cap) (arXiv 2408.00118); 0: they stay as they are", CHI_OPT_SHAPE),
     CHI_STRING(struct model_options, layer_pattern, "",
             "mixers by the names of [layer.NAME] sections, repeated over the layers", CHI_OPT_SHAPE),
     CHI_STRING(struct model_options, ffn_pattern, "", "channel mixers likewise", CHI_OPT_SHAPE),
@@ -151,7 +155,7 @@ const struct chi_option plugin_table[] = {
 const struct core_section core_sections[] = {
     { "model", "shape of the network", model_table },
     { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the "
-      "tied embedding and head", linear_table },
+      "embedding and the head, [linear.lm_head] for a head with weights of its own", linear_table },
     { "loop", "layers that are run several times; the options of its component stand here, too", loop_table },
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },

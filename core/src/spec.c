@@ -266,9 +266,9 @@ static void rule_adapters(struct spec *s, const char *section, struct linear_rul
 {
     int64_t n;
     char **word = split(r->o.adapter ? r->o.adapter : "", &n);
-    bool embed = !strcmp(r->pattern, "embed");
+    bool embed = !strcmp(r->pattern, "embed") || !strcmp(r->pattern, "lm_head");
     if (n && embed)
-        config_error(s->config, section, "adapter", "rows of the embedding are looked up, not only multiplied: it takes no adapter");
+        config_error(s->config, section, "adapter", "embedding and head take no adapter");
     else if (n > ADAPTERS_MAX)
         config_error(s->config, section, "adapter", "%lld adapters, at most %d are possible", (long long)n, ADAPTERS_MAX);
     for (int64_t i = 0; !embed && i < min_i64(n, ADAPTERS_MAX); i++) {

@@ -14,7 +14,8 @@
 
 struct model_options {                  /* [model]                               */
     int64_t hidden_size, num_hidden_layers, vocab_size;
-    double  rms_norm_eps, initializer_range;
+    double  rms_norm_eps, initializer_range, logit_soft_cap;
+    bool    tie_word_embeddings;
     const char *layer_pattern, *ffn_pattern;
 };
 struct linear_options {                 /* [linear], [linear.embed]              */

@@ -151,9 +151,10 @@ run 0 "$CHIMERA" eval "$tmp/dir.b158" --verify no --limit 200
 got=0
 "$CHIMERA" generate "$tmp/dir" -q --ignore-end -p "line 1" -n 100000000 >"$tmp/text" 2>"$tmp/err" &
 pid=$!
-for i in 1 2 3 4 5 6 7 8 9 10; do
-    [ "$(wc -c <"$tmp/text")" -gt 100 ] && break
-    sleep 0.3
+i=0
+while [ $i -lt 300 ] && [ "$(wc -c <"$tmp/text")" -le 100 ]; do
+    sleep 0.1
+    i=$((i + 1))
 done
 truncate -s 8192 "$tmp/dir/model_experts.b158"
 wait $pid || got=$?

@@ -13,13 +13,16 @@
 
 enum { VOCAB = 1003, D = 128, ROWS = 19 };
 
+static bool own_head;                   /* with weights of its own, and a cap                                  */
+
 static struct model *open_model(const char *embed, struct spec **spec)
 {
     struct config *c;
     struct model *m;
-    char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = %d\ninitializer_range = 0.1\n"
+    char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = %d\ninitializer_range = 0.1\n%s"
                          "layer_pattern = GD\nffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\n"
-                         "head_dim = 64\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n[linear.embed]\n%s", D, VOCAB, embed);
+                         "head_dim = 64\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n[linear.embed]\n%s", D, VOCAB,
+                         own_head ? "tie_word_embeddings = no\nlogit_soft_cap = 2\n" : "", embed);
     cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
     cr_assert_eq(spec_open(spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
     cr_assert_eq(model_open(&m, *spec, MODEL_INFER, ROWS, ROWS), CHI_OK, "%s", fail_text());
@@ -58,9 +61,10 @@ Test(head, bits_of_all_logits)
     static const char *const embed[] = { "quantizer = f32", "quantizer = bf16", "quantizer = int8", "quantizer = int8\nextra_rmsnorm = yes",
                                          "quantizer = ternary", "quantizer = ternary\nencoding = tl2" };
     static const char *const list[] = { "0", "1002", "5 5 3", "0-1002", "15-16", "1 130 131 400-640 999-1002", "7,23,39,55,71,87,103,119,135,151" };
-    for (int64_t e = 0; e < COUNT(embed); e++) {
+    for (int64_t e = 0; e < COUNT(embed) + 2; e++) {
         struct spec *spec;
-        struct model *m = open_model(embed[e], &spec);
+        own_head = e >= COUNT(embed);
+        struct model *m = open_model(embed[e % COUNT(embed)], &spec);
         for (int threads = 1; threads < 4; threads++) {
             pool_threads(threads);
             for (int64_t i = 0; i < COUNT(list); i++)
