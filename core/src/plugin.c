@@ -70,8 +70,10 @@ static const struct chi_plugin *load(const char *path)
     return handle ? dlsym(handle, "chimera_plugin") : NULL;
 }
 
+static bool rehearsed;                  /* a child has loaded the files that come now     */
+
 /* In the child: quiet, with default signals and a time limit.                   */
-static void try_it(const char *path, const char *base)
+static void be_a_child(void)
 {
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM, SIGTERM, SIGINT };
     for (int i = 0; i < COUNT(fatal); i++) signal(fatal[i], SIG_DFL);
@@ -81,6 +83,11 @@ static void try_it(const char *path, const char *base)
         dup2(null, 2);
     }
     alarm(PATIENCE_S);
+}
+
+static void try_it(const char *path, const char *base)
+{
+    be_a_child();
     const struct chi_plugin *p = load(path);
     chi_status s = p ? manifest_check(path, base, p) : CHI_EPLUGIN;
     _exit(s == CHI_OK ? CHILD_FINE : CHILD_REFUSES);
@@ -133,7 +140,7 @@ static chi_status load_failed(const char *path)
 
 static chi_status load_checked(const char *path, const char *base, const struct stat *st, const struct chi_plugin **out)
 {
-    if (!WEBASSEMBLY && !dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));  /* once a process */
+    if (!WEBASSEMBLY && !rehearsed && !dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));  /* once a process */
     const struct chi_plugin *p = load(path);
     if (!p) return load_failed(path);
     TRY(manifest_check(path, base, p));
@@ -185,4 +192,40 @@ chi_status plugin_open(const char *path, const char *root, bool asked, struct pl
     s = load_checked(f->path, base, &st, &f->plugin);
     free(base);
     return s;
+}
+
+/* ---- a folder at once -------------------------------------------------------------------------- */
+
+static bool loaded(const char *path)
+{
+    char *real = realpath(path, NULL);
+    bool is = real && dlopen(real, RTLD_NOW | RTLD_NOLOAD);
+    free(real);
+    return is;
+}
+
+void plugins_rehearse(char *const *path, int n, const char *root)
+{
+    int fresh = 0, status = 0;
+    for (int i = 0; i < n; i++) fresh += !loaded(path[i]);
+    if (WEBASSEMBLY || fresh < 2) return;
+    fflush(NULL);
+    pid_t child = fork();
+    if (!child) {
+        be_a_child();
+        rehearsed = true;
+        for (int i = 0; i < n; i++) {
+            struct plugin_file f;
+            if (plugin_open(path[i], root, false, &f) != CHI_OK) continue;      /* refused: loads nothing here either */
+        }
+        _exit(CHILD_FINE);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return;
+    rehearsed = child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_FINE;
+}
+
+void plugins_rehearsed_end(void)
+{
+    rehearsed = false;
 }

@@ -17,6 +17,12 @@ struct plugin_file {
  * very file, so it is tried even if it crashed the last time.                   */
 chi_status plugin_open(const char *path, const char *root, bool asked, struct plugin_file *) CHI_MUST_CHECK;
 
+/* Files that will be opened one after the other: one child loads them all, and if it comes back, none of
+ * them gets a child of its own until the end is said.  One that does not come back says nothing of the
+ * single files, which then are tried one by one.                                 */
+void plugins_rehearse(char *const *path, int n, const char *root);
+void plugins_rehearsed_end(void);
+
 /* What can be told from the first bytes of the manifest; name stands for the file  */
 chi_status manifest_head(const char *name, const struct chi_plugin *head, int64_t size) CHI_MUST_CHECK;
 /* Everything else; base is the name that the plugin must have, or NULL          */

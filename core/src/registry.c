@@ -265,12 +265,18 @@ static void load_all(struct registry *r, const char *dir, const char *folder)
     struct dirent **list = NULL;
     int n = scandir(dir, &list, is_plugin, by_bytes);
     bool safe = n > 0 && trusted(r, dir, folder);
+    char **path = xcalloc((size_t)max_i64(n, 1), sizeof *path);
     for (int i = 0; i < n; i++) {
-        char *path = xprintf("%s/%s", dir, list[i]->d_name);
-        if (safe) load_file(r, path, dir, folder, false);
-        free(path);
+        path[i] = xprintf("%s/%s", dir, list[i]->d_name);
         free(list[i]);
     }
+    if (safe) {
+        plugins_rehearse(path, n, dir);
+        for (int i = 0; i < n; i++) load_file(r, path[i], dir, folder, false);
+        plugins_rehearsed_end();
+    }
+    for (int i = 0; i < n; i++) free(path[i]);
+    free(path);
     free(list);
 }
 
