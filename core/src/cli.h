@@ -53,7 +53,8 @@ struct verb {
 };
 
 extern const struct verb verb_init, verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_export, verb_import,
-                         verb_report, verb_bench, verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_new;
+                         verb_report, verb_bench, verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_tokenizer,
+                         verb_new;
 extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
 
 /* Sorts a verb's words (argv after the verb) into flags, overrides and the rest and

@@ -70,15 +70,6 @@ static void print_backends(const struct spec *s)
     free(all);
 }
 
-static chi_status open_spec(const char *subject, const struct cli_args *a, struct spec **spec)
-{
-    int needs = SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER;
-    struct config *config;
-    if (packed_is(subject)) return run_packed_spec(subject, a->override, a->n_override, NULL, needs, spec);
-    TRY(run_config(subject, a->override, a->n_override, &config));
-    return spec_open(spec, config, needs);
-}
-
 /* Its files, and its data against their hashes                    */
 static chi_status show_packed(const struct spec *s)
 {
@@ -96,7 +87,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     struct spec *spec;
     struct model_counts c;
     chi_status st = CHI_OK;
-    TRY(open_spec(subject, a, &spec));
+    TRY(run_spec(subject, a->override, a->n_override, SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER, &spec));
     if (spec->packed) st = show_packed(spec);
     else if (run_is_folder(subject)) {
         char *path = NULL;
@@ -153,7 +144,7 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_inspect = {
     .name = "inspect",
-    .usage = "CONF|RUN|FILE.b158|PLUGIN|PLUGIN CONF [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158|DIR|PLUGIN|PLUGIN CONF [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration, a run folder or a packed model: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"

@@ -108,7 +108,8 @@ static chi_status open_source(struct convert *c)
     free(stem);
     TRY(packed_names_free(c->out));
     TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
-    return c->spec->packed ? packed_verify(c->spec->packed, c->spec->registry, c->spec->run.verify, NULL) : CHI_OK;
+    if (!c->spec->packed || c->spec->run.verify == VERIFY_NO) return CHI_OK;
+    return packed_verify(c->spec->packed, c->spec->registry, VERIFY_FULL, NULL);    /* all is read anyway               */
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */

@@ -224,6 +224,23 @@ chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
     return s;
 }
 
+chi_status fs_can_write(const char *path)
+{
+    if (fs_is_dir(path)) {
+        errno = EISDIR;
+        return fs_fail("write", path);
+    }
+    char *tmp = xprintf("%s.tmp", path);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    chi_status s = fd < 0 ? fs_fail("create", tmp) : CHI_OK;
+    if (fd >= 0) {
+        close(fd);
+        unlink(tmp);
+    }
+    free(tmp);
+    return s;
+}
+
 /* ---- folders -------------------------------------------------------------- */
 
 bool fs_exists(const char *path)

@@ -18,6 +18,7 @@
 #include "core.h"
 #include "pool.h"
 #include "product.h"
+#include "profile.h"
 #include "tune.h"
 
 /* ---- choosing ----------------------------------------------------------------- */
@@ -260,11 +261,16 @@ struct slices {
     int64_t *size;                          /* outputs of a task                           */
 };
 
-/* A linear that is never quantised: canonical dot products with the master.                 */
+/* A linear that is never quantised: canonical dot products with the master, some outputs for all
+ * rows of x before the next                                                                 */
 static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
 {
-    for (int64_t r = 0; r < c->act.rows; r++)
-        c->k->dots(y + r * l->d_out + o0, l->w + o0 * l->d_in, l->d_in, c->act.x + r * c->act.ldx, o1 - o0, l->d_in);
+    enum { OUTPUTS = 16 };
+    int64_t some = c->act.rows > 1 ? OUTPUTS : o1 - o0;
+    for (int64_t o = o0; o < o1; o += some)
+        for (int64_t r = 0; r < c->act.rows; r++)
+            c->k->dots(y + r * l->d_out + o, l->w + o * l->d_in, l->d_in, c->act.x + r * c->act.ldx,
+                       min_i64(some, o1 - o), l->d_in);
 }
 
 static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
@@ -317,10 +323,13 @@ void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t
 
 enum { LINEARS_MAX = 16 };
 
-/* Enough work to pay for handing it out, and long enough for kernels to read in streams     */
+/* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
+ * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
+ * how they are cut changes no bit                                                           */
 int64_t linear_slice(int64_t total, int64_t output)
 {
-    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 28);
+    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
+    int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
     return round_up(max_i64(1, target / output), 64);
 }
 
@@ -417,8 +426,8 @@ static chi_status check_call(const struct chi_linear *const *lin, int64_t n, int
     return CHI_OK;
 }
 
-chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
-                   int64_t rows, float *const *y)
+static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                          int64_t rows, float *const *y)
 {
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
@@ -444,6 +453,22 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
     }
     if (r->keep) forward_products(lin, n, k, x, rows, y);
     return adapters_forward(lin, n, r, x, rows, y);
+}
+
+chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                   int64_t rows, float *const *y)
+{
+    if (!profile_on || !profile_products) return forward(lin, n, r, x, rows, y);
+    double bytes = 0, weights = 0;
+    for (int64_t i = 0; i < n; i++) {
+        weights += (double)lin[i]->d_out * (double)lin[i]->d_in;
+        bytes += lin[i]->f32_only ? 4.0 * (double)lin[i]->d_out * (double)lin[i]->d_in : (double)lin[i]->n_bytes;
+    }
+    profile_begin("linears", "core", "products");
+    profile_add(bytes, 2 * weights * (double)rows);
+    chi_status st = forward(lin, n, r, x, rows, y);
+    profile_end();
+    return st;
 }
 
 /* ---- backward --------------------------------------------------------------------------- */

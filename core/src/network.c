@@ -37,10 +37,16 @@ static void norm_task(void *arg, int64_t i, struct chi_scratch *s)
         a->k->rmsnorm(a->y + r * a->d, a->x + r * a->d, a->gain, a->d, a->eps);
 }
 
+/* A row takes less than a microsecond: few of them are not worth handing out                  */
+static int64_t forward_block(const struct model *m)
+{
+    return max_i64(1, 98304 / m->d);
+}
+
 static void norm_rows(const struct model *m, float *y, const float *x, const float *gain, int64_t rows)
 {
     struct rows a = { .k = m->spec->kernels, .x = x, .gain = gain, .y = y, .n = rows, .d = m->d,
-                      .block = norm_block(m->d), .eps = (float)m->spec->model.rms_norm_eps };
+                      .block = forward_block(m), .eps = (float)m->spec->model.rms_norm_eps };
     pool_run(ceil_div(rows, a.block), norm_task, &a);
 }
 
@@ -55,7 +61,7 @@ static void add_task(void *arg, int64_t i, struct chi_scratch *s)
 /* y = x + add; y may be x                                                                     */
 static void add_rows(const struct model *m, float *y, const float *x, const float *add, int64_t rows)
 {
-    struct rows a = { .x = x, .add = add, .y = y, .n = rows, .d = m->d, .block = norm_block(m->d) };
+    struct rows a = { .x = x, .add = add, .y = y, .n = rows, .d = m->d, .block = forward_block(m) };
     pool_run(ceil_div(rows, a.block), add_task, &a);
 }
 

@@ -337,9 +337,12 @@ chi_status packed_check(const struct packed_tensor *x)
 bool values_fit(const char *values, const int8_t *q, const float *scale, int64_t n, int64_t n_scale)
 {
     int most = !strcmp(values, "ternary") ? 1 : 127;
-    for (int64_t i = 0; q && i < n; i++)
-        if (q[i] < -most || q[i] > most) return false;
-    for (int64_t i = 0; i < n_scale; i++)
-        if (!isfinite(scale[i])) return false;
-    return true;
+    unsigned char widest = 0;               /* of q + most, which is 0 .. 2 most; a maximum compiles to vectors  */
+    int64_t finite = 0;
+    for (int64_t i = 0; q && i < n; i++) {
+        unsigned char u = (unsigned char)(q[i] + most);
+        widest = u > widest ? u : widest;
+    }
+    for (int64_t i = 0; i < n_scale; i++) finite += isfinite(scale[i]) != 0;
+    return widest <= 2 * most && finite == n_scale;
 }

@@ -76,17 +76,16 @@ static bool settled(const struct st_file *f)
 /* The newest LINES_MAX lines and this one; who cannot write there verifies again the next time                  */
 static void remember(const struct st_file *f)
 {
-    char *line = settled(f) && !remembered(f) ? line_of(f) : NULL, *file = line ? cache_file() : NULL, *folder = fs_cache_folder(), *text = NULL;
+    char *line = settled(f) && !remembered(f) ? line_of(f) : NULL, *file = line ? cache_file() : NULL;
+    char *folder = fs_cache_folder(), *text = NULL;
     unsigned char *old = NULL;
     int64_t n_old = 0, lines = 0, from = 0;
-    size_t n = 0;
     if (file && fs_mkdirs(folder) == CHI_OK) {
         if (fs_exists(file) && fs_read(file, &old, &n_old) != CHI_OK) n_old = 0;
         for (from = n_old; from > 0 && lines < LINES_MAX; from--) lines += old[from - 1] == '\n' && from < n_old;
         if (lines == LINES_MAX) from++;
         text = xprintf("%.*s%s\n", (int)(n_old - from), old ? (char *)old + from : "", line);
-        n = strlen(text);
-        if (fs_write_atomic(file, text, (int64_t)n) != CHI_OK) { /* not this time */ }
+        if (fs_write_atomic(file, text, (int64_t)strlen(text)) != CHI_OK) { /* not this time */ }
     }
     mem_free(old);
     free(text);

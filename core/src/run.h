@@ -15,6 +15,9 @@
 chi_status run_config(const char *subject, char *const *overrides, int n,
                       struct config **) CHI_MUST_CHECK;
 bool run_is_folder(const char *subject);          /* has config.ini and ckpt/     */
+bool run_has_weights(const char *subject);        /* that, or a packed model      */
+/* The spec of a configuration, a run or a packed model                          */
+chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **) CHI_MUST_CHECK;
 
 struct run;                             /* a run folder, locked for writing       */
 /* Creates or continues dir.  The lock is an flock() that dies with the process; in

@@ -112,3 +112,17 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, co
     }
     return s;
 }
+
+bool run_has_weights(const char *subject)
+{
+    return run_is_folder(subject) || packed_is(subject);
+}
+
+chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **spec)
+{
+    struct config *c;
+    *spec = NULL;
+    if (packed_is(subject)) return run_packed_spec(subject, overrides, n, NULL, needs, spec);
+    TRY(run_config(subject, overrides, n, &c));
+    return spec_open(spec, c, needs);
+}

@@ -128,7 +128,7 @@ const struct chi_option generate_table[] = {
 
 const struct chi_option deployment_table[] = {
     CHI_INT(struct deployment_options, streams, "8", 1, 64,
-            "texts that run at once; more of them wait for their turn", CHI_OPT_RUNTIME),
+            "texts that run at once (generate --batch); more of them wait for their turn", CHI_OPT_RUNTIME),
     CHI_INT(struct deployment_options, max_streams, "64", 1, 64,
             "more streams than this are refused", CHI_OPT_RUNTIME),
     CHI_INT(struct deployment_options, memory_budget_mb, "0", 0, 1 << 30,

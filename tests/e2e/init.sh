@@ -76,6 +76,9 @@ says out '^  int8 +19 kB|^  int8 +[0-9.]+ kB'
 says out '^  tl2 of experts +[0-9.]+ kB'
 says out 'with 1 turn .*state per stream'
 says out 'with 2 turns .*state per stream'
+run 0 "$CHIMERA" bench small --read --steps 2
+says out '^decode'
+says out 'bytes of weights'
 run 0 "$CHIMERA" eval small "task.train=$corpus/train" "task.heldout=$corpus/heldout" --limit 200
 says out 'bits per byte|bpb'
 run 0 "$CHIMERA" generate small -p "line" -q --ignore-end --temperature 1

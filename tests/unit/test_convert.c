@@ -12,16 +12,16 @@
 #include "fs.h"
 #include "packed.h"
 #include "run.h"
+#include "scratch.h"
 
 enum { ROWS = 5, VOCAB = 41, LOGITS = ROWS * VOCAB };
 
-static char dir[64];
+static char dir[SCRATCH_SIZE];
 static struct registry *registry;
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/chi-convert-XXXXXX");
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     cr_assert_eq(chdir(dir), 0);
     if (!freopen("messages", "w", stderr)) cr_assert_fail("stderr");
     cr_assert_eq(registry_open(&registry, NULL), CHI_OK, "%s", fail_text());

@@ -133,3 +133,48 @@ Test(init, seeds_and_names_count)
     cr_assert_neq(hash[0], hash[1]);
     cr_assert_neq(hash[1], hash[2]);
 }
+
+/* Bytes of mapped files that are in our memory                                                               */
+static int64_t file_pages(void)
+{
+    char line[256];
+    long long kb = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    cr_assert(f);
+    while (kb < 0 && fgets(line, sizeof line, f)) sscanf(line, "RssFile: %lld", &kb);
+    fclose(f);
+    return kb << 10;
+}
+
+/* Looking tokens up reads their rows of the mapped embedding, multiplying with it reads all of it             */
+Test(init, lookup_reads_its_rows)
+{
+    enum { WIDE = 100000, BYTES = WIDE * 64, TOKENS = 3 };
+    static const int32_t token[TOKENS] = { 5, 50000, 99000 };
+    int signal;
+    struct spec *spec;
+    struct model *m;
+    char *wide = xprintf("model.vocab_size=%d", WIDE), *override[] = { wide, "linear.embed.quantizer=int8" };
+    cr_assert_eq(fs_write_atomic("conf.ini", base, sizeof base - 1), CHI_OK);
+    struct init_request r = { .subject = "conf.ini", .out = "wide", .override = override, .n_override = 2 };
+    cr_assert_eq(init_model(&r, &signal), CHI_OK, "%s", fail_text());
+    char *unseen[] = { "run.verify=no" };
+    cr_assert_eq(run_load_model("wide", unseen, 1, NULL, 0, TOKENS, 1, &spec, &m), CHI_OK, "%s", fail_text());
+    unsigned char *state = mem_take((size_t)model_state_bytes(m), "state");
+    float *hidden = mem_take((size_t)(TOKENS * 64) * sizeof *hidden, "hidden");
+    float *logits = mem_take((size_t)WIDE * sizeof *logits, "logits");
+    struct model_segment seg = { .tokens = token, .rows = TOKENS, .fresh = true, .state = state };
+    int64_t before = file_pages();
+    cr_assert_eq(model_forward(m, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    int64_t looked = file_pages() - before;
+    cr_assert_lt(looked, BYTES / 8, "%lld", (long long)looked);
+    cr_assert_eq(model_logits(m, hidden, 1, logits), CHI_OK, "%s", fail_text());
+    int64_t multiplied = file_pages() - before;
+    cr_assert_gt(multiplied, BYTES * 3LL / 4, "%lld", (long long)multiplied);
+    mem_free(logits);
+    mem_free(hidden);
+    mem_free(state);
+    model_close(m);
+    spec_close(spec);
+    free(wide);
+}
