@@ -268,6 +268,25 @@ static void say(const struct export *x, FILE *f)
     }
 }
 
+/* "path is written: 6 matrices as TQ2_0, 1 as F16"                                                              */
+static void say_written(const struct export *x)
+{
+    static const int types[] = { GGUF_TQ2_0, GGUF_TQ1_0, GGUF_F16, GGUF_F32 };
+    char *text = xprintf("%s is written", x->request->out);
+    int said = 0;
+    for (int k = 0; k < COUNT(types); k++) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < x->n; i++) n += *x->item[i].t->encoding && x->item[i].type == types[k];
+        if (!n) continue;
+        const char *unit = said ? "" : n == 1 ? "matrix " : "matrices ";
+        char *more = xprintf("%s%s%lld %sas %s", text, said++ ? ", " : ": ", (long long)n, unit, gguf_type_name(types[k]));
+        free(text);
+        text = more;
+    }
+    note("%s", text);
+    free(text);
+}
+
 /* ---- masters --------------------------------------------------------------------------------------------------------- */
 
 static chi_status read_masters(struct masters *m, const char *folder)
@@ -394,7 +413,7 @@ chi_status export_model(const struct export_request *q, FILE *report)
     progress_begin(&x.progress, 0);
     chi_status s = run(&x, report);
     progress_end(&x.progress);
-    if (s == CHI_OK) note("%s is written", q->out);
+    if (s == CHI_OK) say_written(&x);
     char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
     spec_close(x.spec);
     if (x.packed) {

@@ -39,11 +39,40 @@ rm "$tmp/back.b158"
 
 # ---- a run goes out as what it computes with, and nothing is left behind
 run 0 "$CHIMERA" export "$tmp/run" -o "$tmp/run.gguf"
+says err 'run.gguf is written: 7 matrices as TQ2_0, 1 as F16, 1 as F32$'
 run 0 "$CHIMERA" import "$tmp/run.gguf" -o "$tmp/back.b158"
 "$CHIMERA" eval "$tmp/run" -o json --limit 500 >"$tmp/want"
 "$CHIMERA" eval "$tmp/back.b158" -o json --limit 500 >"$tmp/got"
 same "$tmp/want" "$tmp/got" "the model that came back says something else"
 [ -z "$(find "$tmp" -name '*.tmp*')" ] && ok || no "something is left: $(find "$tmp" -name '*.tmp*')"
+
+# ---- a model with experts lies in two files
+cat >"$tmp/moe.ini" <<'END'
+[model]
+hidden_size = 64
+num_hidden_layers = 1
+vocab_size = 300
+layer_pattern = GD
+ffn_pattern = MOE
+[layer.GD]
+use = gated_deltanet
+num_heads = 2
+head_dim = 16
+head_v_dim = 24
+[layer.MOE]
+use = moe
+n_routed_experts = 3
+moe_intermediate_size = 32
+[linear]
+quantizer = ternary
+END
+run 0 "$CHIMERA" init "$tmp/moe.ini" -o "$tmp/moe"
+run 0 "$CHIMERA" export "$tmp/moe" -o "$tmp/moe.gguf"
+says out '^layers.0.ffn.experts.2.up_proj.weight 32 x 64  ternary2 -> F16 '
+mkdir "$tmp/moe2"
+run 0 "$CHIMERA" import "$tmp/moe.gguf" -o "$tmp/moe2/model.b158"
+same "$tmp/moe/model.b158" "$tmp/moe2/model.b158" "another model with experts comes back"
+same "$tmp/moe/model_experts.b158" "$tmp/moe2/model_experts.b158" "other experts come back"
 
 # ---- the second reader
 if command -v python3 >/dev/null 2>&1; then

@@ -449,6 +449,13 @@ Test(model, a_head_of_its_own_gives_the_same_logits_in_any_cut)
     cr_expect(tied != own && own != capped);
     cr_expect_eq(logits_hash("", 7, false, 3), capped);
     cr_expect_neq(logits_hash("[linear.lm_head]\nquantizer = int8\n", ROWS, true, 2), capped);
+    struct net n = open_net("", MODEL_TRAIN, ROWS, 1);
+    const struct model_tensor *t;
+    bool there = false;
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++)
+        if (!strcmp(t->name, "lm_head.weight")) there = t->shape[0] == VOCAB && !t->decay;
+    cr_expect(there, "lm_head.weight is not there, of another shape, or decays");
+    close_net(n);
 }
 
 Test(model, a_learned_start_survives_any_cut)
