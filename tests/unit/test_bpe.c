@@ -2,6 +2,7 @@
  * (tests/data/tokenizers, written by tests/tokenizers/fixture.js), any bytes there and back, long pieces,
  * special tokens, training, and files that are not what they should be.                                 */
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,6 +141,49 @@ Test(bpe, ids_are_those_of_the_tokenizers_library)
     shut(&o);
 }
 
+/* small.json with another pre_tokenizer                                                              */
+static void open_with_pre(struct open *o, const char *pre)
+{
+    int64_t n;
+    char path[] = "/tmp/chimera-bpe.XXXXXX";
+    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":"), *to = strstr(text, ",\"post_processor\"");
+    cr_assert(from && to);
+    char *file = xprintf("%.*s\"pre_tokenizer\":%s%s", (int)(from - text), text, pre, to);
+    int fd = mkstemp(path);
+    char *set = xprintf("tokenizer.file=%s", path);
+    cr_assert(fd >= 0 && fs_write_all(fd, file, (int64_t)strlen(file)));
+    close(fd);
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, NULL }), CHI_OK, "%s", fail_text());
+    remove(path);
+    free(set);
+    free(file);
+    mem_free(text);
+}
+
+Test(bpe, behaviours_of_split)
+{
+    int64_t n;
+    unsigned char *text = file_of("small_split.jsonl", &n), *end = text + n;
+    void *library = dlopen("libpcre2-8.so.0", RTLD_NOW);
+    int seen = 0;
+    for (unsigned char *line = text, *eol; line < end; line = eol + 1) {
+        cJSON *j;
+        struct open o;
+        eol = memchr(line, '\n', (size_t)(end - line));
+        cr_assert(eol);
+        cr_assert_eq(json_parse("line", (const char *)line, eol - line, 4, &j), CHI_OK, "%s", fail_text());
+        if (library || strncmp(json_text(j, "name"), "Regex", 5) != 0) {
+            open_with_pre(&o, json_text(j, "pre"));
+            same_ids(o.t, j);
+            shut(&o);
+            seen++;
+        }
+        cJSON_Delete(j);
+    }
+    cr_assert_geq(seen, 30);
+    mem_free(text);
+}
+
 /* ---- any bytes ------------------------------------------------------------------------------------------ */
 
 static uint32_t random_bits(uint32_t *s)
@@ -184,6 +228,49 @@ Test(bpe, invalid_bytes_are_signs)
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xff" "cd", 3), 3);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd ab", 5), 2);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd\xa0 ab", 6), 3);
+    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xc1\xa1" "b", 3), 2, "an overlong a is no letter");
+    shut(&o);
+}
+
+/* Corners of the rule, by hand from its expression                                                     */
+Test(bpe, pieces_of_o200k)
+{
+    static const struct { const char *text; int64_t n; } piece[] = {
+        { "it'\xc5\xbf x", 5 },            /* U+017F is an s                                        */
+        { "\xcc\x81" "AB", 2 },             /* a mark and capitals: U*L+ takes the mark alone         */
+        { "\nab", 1 }, { "\tab", 3 }, { "\xc4\x81\xc4\x80", 2 },   /* a small letter, a capital   */
+        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 }, { " x", 2 },
+        { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
+    };
+    struct open o;
+    open_file(&o, "bpe", "small.ranks", NULL);
+    for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
+        cr_assert_eq(tokens_piece(o.t, (const unsigned char *)piece[i].text, (int64_t)strlen(piece[i].text)), piece[i].n, "%zu", i);
+    shut(&o);
+}
+
+/* A long text remembers ranks, short ones do not: the same ids                                        */
+Test(bpe, a_long_text_has_the_ids_of_its_pieces)
+{
+    struct open o;
+    int64_t n, count, at = 0;
+    int32_t *all;
+    unsigned char *text = file_of("small.jsonl", &n);
+    cr_assert_gt(n, 20000);
+    open_file(&o, "bpe", "small.ranks", NULL);
+    cr_assert_eq(tokens_encode(o.t, text, n, false, &all, &count), CHI_OK, "%s", fail_text());
+    for (int64_t i = 0, m; i < n; i += m) {
+        int32_t *some;
+        int64_t k;
+        m = tokens_piece(o.t, text + i, n - i);
+        cr_assert_eq(tokens_encode(o.t, text + i, m, false, &some, &k), CHI_OK, "%s", fail_text());
+        cr_assert(at + k <= count && !memcmp(all + at, some, (size_t)k * sizeof *some), "from byte %lld", (long long)i);
+        at += k;
+        free(some);
+    }
+    cr_assert_eq(at, count);
+    free(all);
+    mem_free(text);
     shut(&o);
 }
 
@@ -232,6 +319,30 @@ Test(bpe, special_tokens_only_when_asked)
         cr_assert_eq(count_id(o.t, text, 701), 1, "added tokens that are not special are always there");
         shut(&o);
     }
+}
+
+/* A piece that is a token is that token, though no joins lead to it: as tiktoken reads such files   */
+Test(bpe, a_piece_that_is_a_token)
+{
+    int64_t n, count;
+    int32_t *id;
+    struct open o;
+    char path[] = "/tmp/chimera-bpe.XXXXXX";
+    unsigned char *text = file_of("small.ranks", &n);
+    char *more = memmem(text, (size_t)n, " 255\n", 5);
+    int fd = mkstemp(path);
+    cr_assert(more && fd >= 0 && fs_write_all(fd, text, more + 5 - (char *)text) && fs_write_all(fd, "cXF4eHFx 256\n", 13));
+    close(fd);
+    char *set = xprintf("tokenizer.file=%s", path);
+    cr_assert_eq(open_with(&o, (const char *const[]){ "data.tokenizer=bpe", set, NULL }), CHI_OK, "%s", fail_text());
+    cr_assert_eq(tokens_encode(o.t, (const unsigned char *)"qqxxqq", 6, false, &id, &count), CHI_OK, "%s", fail_text());
+    cr_assert_eq(count, 1);
+    cr_assert_eq(id[0], 256);
+    free(id);
+    shut(&o);
+    remove(path);
+    free(set);
+    mem_free(text);
 }
 
 /* ---- training -------------------------------------------------------------------------------------------------- */
