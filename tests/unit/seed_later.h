@@ -1,7 +1,7 @@
 /* seed_later.h - keys of the seed whose part does not exist yet, in the order of the seed: this list can
  * only shrink.  Who builds a part gives its keys a home in conf/chimera-5.1.ini, takes them out here and
  * lowers LATER_KEYS.                                                             */
-enum { LATER_KEYS = 240 };
+enum { LATER_KEYS = 237 };
 
 static const char *const later[] = {
     "§.r10",
@@ -188,7 +188,6 @@ static const char *const later[] = {
     "byte_level.decoder_params",
     "memory_budget_mb.growth_ceiling",
     "memory_budget_mb.max_with_growth",
-    "deployment.max_streams",
     "deployment.shared",
     "deployment.mmap",
     "deployment.watchdog_tick_ms",
@@ -230,8 +229,6 @@ static const char *const later[] = {
     "safety.format_guards",
     "safety.user_facts_override_weak_memory",
     "safety.state_uncertainty_when_unsure",
-    "files.weights",
-    "files.moe",
     "files.spans",
     "files.grammar",
     "files.memory_seed",
