@@ -146,7 +146,8 @@ static void open_with_pre(struct open *o, const char *pre)
 {
     int64_t n;
     char path[] = "/tmp/chimera-bpe.XXXXXX";
-    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":"), *to = strstr(text, ",\"post_processor\"");
+    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":");
+    char *to = strstr(text, ",\"post_processor\"");
     cr_assert(from && to);
     char *file = xprintf("%.*s\"pre_tokenizer\":%s%s", (int)(from - text), text, pre, to);
     int fd = mkstemp(path);
@@ -249,15 +250,22 @@ Test(bpe, pieces_of_o200k)
     shut(&o);
 }
 
-/* A long text remembers ranks, short ones do not: the same ids                                        */
+/* A long text remembers ranks of pairs, short ones do not: the same ids.  Tokens at random make all sorts of pairs   */
 Test(bpe, a_long_text_has_the_ids_of_its_pieces)
 {
+    enum { LONG = 400000 };
     struct open o;
-    int64_t n, count, at = 0;
+    uint32_t s = 3;
+    int64_t n = 0, count, at = 0;
     int32_t *all;
-    unsigned char *text = file_of("small.jsonl", &n);
-    cr_assert_gt(n, 20000);
+    unsigned char *text = malloc(LONG + 300);
     open_file(&o, "bpe", "small.ranks", NULL);
+    while (n < LONG) {
+        const unsigned char *bytes;
+        int64_t m = tokens_decode(o.t, (int32_t)((random_bits(&s) >> 12) % 699), &bytes);
+        memcpy(text + n, bytes, (size_t)m);
+        n += m;
+    }
     cr_assert_eq(tokens_encode(o.t, text, n, false, &all, &count), CHI_OK, "%s", fail_text());
     for (int64_t i = 0, m; i < n; i += m) {
         int32_t *some;
@@ -270,12 +278,67 @@ Test(bpe, a_long_text_has_the_ids_of_its_pieces)
     }
     cr_assert_eq(at, count);
     free(all);
-    mem_free(text);
+    free(text);
     shut(&o);
 }
 
-/* The heap and the plain loop give the same ids: of a piece of n bytes, and of n bytes of one that is long.
- * 2 MB of one letter would take hours if anything were quadratic                                        */
+/* The id of two tokens' bytes together, or -1, by looking at all of them                              */
+static int32_t join_of(struct tokens *t, int32_t left, int32_t right)
+{
+    unsigned char text[600];
+    const unsigned char *bytes;
+    int64_t n = tokens_decode(t, left, &bytes);
+    memcpy(text, bytes, (size_t)n);
+    int64_t m = tokens_decode(t, right, &bytes);
+    memcpy(text + n, bytes, (size_t)m);
+    for (int32_t i = 256; i < tokens_end(t); i++)
+        if (tokens_decode(t, i, &bytes) == n + m && !memcmp(bytes, text, (size_t)(n + m))) return i;
+    return -1;
+}
+
+/* BPE as it is defined; ids in id, their number returned                                              */
+static int64_t plainly(struct tokens *t, const unsigned char *text, int64_t n, int32_t *id)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t b = 0; b < 256; b++) {
+            const unsigned char *bytes;
+            tokens_decode(t, b, &bytes);
+            if (*bytes == text[i]) id[i] = b;
+        }
+    for (;;) {
+        int64_t best = -1;
+        int32_t rank = INT32_MAX;
+        for (int64_t i = 0; i + 1 < n; i++) {
+            int32_t j = join_of(t, id[i], id[i + 1]);
+            if (j >= 0 && j < rank) rank = j, best = i;
+        }
+        if (best < 0) return n;
+        id[best] = rank;
+        n--;
+        for (int64_t i = best + 1; i < n; i++) id[i] = id[i + 1];
+    }
+}
+
+Test(bpe, the_heap_does_what_the_definition_says)
+{
+    enum { LONG = 60 };
+    struct open o;
+    uint32_t s = 5;
+    open_file(&o, "bpe", "small.ranks", "tokenizer.split=none");
+    for (int k = 0; k < 25; k++) {
+        unsigned char text[LONG];
+        int32_t want[LONG], *id;
+        int64_t n;
+        for (int i = 0; i < LONG; i++) text[i] = (unsigned char)"theinaoTHEl r\n"[(random_bits(&s) >> 20) % 14];
+        int64_t m = plainly(o.t, text, LONG, want);
+        cr_assert_eq(tokens_encode(o.t, text, LONG, false, &id, &n), CHI_OK, "%s", fail_text());
+        cr_assert(n == m && !memcmp(id, want, (size_t)n * sizeof *id), "text %d", k);
+        free(id);
+    }
+    shut(&o);
+}
+
+/* 2 MB of one letter would take hours if anything were quadratic                                        */
 Test(bpe, long_pieces)
 {
     enum { LONG = 2000000 };
