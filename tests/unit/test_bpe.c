@@ -325,11 +325,16 @@ Test(bpe, the_heap_does_what_the_definition_says)
     struct open o;
     uint32_t s = 5;
     open_file(&o, "bpe", "small.ranks", "tokenizer.split=none");
-    for (int k = 0; k < 25; k++) {
+    for (int k = 0; k < 60; k++) {
         unsigned char text[LONG];
         int32_t want[LONG], *id;
-        int64_t n;
-        for (int i = 0; i < LONG; i++) text[i] = (unsigned char)"theinaoTHEl r\n"[(random_bits(&s) >> 20) % 14];
+        int64_t n = 0;
+        while (n < LONG) {
+            const unsigned char *bytes;
+            int64_t more = min_i64(tokens_decode(o.t, (int32_t)((random_bits(&s) >> 12) % 443 + 256), &bytes), LONG - n);
+            memcpy(text + n, bytes, (size_t)more);
+            n += more;
+        }
         int64_t m = plainly(o.t, text, LONG, want);
         cr_assert_eq(tokens_encode(o.t, text, LONG, false, &id, &n), CHI_OK, "%s", fail_text());
         cr_assert(n == m && !memcmp(id, want, (size_t)n * sizeof *id), "text %d", k);
@@ -384,28 +389,52 @@ Test(bpe, special_tokens_only_when_asked)
     }
 }
 
-/* A piece that is a token is that token, though no joins lead to it: as tiktoken reads such files   */
-Test(bpe, a_piece_that_is_a_token)
+/* The 256 bytes and these lines                                                                     */
+static void open_ranks(struct open *o, const char *lines)
 {
-    int64_t n, count;
-    int32_t *id;
-    struct open o;
+    int64_t n;
     char path[] = "/tmp/chimera-bpe.XXXXXX";
     unsigned char *text = file_of("small.ranks", &n);
     char *more = memmem(text, (size_t)n, " 255\n", 5);
     int fd = mkstemp(path);
-    cr_assert(more && fd >= 0 && fs_write_all(fd, text, more + 5 - (char *)text) && fs_write_all(fd, "cXF4eHFx 256\n", 13));
+    cr_assert(more && fd >= 0 && fs_write_all(fd, text, more + 5 - (char *)text)
+              && fs_write_all(fd, lines, (int64_t)strlen(lines)));
     close(fd);
     char *set = xprintf("tokenizer.file=%s", path);
-    cr_assert_eq(open_with(&o, (const char *const[]){ "data.tokenizer=bpe", set, NULL }), CHI_OK, "%s", fail_text());
-    cr_assert_eq(tokens_encode(o.t, (const unsigned char *)"qqxxqq", 6, false, &id, &count), CHI_OK, "%s", fail_text());
-    cr_assert_eq(count, 1);
-    cr_assert_eq(id[0], 256);
-    free(id);
-    shut(&o);
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=bpe", set, "tokenizer.split=none", NULL }), CHI_OK, "%s",
+                 fail_text());
     remove(path);
     free(set);
     mem_free(text);
+}
+
+static void has_ids(struct tokens *t, const char *text, int64_t n, const int32_t *want)
+{
+    int32_t *id;
+    int64_t count;
+    cr_assert_eq(tokens_encode(t, (const unsigned char *)text, (int64_t)strlen(text), false, &id, &count), CHI_OK, "%s",
+                 fail_text());
+    cr_assert(count >= n && !memcmp(id, want, (size_t)n * sizeof *want), "%s", text);
+    free(id);
+}
+
+/* A piece that is a token is that token, though no joins lead to it: as tiktoken reads such files   */
+Test(bpe, a_piece_that_is_a_token)
+{
+    struct open o;
+    open_ranks(&o, "cXF4eHFx 256\n");
+    has_ids(o.t, "qqxxqq", 1, (const int32_t[]){ 256 });
+    shut(&o);
+}
+
+/* bc is joined first, and a has no b any more: za comes before a bc.  The heap still knows ab         */
+Test(bpe, pairs_that_are_no_more)
+{
+    struct open o;
+    open_ranks(&o, "YmM= 256\nYWI= 257\nemE= 258\nYWJj 259\n");
+    has_ids(o.t, "zabc", 2, (const int32_t[]){ 258, 256 });
+    has_ids(o.t, "zabcqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq", 2, (const int32_t[]){ 258, 256 });
+    shut(&o);
 }
 
 /* ---- training -------------------------------------------------------------------------------------------------- */
