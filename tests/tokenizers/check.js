@@ -7,6 +7,7 @@ const [folder, chimera, count] = process.argv.slice(2);
 const need = name => require(require.resolve(name, { paths: [folder] }));
 const data = path.join(folder, 'node_modules', 'gpt-tokenizer', 'data');
 const texts = require('./texts.js').texts(Number(process.env.SEED || 1), Number(count));
+texts.push(texts.join(' '), texts.join('\n').repeat(3));          // long ones: ranks of pairs are remembered
 let failed = 0;
 
 function ours(words) {

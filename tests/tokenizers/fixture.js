@@ -22,7 +22,7 @@ const patterns = { o200k: encoder('o200k_base'), cl100k: encoder('cl100k_base'),
 const lines = [];
 for (const [split, pattern] of Object.entries(patterns)) {
     const t = new Tiktoken(fs.readFileSync(ranks, 'utf8'), {}, pattern);
-    for (const text of texts(split.length, split === 'o200k' ? 60 : 20).filter(x => x.length))
+    for (const text of texts(split.length, split === 'o200k' ? 150 : 20).filter(x => x.length))
         lines.push(JSON.stringify({ split, text, ids: Array.from(t.encode_ordinary(text)) }));
 }
 fs.writeFileSync(path.join(to, 'small.jsonl'), lines.join('\n') + '\n');
@@ -65,10 +65,26 @@ const json = {
 };
 const file = path.join(to, 'small.json');
 fs.writeFileSync(file, JSON.stringify(json) + '\n');
-const t = need('@anush008/tokenizers').Tokenizer.fromFile(file);
+const { Tokenizer } = need('@anush008/tokenizers');
+const ids = async (t, text) => (await t.encode(text, null, { addSpecialTokens: false })).getIds();
+const usable = (first, n) => texts(first, n).filter(x => x.length && !x.includes('<|'));
+const split = (pattern, behavior, invert = false) => ({ type: 'Split', pattern, behavior, invert });
 (async () => {
     const out = [];
-    for (const text of texts(3, 40).filter(x => x.length && !x.includes('<|')))
-        out.push(JSON.stringify({ text, ids: (await t.encode(text, null, { addSpecialTokens: false })).getIds() }));
+    let t = Tokenizer.fromFile(file);
+    for (const text of usable(3, 40)) out.push(JSON.stringify({ text, ids: await ids(t, text) }));
     fs.writeFileSync(path.join(to, 'small_json.jsonl'), out.join('\n') + '\n');
+
+    // Each behaviour alone: what it cuts shows in the ids, because no other rule cuts
+    const bytes = json.pre_tokenizer.pretokenizers[3], lines = [];
+    for (const [name, cut] of [
+        ...['Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'].map(b => [b, split({ String: 't' }, b)]),
+        ...['Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'].map(b => ['Regex ' + b, split({ Regex: 't|he|\\s$' }, b)]),
+        ['Digits together', { type: 'Digits', individual_digits: false }]]) {
+        const pre = { type: 'Sequence', pretokenizers: [cut, bytes] };
+        t = Tokenizer.fromString(JSON.stringify({ ...json, pre_tokenizer: pre }));
+        for (const text of ['the tthe hthe e', 'tt', 'at\nthe', 'a123 the 45t6', 'hehe the the', 'theother'])
+            lines.push(JSON.stringify({ name, pre: JSON.stringify(pre), text, ids: await ids(t, text) }));
+    }
+    fs.writeFileSync(path.join(to, 'small_split.jsonl'), lines.join('\n') + '\n');
 })();

@@ -2,6 +2,7 @@
  * (tests/data/tokenizers, written by tests/tokenizers/fixture.js), any bytes there and back, long pieces,
  * special tokens, training, and files that are not what they should be.                                 */
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,6 +141,50 @@ Test(bpe, ids_are_those_of_the_tokenizers_library)
     shut(&o);
 }
 
+/* small.json with another pre_tokenizer                                                              */
+static void open_with_pre(struct open *o, const char *pre)
+{
+    int64_t n;
+    char path[] = "/tmp/chimera-bpe.XXXXXX";
+    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":");
+    char *to = strstr(text, ",\"post_processor\"");
+    cr_assert(from && to);
+    char *file = xprintf("%.*s\"pre_tokenizer\":%s%s", (int)(from - text), text, pre, to);
+    int fd = mkstemp(path);
+    char *set = xprintf("tokenizer.file=%s", path);
+    cr_assert(fd >= 0 && fs_write_all(fd, file, (int64_t)strlen(file)));
+    close(fd);
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, NULL }), CHI_OK, "%s", fail_text());
+    remove(path);
+    free(set);
+    free(file);
+    mem_free(text);
+}
+
+Test(bpe, behaviours_of_split)
+{
+    int64_t n;
+    unsigned char *text = file_of("small_split.jsonl", &n), *end = text + n;
+    void *library = dlopen("libpcre2-8.so.0", RTLD_NOW);
+    int seen = 0;
+    for (unsigned char *line = text, *eol; line < end; line = eol + 1) {
+        cJSON *j;
+        struct open o;
+        eol = memchr(line, '\n', (size_t)(end - line));
+        cr_assert(eol);
+        cr_assert_eq(json_parse("line", (const char *)line, eol - line, 4, &j), CHI_OK, "%s", fail_text());
+        if (library || strncmp(json_text(j, "name"), "Regex", 5) != 0) {
+            open_with_pre(&o, json_text(j, "pre"));
+            same_ids(o.t, j);
+            shut(&o);
+            seen++;
+        }
+        cJSON_Delete(j);
+    }
+    cr_assert_geq(seen, 30);
+    mem_free(text);
+}
+
 /* ---- any bytes ------------------------------------------------------------------------------------------ */
 
 static uint32_t random_bits(uint32_t *s)
@@ -184,11 +229,121 @@ Test(bpe, invalid_bytes_are_signs)
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xff" "cd", 3), 3);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd ab", 5), 2);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd\xa0 ab", 6), 3);
+    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xc1\xa1" "b", 3), 2, "an overlong a is no letter");
     shut(&o);
 }
 
-/* The heap and the plain loop give the same ids: of a piece of n bytes, and of n bytes of one that is long.
- * 2 MB of one letter would take hours if anything were quadratic                                        */
+/* Corners of the rule, by hand from its expression                                                     */
+Test(bpe, pieces_of_o200k)
+{
+    static const struct { const char *text; int64_t n; } piece[] = {
+        { "it'\xc5\xbf x", 5 },            /* U+017F is an s                                        */
+        { "\xcc\x81" "AB", 2 },             /* a mark and capitals: U*L+ takes the mark alone         */
+        { "\nab", 1 }, { "\tab", 3 }, { "\xc4\x81\xc4\x80", 2 },   /* a small letter, a capital   */
+        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 }, { " x", 2 },
+        { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
+    };
+    struct open o;
+    open_file(&o, "bpe", "small.ranks", NULL);
+    for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
+        cr_assert_eq(tokens_piece(o.t, (const unsigned char *)piece[i].text, (int64_t)strlen(piece[i].text)), piece[i].n, "%zu", i);
+    shut(&o);
+}
+
+/* A long text remembers ranks of pairs, short ones do not: the same ids.  Tokens at random make all sorts of pairs   */
+Test(bpe, a_long_text_has_the_ids_of_its_pieces)
+{
+    enum { LONG = 400000 };
+    struct open o;
+    uint32_t s = 3;
+    int64_t n = 0, count, at = 0;
+    int32_t *all;
+    unsigned char *text = malloc(LONG + 300);
+    open_file(&o, "bpe", "small.ranks", NULL);
+    while (n < LONG) {
+        const unsigned char *bytes;
+        int64_t m = tokens_decode(o.t, (int32_t)((random_bits(&s) >> 12) % 699), &bytes);
+        memcpy(text + n, bytes, (size_t)m);
+        n += m;
+    }
+    cr_assert_eq(tokens_encode(o.t, text, n, false, &all, &count), CHI_OK, "%s", fail_text());
+    for (int64_t i = 0, m; i < n; i += m) {
+        int32_t *some;
+        int64_t k;
+        m = tokens_piece(o.t, text + i, n - i);
+        cr_assert_eq(tokens_encode(o.t, text + i, m, false, &some, &k), CHI_OK, "%s", fail_text());
+        cr_assert(at + k <= count && !memcmp(all + at, some, (size_t)k * sizeof *some), "from byte %lld", (long long)i);
+        at += k;
+        free(some);
+    }
+    cr_assert_eq(at, count);
+    free(all);
+    free(text);
+    shut(&o);
+}
+
+/* The id of two tokens' bytes together, or -1, by looking at all of them                              */
+static int32_t join_of(struct tokens *t, int32_t left, int32_t right)
+{
+    unsigned char text[600];
+    const unsigned char *bytes;
+    int64_t n = tokens_decode(t, left, &bytes);
+    memcpy(text, bytes, (size_t)n);
+    int64_t m = tokens_decode(t, right, &bytes);
+    memcpy(text + n, bytes, (size_t)m);
+    for (int32_t i = 256; i < tokens_end(t); i++)
+        if (tokens_decode(t, i, &bytes) == n + m && !memcmp(bytes, text, (size_t)(n + m))) return i;
+    return -1;
+}
+
+/* BPE as it is defined; ids in id, their number returned                                              */
+static int64_t plainly(struct tokens *t, const unsigned char *text, int64_t n, int32_t *id)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t b = 0; b < 256; b++) {
+            const unsigned char *bytes;
+            tokens_decode(t, b, &bytes);
+            if (*bytes == text[i]) id[i] = b;
+        }
+    for (;;) {
+        int64_t best = -1;
+        int32_t rank = INT32_MAX;
+        for (int64_t i = 0; i + 1 < n; i++) {
+            int32_t j = join_of(t, id[i], id[i + 1]);
+            if (j >= 0 && j < rank) rank = j, best = i;
+        }
+        if (best < 0) return n;
+        id[best] = rank;
+        n--;
+        for (int64_t i = best + 1; i < n; i++) id[i] = id[i + 1];
+    }
+}
+
+Test(bpe, the_heap_does_what_the_definition_says)
+{
+    enum { LONG = 60 };
+    struct open o;
+    uint32_t s = 5;
+    open_file(&o, "bpe", "small.ranks", "tokenizer.split=none");
+    for (int k = 0; k < 60; k++) {
+        unsigned char text[LONG];
+        int32_t want[LONG], *id;
+        int64_t n = 0;
+        while (n < LONG) {
+            const unsigned char *bytes;
+            int64_t more = min_i64(tokens_decode(o.t, (int32_t)((random_bits(&s) >> 12) % 443 + 256), &bytes), LONG - n);
+            memcpy(text + n, bytes, (size_t)more);
+            n += more;
+        }
+        int64_t m = plainly(o.t, text, LONG, want);
+        cr_assert_eq(tokens_encode(o.t, text, LONG, false, &id, &n), CHI_OK, "%s", fail_text());
+        cr_assert(n == m && !memcmp(id, want, (size_t)n * sizeof *id), "text %d", k);
+        free(id);
+    }
+    shut(&o);
+}
+
+/* 2 MB of one letter would take hours if anything were quadratic                                        */
 Test(bpe, long_pieces)
 {
     enum { LONG = 2000000 };
@@ -232,6 +387,54 @@ Test(bpe, special_tokens_only_when_asked)
         cr_assert_eq(count_id(o.t, text, 701), 1, "added tokens that are not special are always there");
         shut(&o);
     }
+}
+
+/* The 256 bytes and these lines                                                                     */
+static void open_ranks(struct open *o, const char *lines)
+{
+    int64_t n;
+    char path[] = "/tmp/chimera-bpe.XXXXXX";
+    unsigned char *text = file_of("small.ranks", &n);
+    char *more = memmem(text, (size_t)n, " 255\n", 5);
+    int fd = mkstemp(path);
+    cr_assert(more && fd >= 0 && fs_write_all(fd, text, more + 5 - (char *)text)
+              && fs_write_all(fd, lines, (int64_t)strlen(lines)));
+    close(fd);
+    char *set = xprintf("tokenizer.file=%s", path);
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=bpe", set, "tokenizer.split=none", NULL }), CHI_OK, "%s",
+                 fail_text());
+    remove(path);
+    free(set);
+    mem_free(text);
+}
+
+static void has_ids(struct tokens *t, const char *text, int64_t n, const int32_t *want)
+{
+    int32_t *id;
+    int64_t count;
+    cr_assert_eq(tokens_encode(t, (const unsigned char *)text, (int64_t)strlen(text), false, &id, &count), CHI_OK, "%s",
+                 fail_text());
+    cr_assert(count >= n && !memcmp(id, want, (size_t)n * sizeof *want), "%s", text);
+    free(id);
+}
+
+/* A piece that is a token is that token, though no joins lead to it: as tiktoken reads such files   */
+Test(bpe, a_piece_that_is_a_token)
+{
+    struct open o;
+    open_ranks(&o, "cXF4eHFx 256\n");
+    has_ids(o.t, "qqxxqq", 1, (const int32_t[]){ 256 });
+    shut(&o);
+}
+
+/* bc is joined first, and a has no b any more: za comes before a bc.  The heap still knows ab         */
+Test(bpe, pairs_that_are_no_more)
+{
+    struct open o;
+    open_ranks(&o, "YmM= 256\nYWI= 257\nemE= 258\nYWJj 259\n");
+    has_ids(o.t, "zabc", 2, (const int32_t[]){ 258, 256 });
+    has_ids(o.t, "zabcqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq", 2, (const int32_t[]){ 258, 256 });
+    shut(&o);
 }
 
 /* ---- training -------------------------------------------------------------------------------------------------- */

@@ -1,13 +1,14 @@
-/* regex.c - see regex.h.  PCRE2 is no dependency: the library is loaded when a tokenizer.json has an
- * expression that split.c does not know, and is asked for by its stable 8-bit interface, whose numbers
- * stand here.  \s is White_Space and ^ and $ stand at lines, as in the library that such files are written
- * for; a match never spans invalid UTF-8.                                                                                */
+/* regex.c - see regex.h.  PCRE2 is no dependency: the library is loaded when a tokenizer.json has an expression
+ * that split.c does not know, and is asked for by its stable 8-bit interface, whose numbers stand here.  \s is
+ * White_Space and ^ and $ stand at lines, as in the library that such files are written for; a match never spans
+ * invalid UTF-8.                                                                                             */
 #include "regex.h"
 
 #include <dlfcn.h>
 #include <string.h>
 
-enum { PCRE2_MULTILINE = 0x00000400, PCRE2_UCP = 0x00020000, PCRE2_UTF = 0x00080000, PCRE2_MATCH_INVALID_UTF = 0x04000000, PCRE2_JIT_COMPLETE = 1,
+enum { PCRE2_MULTILINE = 0x00000400, PCRE2_UCP = 0x00020000,
+       PCRE2_UTF = 0x00080000, PCRE2_MATCH_INVALID_UTF = 0x04000000, PCRE2_JIT_COMPLETE = 1,
        PCRE2_NO_JIT = 0x2000, NO_MATCH = -1,
        OPTIONS = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_MATCH_INVALID_UTF };
 
