@@ -12,7 +12,7 @@ mkdir -p "${1:-build-arm}"
 top=$(cd "${1:-build-arm}" && pwd)
 root=$top/sysroot
 host=aarch64-linux-gnu
-export LC_ALL=C GOMP_SPINCOUNT=2000             # the program need not start itself again to set it
+export LC_ALL=C
 unset CHIMERA_BUILD_PLUGINS CHIMERA_PLUGIN_PATH MAKEFLAGS MFLAGS MAKELEVEL
 
 # ---- tools and libraries
@@ -67,7 +67,7 @@ build() {
     command -v ccache >/dev/null && cc="ccache $cc"
     mkdir -p "$folder"
     cd "$folder"
-    [ -e Makefile ] || "$here/configure" -q --cache-file="$top/config.cache" --host=$host --enable-werror CC="$cc" \
+    [ -e Makefile ] || "$here/configure" -q --cache-file="$top/config.cache" --host=$host --enable-werror CC="$cc" CFLAGS=-O3 \
         CPPFLAGS="-isystem $root/usr/include -isystem $here/tests/arm" \
         LDFLAGS="-L$lib -Wl,-rpath-link,$lib" "$@"
     # shellcheck disable=SC2086

@@ -23,6 +23,7 @@ struct bench {
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
 chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
 chi_status bench_layers(const struct bench *) CHI_MUST_CHECK;   /* a decode step of each layer */
+chi_status bench_model(const struct bench *) CHI_MUST_CHECK;    /* a whole one beside its limits */
 chi_status bench_context(const struct bench *) CHI_MUST_CHECK;  /* 1 token of it to b->context */
 chi_status bench_profile(const struct bench *) CHI_MUST_CHECK;  /* where the time goes  */
 chi_status bench_learn(const struct bench *) CHI_MUST_CHECK;    /* 200 steps: does the loss fall? */

@@ -11,6 +11,7 @@
  * was seen to change as written.                                                         */
 #include "bench.h"
 #include "bench_limit.h"
+#include "bench_weights.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,43 +49,15 @@ struct subject {
 
 /* ---- copies ------------------------------------------------------------------------------ */
 
-/* Values of about the size that init_values() gives, from a generator that is fast             */
-static void fill_master(float *w, int64_t n, double range)
-{
-    uint64_t s = 1;
-    for (int64_t i = 0; i < n; i++) {
-        s = s * 6364136223846793005u + 1442695040888963407u;
-        w[i] = (float)(range * ((double)(s >> 40) / (1 << 23) - 1));
-    }
-}
-
-static chi_status bind_new(struct chi_linear *l, double range)
-{
-    float *w = mem_take((size_t)(l->d_out * l->d_in) * sizeof *w, l->name);
-    if (!w) return CHI_ENOMEM;
-    fill_master(w, l->d_out * l->d_in, range);
-    chi_status st = linear_bind(l, w, 1);
-    mem_free(w);
-    return st;
-}
-
-static chi_status bind_like(struct chi_linear *l, const struct chi_linear *from)
-{
-    TRY(linear_take(l));
-    memcpy(l->bytes, from->bytes, (size_t)l->n_bytes);
-    if (l->packed) memcpy(l->packed, from->packed, (size_t)linear_packed_bytes(l));
-    return CHI_OK;
-}
-
 static chi_status set_weights(const struct subject *s, struct copy *c, const struct copy *from)
 {
     const struct model_options *o = &s->spec->model;
     for (int64_t i = 0; i < c->in.n_param; i++) {
         const struct planned_param *p = &c->in.param[i];
         float *w = (float *)(void *)(c->in.params + p->offset);
-        if (p->absent) TRY(from ? bind_like(p->linear, from->in.param[i].linear)
-                                : bind_new(p->linear, o->initializer_range));
-        else if (p->linear) fill_master(w, p->n, o->initializer_range);
+        if (p->absent) TRY(from ? bench_bind_like(p->linear, from->in.param[i].linear)
+                                : bench_bind_new(p->linear, o->initializer_range));
+        else if (p->linear) bench_fill(w, p->n, o->initializer_range);
         else init_values(w, p, p->name, 1, o->initializer_range);
     }
     return CHI_OK;

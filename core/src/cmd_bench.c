@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static bool train, reading, learn, kernels, layers, profile, json;
+static bool train, reading, learn, kernels, layers, whole, profile, json;
 static const char *out;
 static int64_t steps = 10, context;
 
@@ -42,10 +42,8 @@ static chi_status find_linears(const struct spec *spec, struct bench_kernels *k)
 
 static chi_status run_kernels(const struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
     struct bench_kernels k = { .k = spec->kernels, .threads = b->threads, .json = b->json, .out = stdout };
     chi_status st = find_linears(spec, &k);
     if (st == CHI_OK) st = bench_kernels(&k);
@@ -56,10 +54,8 @@ static chi_status run_kernels(const struct bench *b)
 /* How many threads the configuration asks for                                                   */
 static chi_status wanted_threads(struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
     b->threads = pool_size();
     b->compare = b->threads > 1 && !spec->run.threads;
     spec_close(spec);
@@ -70,13 +66,14 @@ static chi_status run(const struct cli_args *a)
 {
     struct bench b = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
                        .steps = steps < 2 ? 2 : steps, .json = json, .context = context, .out = out };
-    bool usual = !train && !reading && !learn && !kernels && !layers && !context && !profile;
+    bool usual = !train && !reading && !learn && !kernels && !layers && !whole && !context && !profile;
     if (out && !profile) return fail(CHI_ECONF, "--out %s: it is for the trace of --profile", out);
     TRY(wanted_threads(&b));
-    if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
+    if (train || (usual && !run_has_weights(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));
     if (learn) TRY(bench_learn(&b));
     if (layers) TRY(bench_layers(&b));
+    if (whole) TRY(bench_model(&b));
     if (context) TRY(bench_context(&b));
     if (profile) TRY(bench_profile(&b));
     if (kernels) TRY(run_kernels(&b));
@@ -88,26 +85,29 @@ static const struct cli_flag flags[] = {
     { "read", 0, CLI_SWITCH, &reading, NULL, "tokens per second of prefill (256 rows) and of decoding one stream" },
     { "learn", 0, CLI_SWITCH, &learn, NULL, "train 200 steps on the configuration's data; fails unless the loss falls" },
     { "layers", 0, CLI_SWITCH, &layers, NULL, "a decode step of each layer beside the bandwidth of reading" },
+    { "model", 0, CLI_SWITCH, &whole, NULL, "decode, shares, prefill, and 1 to 16 streams of the whole model beside their limits" },
     { "context", 0, CLI_INT, &context, "N", "time per token and memory from 1 token of context to N" },
     { "kernels", 0, CLI_SWITCH, &kernels, NULL, "the kernels beside bandwidth and peaks measured in the same run" },
     { "profile", 0, CLI_SWITCH, &profile, NULL, "time, bytes and FLOPs of each component, beside the limits of the machine" },
     { "out", 0, CLI_TEXT, &out, "FILE", "with --profile: every call in Chrome's trace format, for about:tracing or Perfetto" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
 const struct verb verb_bench = {
     .name = "bench",
-    .usage = "CONF|RUN [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158 [section.key=value ...]",
     .summary = "measure training, prefill and decoding of a configuration",
     .doc = "Times the configuration's own model at run.threads, or (0) at all cores and at one, alternating in one\n"
-           "process, and prints medians and the best. Without a flag: training (not for a run folder), prefill and\n"
+           "process, and prints medians and the best. Without a flag: training (not for what has weights), prefill and\n"
            "decoding. Machines are shared and noisy: compare figures of one run, not of two.\n",
     .examples = "chimera bench conf/quickstart.ini\n"
                 "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"
                 "chimera bench conf/quickstart.ini --kernels --json\n"
                 "chimera bench conf/chimera-5.1.ini --layers\n"
+                "chimera bench conf/chimera-5.1.ini --model linear.embed.quantizer=int8\n"
                 "chimera bench conf/quickstart.ini --profile --out trace.json\n"
                 "chimera bench runs/quickstart\n",
     .flags = flags,

@@ -18,6 +18,7 @@
 #include "core.h"
 #include "pool.h"
 #include "product.h"
+#include "profile.h"
 #include "tune.h"
 
 /* ---- choosing ----------------------------------------------------------------- */
@@ -47,10 +48,10 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s, cons
     l->encoding_name = c->name;
     l->group = t->group;
     if (t->rows != l->d_out || t->cols != l->d_in)
-        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", packed_path(s->packed), l->name,
+        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", t->path, l->name,
                     (long long)t->rows, (long long)t->cols, (long long)l->d_out, (long long)l->d_in);
     if (l->encoding->bytes(l->d_out, l->d_in, l->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(s->packed),
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", t->path,
                     l->name, (long long)t->t->bytes, c->name, (long long)l->group,
                     (long long)l->encoding->bytes(l->d_out, l->d_in, l->group));
     return CHI_OK;
@@ -115,17 +116,18 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 
 void linear_drop(struct chi_linear *l)
 {
-    mem_free(l->bytes);
+    if (!l->mapped) mem_free(l->bytes);
     mem_free(l->packed);
     l->bytes = l->packed = NULL;
+    l->mapped = false;
 }
 
 chi_status linear_take(struct chi_linear *l)
 {
-    if (l->f32_only || l->bytes) return CHI_OK;
-    l->bytes = mem_take((size_t)l->n_bytes, l->name);
-    if (!l->bytes) return CHI_ENOMEM;
     int64_t packed = linear_packed_bytes(l);
+    if (l->f32_only || (l->bytes && (l->packed || !packed))) return CHI_OK;
+    if (!l->bytes) l->bytes = mem_take((size_t)l->n_bytes, l->name);
+    if (!l->bytes) return CHI_ENOMEM;
     if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
     linear_drop(l);                          /* bytes alone would pass for complete           */
     return CHI_ENOMEM;
@@ -259,11 +261,16 @@ struct slices {
     int64_t *size;                          /* outputs of a task                           */
 };
 
-/* A linear that is never quantised: canonical dot products with the master.                 */
+/* A linear that is never quantised: canonical dot products with the master, some outputs for all
+ * rows of x before the next                                                                 */
 static void dots(const struct slices *c, const struct chi_linear *l, float *y, int64_t o0, int64_t o1)
 {
-    for (int64_t r = 0; r < c->act.rows; r++)
-        c->k->dots(y + r * l->d_out + o0, l->w + o0 * l->d_in, l->d_in, c->act.x + r * c->act.ldx, o1 - o0, l->d_in);
+    enum { OUTPUTS = 16 };
+    int64_t some = c->act.rows > 1 ? OUTPUTS : o1 - o0;
+    for (int64_t o = o0; o < o1; o += some)
+        for (int64_t r = 0; r < c->act.rows; r++)
+            c->k->dots(y + r * l->d_out + o, l->w + o * l->d_in, l->d_in, c->act.x + r * c->act.ldx,
+                       min_i64(some, o1 - o), l->d_in);
 }
 
 static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
@@ -277,10 +284,7 @@ static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
         dots(c, l, c->y[j], o0, o1);
         return;
     }
-    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
-    const struct chi_linear_kernel *k = c->act.rows == 1 ? l->kernel : l->many;
-    int64_t bytes = kernel_scratch(k, c->act.rows, l->d_in);
-    k->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+    linear_outputs(l, &c->act, o0, o1, c->y[j] + o0, l->d_out, s);
 }
 
 static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
@@ -294,12 +298,38 @@ static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
     }
 }
 
+/* ---- a few outputs -------------------------------------------------------------------------- */
+
+struct chi_act linear_input(const struct chi_linear *l, const struct chi_kernels *k, const float *x, int64_t rows)
+{
+    int64_t ldq = round_up(l->d_in, CHI_ACT_BLOCK);
+    if (linear_integer(l)) {
+        struct acts a = { .k = k, .x = x, .rows = rows, .d_in = l->d_in, .norm = l->rule->o.extra_rmsnorm,
+                          .eps = l->eps, .lambda = 1 };
+        acts_run(&a);
+    }
+    return (struct chi_act){ .rows = rows, .d_in = l->d_in, .x = x, .ldx = l->d_in, .q = room.q, .ldq = ldq,
+                             .step = room.step, .sum = room.sum };
+}
+
+void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t o0, int64_t o1, float *y, int64_t ldy,
+                    struct chi_scratch *s)
+{
+    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
+    const struct chi_linear_kernel *k = a->rows == 1 ? l->kernel : l->many;
+    int64_t bytes = kernel_scratch(k, a->rows, l->d_in);
+    k->run(y, ldy, a, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+}
+
 enum { LINEARS_MAX = 16 };
 
-/* Enough work to pay for handing it out, and long enough for kernels to read in streams     */
+/* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
+ * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
+ * how they are cut changes no bit                                                           */
 int64_t linear_slice(int64_t total, int64_t output)
 {
-    int64_t target = min_i64(max_i64(total / 16, 1 << 19), 1 << 28);
+    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
+    int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
     return round_up(max_i64(1, target / output), 64);
 }
 
@@ -396,8 +426,8 @@ static chi_status check_call(const struct chi_linear *const *lin, int64_t n, int
     return CHI_OK;
 }
 
-chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
-                   int64_t rows, float *const *y)
+static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                          int64_t rows, float *const *y)
 {
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
@@ -423,6 +453,22 @@ chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_ru
     }
     if (r->keep) forward_products(lin, n, k, x, rows, y);
     return adapters_forward(lin, n, r, x, rows, y);
+}
+
+chi_status linears(const struct chi_linear *const *lin, int64_t n, struct chi_run *r, const float *x,
+                   int64_t rows, float *const *y)
+{
+    if (!profile_on || !profile_products) return forward(lin, n, r, x, rows, y);
+    double bytes = 0, weights = 0;
+    for (int64_t i = 0; i < n; i++) {
+        weights += (double)lin[i]->d_out * (double)lin[i]->d_in;
+        bytes += lin[i]->f32_only ? 4.0 * (double)lin[i]->d_out * (double)lin[i]->d_in : (double)lin[i]->n_bytes;
+    }
+    profile_begin("linears", "core", "products");
+    profile_add(bytes, 2 * weights * (double)rows);
+    chi_status st = forward(lin, n, r, x, rows, y);
+    profile_end();
+    return st;
 }
 
 /* ---- backward --------------------------------------------------------------------------- */

@@ -6,8 +6,9 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_report, &verb_bench, &verb_config,
-    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_new, NULL
+    &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_export, &verb_import,
+    &verb_report, &verb_bench, &verb_config,
+    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_tokenizer, &verb_new, NULL
 };
 
 #ifdef __clang__
@@ -31,7 +32,6 @@ static void man(FILE *f)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
     crash_catch();
     return cli_main(argc, argv, verbs, version, man);
 }

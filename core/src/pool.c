@@ -1,60 +1,43 @@
 /* pool.c - parallel loops over pieces that do not depend on who runs them.
  *
- * Work is cut by its size, never by the number of threads, so any number gives the
- * same bits.  Pieces are handed out one at a time from a shared counter.         */
+ * What a piece computes depends on its size, never on the number of threads, so any number
+ * gives the same bits.  Pieces are handed out one at a time from a shared counter.         */
 #include "pool.h"
 #include "core.h"
 #include "crumb.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <sched.h>
 #include <stdlib.h>
-#include <unistd.h>
+#ifdef CHI_THREADS
+# include <pthread.h>
+# include <signal.h>
+# include <stdatomic.h>
+# include <sys/resource.h>
+#endif
 
+enum { THREADS_MAX = 1024 };
 static int threads;                         /* 0: not decided yet                */
 static struct chi_scratch *scratch;         /* one a thread                      */
 static int n_scratch;
 static int64_t scratch_bytes;
 static _Thread_local bool inside;           /* in a task                         */
 
-/* GNU's OpenMP lets a thread that waits spin for about a millisecond before it sleeps, LLVM's for
- * 200.  On idle cores that gains nothing over some 30 us; beside other busy programs the spinning
- * takes the time of the very thread that is waited for, and training was 13 and 20 times slower
- * (doc/performance.md).  LLVM's counts in whole milliseconds: it gets none.  Either library reads
- * its variable from the environment before main() runs, so the program sets both, unless
- * somebody did, and becomes itself again.                                        */
-void pool_begin(char **argv)
-{
-#ifdef _OPENMP
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME") || getenv("OMP_WAIT_POLICY") || n <= 0) return;
-    self[n] = 0;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0 && setenv("KMP_BLOCKTIME", "0", 1) == 0) execv(self, argv);
-    /* If that failed we only wait less well.                                     */
-#else
-    (void)argv;
-#endif
-}
-
 static int usable_cores(void)
 {
-#if defined(_OPENMP)
+#ifdef CHI_THREADS
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-    return omp_get_num_procs();
-#else
-    return 1;
 #endif
+    return 1;
 }
 
 void pool_threads(int n)
 {
     threads = n > 0 ? n : usable_cores();
-#ifndef _OPENMP
+#ifndef CHI_THREADS
     threads = 1;
+#else
+    if (threads > THREADS_MAX) threads = THREADS_MAX;
 #endif
 }
 
@@ -107,6 +90,193 @@ static void serial(int64_t n, chi_task *task, void *arg, struct chi_scratch *s)
 
 static _Thread_local struct chi_scratch *mine;
 
+/* ---- workers ------------------------------------------------------------------- *
+ *
+ * A call is a number that goes up, in one word with the size of its team: who reads
+ * the word knows at once whether the call is his.  Then he must get through the door,
+ * which the caller shuts when no piece is left: it waits for members inside, never for
+ * one who is still asleep or has no core.  Nobody outside ever looks at the job.
+ *
+ * Who waits spins for SHORT, since a decode step is hundreds of loops a few microseconds
+ * apart, and waking a thread takes longer than one of them.  Unless the machine took the
+ * core from it since its last wait, it goes on until LONG; then it sleeps.  On a busy
+ * machine a spinning thread takes the time of the very one that it waits for.  The caller
+ * wakes one sleeper, who wakes the next.                                                */
+
+#ifdef CHI_THREADS
+enum { SHORT_NS = 20000, LONG_NS = 1000000, TEAM_BITS = 16 };
+
+struct gate {                               /* waiting for a word to change            */
+    pthread_mutex_t lock;
+    pthread_cond_t  moved;
+    atomic_int      sleepers;
+};
+
+static struct {
+    chi_task *task;
+    void     *arg;
+    int64_t   n;
+    const struct crumb *crumb;
+    _Alignas(64) atomic_llong next;         /* the first piece that nobody has          */
+    _Alignas(64) atomic_uint_least64_t word; /* number of the call << TEAM_BITS | team  */
+    _Alignas(64) atomic_uint_least64_t door; /* number << TEAM_BITS | members that came in; 0: shut */
+    _Alignas(64) atomic_uint_least64_t gone; /* of those that are done                  */
+    struct gate start, end;
+    int workers;
+} pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
+           .end = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 } };
+
+static void rest(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static bool disturbed(void)                 /* was the core taken since the last question? */
+{
+    static _Thread_local long was;
+    struct rusage u;
+    getrusage(RUSAGE_THREAD, &u);
+    bool more = u.ru_nivcsw != was;
+    was = u.ru_nivcsw;
+    return more;
+}
+
+/* Until the word is (equal) or is no longer (not equal) this value                      */
+static bool there(atomic_uint_least64_t *word, uint64_t value, bool equal)
+{
+    return (atomic_load_explicit(word, memory_order_acquire) == value) == equal;
+}
+
+static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
+{
+    double begun = 0, limit = SHORT_NS * 1e-9;
+    for (;;) {
+        for (int i = 0; i < 64; i++) {
+            if (there(word, value, equal)) return true;
+            rest();
+        }
+        double now = now_s();
+        if (begun == 0) begun = now;
+        if (now - begun < limit) continue;
+        if (limit > SHORT_NS * 1e-9 || disturbed()) return false;
+        limit = LONG_NS * 1e-9;
+    }
+}
+
+/* Returns whether it slept                                                              */
+static bool await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
+{
+    if (spin(word, value, equal)) return false;
+    pthread_mutex_lock(&g->lock);
+    atomic_fetch_add(&g->sleepers, 1);
+    while ((atomic_load(word) == value) != equal) pthread_cond_wait(&g->moved, &g->lock);
+    atomic_fetch_sub(&g->sleepers, 1);
+    pthread_mutex_unlock(&g->lock);
+    return true;
+}
+
+/* One sleeper, after the word has changed; both are sequentially consistent, so a sleeper is seen
+ * or sees                                                                               */
+static void wake(struct gate *g)
+{
+    if (!atomic_load(&g->sleepers)) return;
+    pthread_mutex_lock(&g->lock);
+    pthread_cond_signal(&g->moved);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void pieces(int member)
+{
+    inside = true;
+    mine = scratch + member;
+    for (;;) {
+        int64_t i = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
+        if (i >= pool.n) break;
+        mine->used = 0;
+        pool.task(pool.arg, i, mine);
+    }
+    mine->used = 0;
+    inside = false;
+}
+
+static bool enter(uint64_t number)
+{
+    uint64_t door = atomic_load(&pool.door);
+    while (door >> TEAM_BITS == number)
+        if (atomic_compare_exchange_weak(&pool.door, &door, door + 1)) return true;
+    return false;
+}
+
+static void *worker(void *arg)
+{
+    uint64_t member = (uint64_t)(intptr_t)arg, seen = 0;
+    for (;;) {
+        bool slept = await(&pool.start, &pool.word, seen, false);
+        seen = atomic_load(&pool.word);
+        if (member >= (seen & ((1 << TEAM_BITS) - 1)) || !enter(seen >> TEAM_BITS)) continue;
+        if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(&pool.start);
+        crumb_adopt(pool.crumb);            /* a worker crashes in this call, or idle    */
+        pieces((int)member);
+        crumb_adopt(NULL);                  /* it lies on the caller's stack             */
+        atomic_fetch_add(&pool.gone, 1);
+        wake(&pool.end);
+    }
+    return NULL;
+}
+
+/* A child of fork() has none of its parent's threads                                  */
+static void forget_workers(void)
+{
+    pool.workers = 0;
+    atomic_store(&pool.word, 0);
+    atomic_store(&pool.door, 0);
+    pool.start = pool.end = (struct gate){ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+}
+
+/* How large a team there can be, at most the one that is wanted.  Signals from outside stay the
+ * caller's, crashes a worker's own                                                        */
+static int hire(int team)
+{
+    static const int crash[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS };
+    static bool once;
+    pthread_attr_t attr;
+    sigset_t outside, was;
+    if (pool.workers + 1 >= team) return team;
+    if (!once) once = pthread_atfork(NULL, NULL, forget_workers) == 0;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    sigfillset(&outside);
+    for (int64_t i = 0; i < COUNT(crash); i++) sigdelset(&outside, crash[i]);
+    pthread_sigmask(SIG_SETMASK, &outside, &was);
+    for (pthread_t t; pool.workers + 1 < team; pool.workers++)
+        if (pthread_create(&t, &attr, worker, (void *)(intptr_t)(pool.workers + 1))) break;
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    pthread_attr_destroy(&attr);
+    return pool.workers + 1;
+}
+
+static void run_team(int team, int64_t n, chi_task *task, void *arg)
+{
+    pool.task = task;
+    pool.arg = arg;
+    pool.n = n;
+    pool.crumb = crumb_now();
+    atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool.gone, 0, memory_order_relaxed);
+    uint64_t number = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> TEAM_BITS) + 1;
+    atomic_store(&pool.door, number << TEAM_BITS);
+    atomic_store(&pool.word, number << TEAM_BITS | (uint64_t)team);
+    wake(&pool.start);
+    pieces(0);
+    uint64_t inside_now = atomic_exchange(&pool.door, 0) & ((1 << TEAM_BITS) - 1);
+    await(&pool.end, &pool.gone, inside_now, true);
+}
+#endif
+
 void pool_run(int64_t n, chi_task *task, void *arg)
 {
     if (n <= 0) return;
@@ -114,36 +284,19 @@ void pool_run(int64_t n, chi_task *task, void *arg)
         serial(n, task, arg, mine);
         return;
     }
-    int team = (int)min_i64(pool_size(), n);
-    if (n_scratch < pool_size() && pool_scratch(64) != CHI_OK) team = 1;
-    if (team == 1) {
-        inside = true;
-        mine = n_scratch ? scratch : NULL;
-        serial(n, task, arg, mine);
-        inside = false;
+    bool ready = n_scratch >= pool_size() || pool_scratch(64) == CHI_OK;
+#ifdef CHI_THREADS
+    int team = ready ? hire((int)min_i64(pool_size(), n)) : 1;
+    if (team > 1) {
+        run_team(team, n, task, arg);
         return;
     }
-#ifdef _OPENMP
-    int64_t next = 0;
-    const struct crumb *crumb = crumb_now();
-#pragma omp parallel num_threads(team)
-    {
-        crumb_adopt(crumb);                 /* a worker crashes in this call, or idle */
-        inside = true;
-        mine = scratch + omp_get_thread_num();
-        for (;;) {
-            int64_t i;
-#pragma omp atomic capture
-            i = next++;
-            if (i >= n) break;
-            mine->used = 0;
-            task(arg, i, mine);
-        }
-        mine->used = 0;
-        inside = false;
-        if (omp_get_thread_num()) crumb_adopt(NULL);    /* it lies on the caller's stack    */
-    }
 #endif
+    (void)ready;                            /* without scratch nobody takes any          */
+    inside = true;
+    mine = n_scratch ? scratch : NULL;
+    serial(n, task, arg, mine);
+    inside = false;
 }
 
 /* ---- sums in a fixed order ------------------------------------------------- */

@@ -1,11 +1,10 @@
-/* pool.h - threads.  pool.c is the only file that speaks OpenMP.               */
+/* pool.h - threads.  Only pool.c makes any, and one thread at a time calls
+ * pool_run(); nested calls run where they are.                                 */
 #ifndef POOL_H
 #define POOL_H
 
 #include <chimera/host.h>
 
-/* First thing of a program that computes: may start it again, see pool.c        */
-void pool_begin(char **argv);
 void pool_threads(int n);               /* 0: one per core that we may use       */
 int  pool_size(void);
 /* Scratch that each task finds empty; grows only, between parallel loops.      */

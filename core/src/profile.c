@@ -9,7 +9,7 @@
 
 enum { DEPTH = 32, SPANS = 1 << 20 };   /* more spans are counted in none: 80 MB of them  */
 
-bool profile_on;
+bool profile_on, profile_products;
 static struct profile_span *all;
 static int64_t n_span, room, origin;
 static int64_t open_span[DEPTH];        /* index, or -1: not recorded                    */

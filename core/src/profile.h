@@ -22,6 +22,7 @@ struct profile_span {
 };
 
 extern bool profile_on;
+extern bool profile_products;          /* a span for each call of linears(), too      */
 void profile_begin(const char *name, const char *component, const char *op);
 void profile_end(void);
 /* Adds to what the innermost open span is counted to do                              */

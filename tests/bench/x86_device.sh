@@ -9,8 +9,10 @@ pack() {
     build=$1 to=$2 src=$(cd "$(dirname "$0")/../.." && pwd)
     rm -rf "$to"
     mkdir -p "$to/lib" "$to/conf"
-    (cd "$build" && make -s tests/unit/test_avx2 tests/unit/test_avx512 tests/unit/test_amx tests/bench/linears)
-    for f in chimera tests/unit/test_avx2 tests/unit/test_avx512 tests/unit/test_amx tests/bench/linears; do
+    (cd "$build" && make -s tests/unit/test_avx2 tests/unit/test_avx512 tests/unit/test_amx \
+        tests/unit/test_rows tests/unit/test_pool tests/bench/linears)
+    for f in chimera tests/unit/test_avx2 tests/unit/test_avx512 tests/unit/test_amx tests/unit/test_rows tests/unit/test_pool \
+        tests/bench/linears; do
         cp "$build/$f" "$to/"
         ldd "$build/$f" | awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libresolv)\.so/ { print $3 }'
     done | sort -u | while read -r lib; do cp -L "$lib" "$to/lib/"; done
@@ -21,7 +23,7 @@ pack() {
     done
     strip "$to/chimera" "$to"/test_* "$to/linears" "$to"/plugins/*/*.so
     mkdir -p "$to/tests/e2e"
-    cp "$src/conf/anchor.ini" "$src/conf/base.ini" "$src/conf/tiny.ini" "$to/conf/"
+    cp "$src/conf/anchor.ini" "$src/conf/base.ini" "$src/conf/tiny.ini" "$src/conf/chimera-5.1.ini" "$to/conf/"
     cp "$src/tests/e2e/lib.sh" "$src/tests/e2e/same_bits.sh" "$to/tests/e2e/"
     cp "$0" "$to/"
     du -sh "$to"
@@ -37,7 +39,7 @@ step() {
 }
 
 checks() {
-    for t in avx2 avx512 amx; do
+    for t in avx512 amx rows pool avx2; do
         from=$(wc -l <full.log)
         step "test_$t" 60 ./test_$t --tap -j4
         tail -n +"$((from + 1))" full.log | grep -E '^not ok|failed|differ|\[[0-9]+\] of|[Cc]rash' | head -n 24 || :
@@ -47,6 +49,15 @@ checks() {
         step "validate $p" 60 ./chimera validate plugins/kernels/$p.so
         tail -n +"$((from + 1))" full.log | grep -E '^not ok|^#' | head -n 12 || :
     done
+}
+
+# The full-size model: decode, batches and prompts beside their limits
+model() {
+    name=$1 limit=$2
+    shift 2
+    from=$(wc -l <full.log)
+    step "model $name" "$limit" ./chimera bench conf/chimera-5.1.ini --model linear.embed.quantizer=int8 "$@"
+    tail -n +"$((from + 2))" full.log | grep -v '^==' || :
 }
 
 # One line a thread count: GB/s of decode, GMAC/s of prefill, GFLOP/s of gemm, with their ratios
@@ -77,6 +88,12 @@ run() {
     { uname -a; lscpu || :; free -g || :; } >>full.log 2>&1
     ./chimera plugins 2>&1 | grep -i -E 'cpu|backend' | head -n 12 || :
     checks
+    model '16 threads' 90 --steps 9 run.threads=16
+    step layers 60 ./chimera bench conf/chimera-5.1.ini --layers
+    sed -n '/^== layers$/,/^== layers:/p' full.log | grep -v '^=='
+    model '1 thread' 45 --steps 3 run.threads=1
+    for n in 8 4 2; do model "$n threads" 25 --steps 5 "run.threads=$n" model.num_hidden_layers=8 loop.prelude=0-0 \
+        loop.loop=1-6 loop.coda=7-7 model.vocab_size=50000; done
     from=$(wc -l <full.log)
     step 'models: same bits' 60 env "srcdir=$PWD" "CHIMERA=$PWD/chimera" sh tests/e2e/same_bits.sh
     tail -n +"$((from + 1))" full.log | grep -v '^no \|^==' | head -n 12 || :

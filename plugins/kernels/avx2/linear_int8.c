@@ -7,6 +7,8 @@
 #include "avx2.h"
 #include <string.h>
 
+enum { AHEAD = 3072, FEW = 3 };     /* bytes asked for early; rows that go one by one   */
+
 static inline __m256i dot4(__m256i sum, __m256i abs, __m256i w, __m256i q)
 {
     __m256i pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(q, w));
@@ -35,7 +37,7 @@ void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, const
         UNROLL
         for (int r = 0; r < rows; r++) s[r][0] = s[r][1] = _mm256_setzero_si256();
         for (int k = 0; k < CHI_ACT_BLOCK; k += 4, w += 64) {
-            if (rows == 1) _mm_prefetch((const char *)w + 3072, _MM_HINT_T0);
+            if (r0 == 0) _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
             __m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)w);
             __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
             __m256i alo = _mm256_abs_epi8(lo), ahi = _mm256_abs_epi8(hi);
@@ -63,10 +65,66 @@ void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, const
     }
 }
 
+/* Row r times two tiles, each of them a stream of memory: here |q| is the unsigned operand and
+ * w takes the sign of q, which the two tiles share                                            */
+static void two_tiles(float *const y[2], const int64_t width[2], const int8_t *const tile[2], const struct chi_act *a,
+                      int64_t r, int64_t blocks)
+{
+    const float *steps = a->step + r * (a->ldq / CHI_ACT_BLOCK);
+    __m256 p[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+    for (int64_t b = 0; b < blocks; b++) {
+        __m256i s[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256() };
+        const int8_t *q = a->q + r * a->ldq + b * CHI_ACT_BLOCK;
+        int64_t at = b * CHI_ACT_BLOCK * CHI_TILE;
+        UNROLL
+        for (int64_t k = 0; k < CHI_ACT_BLOCK; k += 4, at += 64) {
+            __m256i x = dword(q + k), abs = _mm256_abs_epi8(x);
+            UNROLL
+            for (int h = 0; h < 4; h++) {
+                const int8_t *w = tile[h / 2] + at + h % 2 * 32;
+                if (h % 2 == 0) _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+                __m256i v = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *)(const void *)w), x);
+                s[h] = _mm256_add_epi32(s[h], _mm256_madd_epi16(_mm256_maddubs_epi16(abs, v), _mm256_set1_epi16(1)));
+            }
+        }
+        __m256 step = _mm256_set1_ps(steps[b]);
+        UNROLL
+        for (int h = 0; h < 4; h++) p[h] = muladd(p[h], _mm256_cvtepi32_ps(s[h]), step);
+    }
+    for (int t = 0; t < 2; t++) {
+        const float *scale = (const float *)(const void *)(tile[t] + blocks * CHI_ACT_BLOCK * CHI_TILE);
+        __m256 zero = _mm256_setzero_ps();
+        _mm256_maskstore_ps(y[t], first(width[t]), muladd(zero, _mm256_loadu_ps(scale), p[2 * t]));
+        if (width[t] > 8)
+            _mm256_maskstore_ps(y[t] + 8, first(width[t] - 8), muladd(zero, _mm256_loadu_ps(scale + 8), p[2 * t + 1]));
+    }
+}
+
+/* Few rows meet each pair of tiles one after the other.  Pairs come from the two halves of the
+ * range; the middle one of an odd number of tiles goes twice                                   */
+static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1)
+{
+    int64_t blocks = (m->d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK, size = (blocks * CHI_ACT_BLOCK + 4) * CHI_TILE;
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
+    const int8_t *w = (const int8_t *)m->bytes + o0 / CHI_TILE * size;
+    for (int64_t i = 0; i < tiles - half; i++) {
+        int64_t j = half + i, width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
+        const int8_t *tile[2] = { w + i * size, w + j * size };
+        for (int64_t r = 0; r < a->rows; r++) {
+            float *out[2] = { y + r * ldy + i * CHI_TILE, y + r * ldy + j * CHI_TILE };
+            two_tiles(out, width, tile, a, r, blocks);
+        }
+    }
+}
+
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                 int64_t o0, int64_t o1, void *scratch)
 {
     (void)scratch;
+    if (a->rows <= FEW) {
+        run_few(y, ldy, a, m, o0, o1);
+        return;
+    }
     int64_t blocks = (m->d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK;
     for (int64_t o = o0; o < o1; o += CHI_TILE) {
         const int8_t *w = (const int8_t *)m->bytes + o * (blocks * CHI_ACT_BLOCK + 4);

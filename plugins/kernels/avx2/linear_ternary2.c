@@ -128,32 +128,37 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     put(y[1], width[1], out[1][0], out[1][1]);
 }
 
-static void run_one(float *y, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
+/* Few rows meet each pair of tiles one after the other: from the second on it lies in a cache   */
+static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
                     int64_t o1)
 {
     struct shape s = shape_of(&ternary2, m->d_in);
-    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2, blocks = a->ldq / CHI_ACT_BLOCK;
     const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
     for (int64_t i = 0; i < tiles - half; i++) {
         int64_t j = half + i;                           /* the middle one of an odd number
                                                            of tiles goes twice         */
-        float *out[2] = { y + i * CHI_TILE, y + j * CHI_TILE };
         const uint8_t *tile[2] = { w + i * s.tile, w + j * s.tile };
         int64_t width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
-        decode(out, width, tile, a->q, a->step, a->sum, s);
+        for (int64_t r = 0; r < a->rows; r++) {
+            float *out[2] = { y + r * ldy + i * CHI_TILE, y + r * ldy + j * CHI_TILE };
+            decode(out, width, tile, a->q + r * a->ldq, a->step + r * blocks, a->sum + r * blocks, s);
+        }
     }
 }
+
+enum { FEW = 6 };                                       /* more share their tiles' codes       */
 
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                 int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows == 1) run_one(y, a, m, o0, o1);
+    if (a->rows <= FEW) run_few(y, ldy, a, m, o0, o1);
     else panel_run(y, ldy, a, m, o0, o1, scratch, &ternary2);
 }
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
-    return rows == 1 ? 0 : panel_scratch(rows, d_in);
+    return rows <= FEW ? 0 : panel_scratch(rows, d_in);
 }
 
 const struct chi_linear_kernel avx2_linear_ternary2 = {

@@ -140,12 +140,13 @@ static void put4(float *y, int64_t ldy, int64_t n, int64_t width, const float *c
 }
 
 /* One tile times rows r0 .. r0 + rows (at most ROWS) of the activations.  A slice of 128 rows
- * is twice the L1: each four rows fetch the next four, and a line of the tile's next slice    */
+ * is twice the L1: each four rows fetch the next four, and their share of the tile's next slice */
 static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, int64_t rows,
                       const uint8_t *tile, const struct ternary *e, struct shape s, int64_t width, struct work *k)
 {
     enum { NB = SLICE / CHI_ACT_BLOCK };
-    memset(k->c, 0, (size_t)(rows + 3) / 4 * 4 * CHI_TILE * sizeof *k->c);
+    int64_t fours = (rows + 3) / 4, share = (e->block * NB / 64 + fours - 1) / fours;
+    memset(k->c, 0, (size_t)(4 * fours * CHI_TILE) * sizeof *k->c);
     for (int64_t b = 0; b < s.nb; b += NB) {
         int64_t nb = s.nb - b < NB ? s.nb - b : NB;
         e->unpack(k->panel, tile, b, nb, s.nb);
@@ -153,7 +154,8 @@ static void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0
             const int8_t *q[4];                         /* rows that do not exist: row r  */
             for (int64_t j = 0; j < 4; j++)
                 q[j] = a->q + (r0 + (r + j < rows ? r + j : r)) * a->ldq + b * CHI_ACT_BLOCK;
-            _mm_prefetch((const char *)tile + e->block * (b + NB) + 16 * r, _MM_HINT_T0);
+            const char *soon = (const char *)tile + e->block * (b + NB) + 16 * r * share;
+            for (int64_t i = 0; i < share; i++) _mm_prefetch(soon + 64 * i, _MM_HINT_T0);
             if (b + NB >= s.nb) touch(y + r * ldy, ldy, rows - r);
             micro(k->c + r * CHI_TILE, k->panel, tile + s.codes + b / PER_GROUP * CHI_TILE * 2,
                   q, k->side + r / 4 * s.nb + b, nb, 4 * a->ldq);

@@ -44,16 +44,37 @@ void avx2_axpy(float *y, float a, const float *x, int64_t n)
     }
 }
 
-/* Eight rows go together: their eight horizontal sums cost as much as one and a half.  Long
- * rows come from memory one after the other, as in avx2_dot().                          */
+/* Four long rows, n a multiple of 16: four streams of memory, and additions that need not wait
+ * for each other                                                                        */
+static void dots4(float *y, const float *W, int64_t ldw, const float *x, int64_t n)
+{
+    enum { AHEAD = 512 };
+    __m256 lo[4], hi[4];
+    UNROLL
+    for (int k = 0; k < 4; k++) lo[k] = hi[k] = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i += 16) {
+        __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8);
+        UNROLL
+        for (int k = 0; k < 4; k++) {
+            const float *w = W + k * ldw + i;
+            _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
+            lo[k] = muladd(lo[k], a, _mm256_loadu_ps(w));
+            hi[k] = muladd(hi[k], b, _mm256_loadu_ps(w + 8));
+        }
+    }
+    UNROLL
+    for (int k = 0; k < 4; k++) y[k] = fold(lo[k], hi[k]);
+}
+
+/* Eight rows go together: their eight horizontal sums cost as much as one and a half.  Of long
+ * rows, which come from memory, four do.                                                 */
 void avx2_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
     enum { LONG = 512 };
-    if (n >= LONG) {
-        for (int64_t i = 0; i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
-        return;
-    }
-    for (int64_t i = 0; i < rows; i += 8) {
+    int64_t i = 0;
+    for (; n >= LONG && n % 16 == 0 && i + 4 <= rows; i += 4) dots4(y + i, W + i * ldw, ldw, x, n);
+    for (; n >= LONG && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
+    for (; i < rows; i += 8) {
         __m256 r[8];
         UNROLL
         for (int64_t k = 0; k < 8; k++) r[k] = i + k < rows ? lanes(W + (i + k) * ldw, x, n) : _mm256_setzero_ps();

@@ -14,6 +14,7 @@ static const struct chi_kernels kernels = {
     .gemm = avx512_gemm, .delta_rule = avx512_delta_rule, .delta_rule_back = avx512_delta_rule_back,
     .quantize_i8 = avx512_quantize_i8, .hebb_rule = avx512_hebb_rule,
     .hebb_rule_back = avx512_hebb_rule_back,
+    .dots = avx512_dots, .axpys = avx512_axpys,
 };
 
 static const struct chi_linear_kernel *const linears[] = {

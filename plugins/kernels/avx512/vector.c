@@ -24,6 +24,46 @@ void avx512_axpy(float *y, float a, const float *x, int64_t n)
         store(y + i, n - i, muladd(load(y + i, n - i), va, load(x + i, n - i)));
 }
 
+/* Eight rows go together, whose eight horizontal sums cost as much as one and a half.  Long
+ * rows come from memory one after the other                                             */
+void avx512_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    enum { LONG = 512 };
+    if (n >= LONG) {
+        for (int64_t i = 0; i < rows; i++) y[i] = avx512_dot(x, W + i * ldw, n);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i += 8) {
+        __m512 r[8];
+        UNROLL
+        for (int64_t k = 0; k < 8; k++) r[k] = i + k < rows ? lanes(W + (i + k) * ldw, x, n) : _mm512_setzero_ps();
+        store8(y + i, rows - i, fold8(r));
+    }
+}
+
+/* y stays in registers while the rows go by, 64 columns at a time                        */
+void avx512_axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + 64 <= n; c += 64) {
+        __m512 sum[4];
+        UNROLL
+        for (int i = 0; i < 4; i++) sum[i] = _mm512_loadu_ps(y + c + 16 * i);
+        for (int64_t r = 0; r < rows; r++) {
+            __m512 va = _mm512_set1_ps(a[r]);
+            UNROLL
+            for (int i = 0; i < 4; i++) sum[i] = muladd(sum[i], va, _mm512_loadu_ps(X + r * ldx + c + 16 * i));
+        }
+        UNROLL
+        for (int i = 0; i < 4; i++) _mm512_storeu_ps(y + c + 16 * i, sum[i]);
+    }
+    for (; c < n; c += 16) {
+        __m512 sum = load(y + c, n - c);
+        for (int64_t r = 0; r < rows; r++) sum = muladd(sum, _mm512_set1_ps(a[r]), load(X + r * ldx + c, n - c));
+        store(y + c, n - c, sum);
+    }
+}
+
 float avx512_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
 {
     float r = 1.0f / sqrtf(avx512_dot(x, x, n) / (float)n + eps);

@@ -20,6 +20,7 @@ INLINE void ternary2_bytes(uint8_t *panel, const uint8_t *tile, int64_t b, int64
     const uint8_t *codes = tile + T2_BLOCK * b;
     for (int64_t i = 0; i < 4 * n; i++) {
         __m512i c = _mm512_loadu_si512(codes + T2_PIECE * i);
+        _mm_prefetch((const char *)codes + T2_PIECE * i + T2_BLOCK * SLICE_BLOCKS, _MM_HINT_T0);   /* the next slice */
         UNROLL
         for (int j = 0; j < 4; j++) {
             __m512i u = _mm512_and_si512(j ? _mm512_srli_epi16(c, (unsigned)(2 * j)) : c, low);
@@ -82,17 +83,19 @@ INLINE void ternary2_block(__m512i out[2], const uint8_t *const w[2], const int8
     }
 }
 
-/* Two tiles times one row                                                                     */
-INLINE void ternary2_decode(const struct pair *p, const struct chi_act *a, struct shape s, bool vnni)
+/* Two tiles times row r, whose outputs lie at from those of row 0                              */
+INLINE void ternary2_decode(const struct pair *p, const struct chi_act *a, int64_t r, int64_t at, struct shape s,
+                            bool vnni)
 {
+    int64_t first = r * (a->ldq / CHI_ACT_BLOCK);
     __m512 y[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
     for (int64_t g = 0; g < s.nb; g += PER_GROUP) {
         __m512 sum[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
         for (int64_t b = g; b < g + PER_GROUP && b < s.nb; b++) {
             const uint8_t *w[2] = { p->tile[0] + T2_BLOCK * b, p->tile[1] + T2_BLOCK * b };
-            __m512 step = _mm512_set1_ps(a->step[b]);
+            __m512 step = _mm512_set1_ps(a->step[first + b]);
             __m512i i32[2];
-            ternary2_block(i32, w, a->q + CHI_ACT_BLOCK * b, a->sum[b], vnni);
+            ternary2_block(i32, w, a->q + r * a->ldq + CHI_ACT_BLOCK * b, a->sum[first + b], vnni);
             UNROLL
             for (int t = 0; t < 2; t++) {
                 __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(i32[t]), step);
@@ -103,22 +106,24 @@ INLINE void ternary2_decode(const struct pair *p, const struct chi_act *a, struc
         for (int t = 0; t < 2; t++)
             y[t] = muladd(y[t], fp16x16(p->tile[t] + s.codes + g / PER_GROUP * CHI_TILE * 2), sum[t]);
     }
-    store(p->y[0], p->width[0], y[0]);
-    store(p->y[1], p->width[1], y[1]);
+    store(p->y[0] + at, p->width[0], y[0]);
+    store(p->y[1] + at, p->width[1], y[1]);
 }
+
+enum { T2_FEW = 3 };                /* so many rows meet each pair of tiles one after the other  */
 
 INLINE void ternary2_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
                          int64_t o1, void *scratch, bool vnni)
 {
     struct shape s = shape_of(m->d_in, T2_BLOCK);
     int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
-    if (a->rows > 1) {
+    if (a->rows > T2_FEW) {
         ternary_rows(y, ldy, a, m, o0, o1, scratch, s, ternary2_unpack, vnni);
         return;
     }
     for (int64_t i = 0; i < tiles - half; i++) {        /* of an odd number one goes twice   */
         struct pair p = pair_of(y, m, s, o0, o0 + i * CHI_TILE, o0 + (half + i) * CHI_TILE, o1);
-        ternary2_decode(&p, a, s, vnni);
+        for (int64_t r = 0; r < a->rows; r++) ternary2_decode(&p, a, r, r * ldy, s, vnni);
     }
 }
 

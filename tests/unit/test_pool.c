@@ -1,0 +1,93 @@
+/* test_pool.c - parallel loops: every piece runs once, whatever the number of threads, of pieces,
+ * and what came before; nested loops; a loop after fork().                                 */
+#include "core.h"
+#include "pool.h"
+
+#include <criterion/criterion.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PIECES = 300 };
+static atomic_int count[PIECES];
+static atomic_int members;                      /* threads that were seen in a task         */
+static _Thread_local bool counted;
+
+static void piece(void *arg, int64_t i, struct chi_scratch *s)
+{
+    cr_assert_eq(s->used, 0);
+    atomic_fetch_add(&count[i], *(int *)arg);
+    if (!counted) counted = true, atomic_fetch_add(&members, 1);
+}
+
+static void check(int threads, int64_t n)
+{
+    int by = 1;
+    memset(count, 0, sizeof count);
+    pool_threads(threads);
+    pool_run(n, piece, &by);
+    for (int64_t i = 0; i < PIECES; i++)
+        cr_assert_eq(count[i], i < n, "%d threads, %ld pieces: piece %ld ran %d times", threads, (long)n, (long)i, count[i]);
+}
+
+Test(pool, every_piece_once)
+{
+    static const int threads[] = { 1, 3, 8, 2, 5, 8, 1, 2 };
+    static const int64_t n[] = { 0, 1, 2, 7, 8, 9, PIECES };
+    for (int round = 0; round < 40; round++)
+        for (int t = 0; t < COUNT(threads); t++)
+            for (int i = 0; i < COUNT(n); i++) check(threads[t], n[i]);
+}
+
+static void slow_piece(void *arg, int64_t i, struct chi_scratch *s)
+{
+    usleep(2000);
+    piece(arg, i, s);
+}
+
+/* Pieces that take a while meet more threads than one; in between they sleep               */
+Test(pool, threads_share)
+{
+    int by = 1;
+    memset(count, 0, sizeof count);
+    pool_threads(4);
+    if (pool_size() < 4) cr_skip_test("this program has one thread");
+    for (int i = 0; i < 5; i++) {
+        pool_run(20, slow_piece, &by);
+        usleep(3000);
+    }
+    for (int i = 0; i < 20; i++) cr_assert_eq(count[i], 5);
+    cr_assert_geq(members, 2, "%d thread(s) did everything", members);
+    cr_assert_leq(members, 4);
+}
+
+static void outer(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)i, (void)s;
+    pool_run(10, piece, arg);
+}
+
+Test(pool, nested)
+{
+    int by = 1;
+    pool_threads(3);
+    pool_run(6, outer, &by);
+    for (int i = 0; i < 10; i++) cr_assert_eq(count[i], 6);
+}
+
+/* The child has none of the threads that its parent has                                    */
+Test(pool, after_fork, .timeout = 20)
+{
+    check(3, PIECES);
+    pid_t child = fork();
+    if (!child) {
+        alarm(10);
+        check(3, PIECES);
+        _exit(0);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with status %x", status);
+    check(3, PIECES);
+}
