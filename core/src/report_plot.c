@@ -328,11 +328,19 @@ static int64_t next_larger(const struct report *rep, int64_t a)
     return next;
 }
 
-static int64_t first_of_family(const struct report *rep, int64_t a)
+static bool opens_family(const struct report *rep, int64_t a)
 {
     for (int64_t i = 0; i < a; i++)
-        if (same_family(rep->arm[i].name, rep->arm[a].name)) return i;
-    return a;
+        if (same_family(rep->arm[i].name, rep->arm[a].name)) return false;
+    return true;
+}
+
+/* From 0, in the order of the arms: a colour each; the arm's own if no arm has a family          */
+static int64_t family_number(const struct report *rep, int64_t a)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; !same_family(rep->arm[i].name, rep->arm[a].name); i++) n += opens_family(rep, i);
+    return n;
 }
 
 static bool script_state(const struct report *rep, FILE *f)
@@ -355,12 +363,12 @@ static bool script_state(const struct report *rep, FILE *f)
         if (next >= 0)
             fprintf(f, "set arrow from %lld, %.9g to %lld, %.9g nohead lw 2 lc rgb '%s'\n", (long long)arm->state_bytes,
                     arm->sample.mean, (long long)rep->arm[next].state_bytes, rep->arm[next].sample.mean,
-                    report_colour(first_of_family(rep, a)));
+                    report_colour(family_number(rep, a)));
     }
     fputs("plot ", f);
     for (int64_t a = 0; a < rep->n_arm; a++) {
         if (!has_state(&rep->arm[a])) continue;
-        long long i = (long long)a, of = (long long)first_of_family(rep, a);
+        long long i = (long long)a, of = (long long)family_number(rep, a);
         fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt %d ps 1, ", i, report_colour(of),
                 point[report_dash(of)]);
         fprintf(f, "$s%lld using 1:2:5 with labels offset 1.6,0.5, ", i);

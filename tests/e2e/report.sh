@@ -185,6 +185,26 @@ shown=$(sed -n 's/^[A-D]  *\([a-z]*\), batch_size=.*/\1/p' "$tmp/out" | head -n 
 run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout" run.dir="$tmp/longer" \
     train.steps=2
 report "$tmp/swept" "$tmp/longer" --any-steps; says out '^[A-H] +batch_size=1, grad_clip'
+# arms that a number tells apart are one family: points of one colour in the plot against state, and a line between them
+cat >"$tmp/sizes.ini" <<END
+include = $srcdir/conf/tiny.ini
+[train]
+steps = 1
+[sweep]
+arm.GD-16 = layer.GD.head_dim=16
+arm.GD-8  = layer.GD.head_dim=8
+arm.other = layer.GD.head_dim=24
+[run]
+dir = $tmp/sizes
+END
+run 0 "$CHIMERA" sweep "$tmp/sizes.ini" task.train="$corpus/train" task.heldout="$corpus/heldout"
+run 0 "$CHIMERA" report "$tmp/sizes" --html "$tmp/sizes.html"
+if command -v gnuplot >"$tmp/which"; then
+    sed -n '/class="broad"/,/<\/figure>/p' "$tmp/sizes.html" >"$tmp/broad"
+    first="rgb( 59, 130, 196)"
+    points=$(grep -c "<use .*color='$first'" "$tmp/broad") lines=$(grep -c "stroke='$first' *d='M[0-9.]*,[0-9.]* L" "$tmp/broad")
+    [ "$points $lines" = '2 1' ] && ok || no "$points points of one colour and $lines lines, want 2 and 1"
+fi
 echo 'torn by hand' >"$tmp/swept/journal"
 report "$tmp/swept"; says out 'batch_size=2'
 finish
