@@ -67,7 +67,7 @@ build() {
     command -v ccache >/dev/null && cc="ccache $cc"
     mkdir -p "$folder"
     cd "$folder"
-    [ -e Makefile ] || "$here/configure" -q --cache-file="$top/config.cache" --host=$host --enable-werror CC="$cc" \
+    [ -e Makefile ] || "$here/configure" -q --cache-file="$top/config.cache" --host=$host --enable-werror CC="$cc" CFLAGS=-O3 \
         CPPFLAGS="-isystem $root/usr/include -isystem $here/tests/arm" \
         LDFLAGS="-L$lib -Wl,-rpath-link,$lib" "$@"
     # shellcheck disable=SC2086

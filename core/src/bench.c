@@ -161,9 +161,7 @@ static chi_status train_rates(struct trainer *t, const struct bench *b, const st
 
 static chi_status open_spec(const struct bench *b, int needs, struct spec **spec)
 {
-    struct config *config;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    return spec_open(spec, config, needs);
+    return run_spec(b->subject, b->override, b->n_override, needs, spec);
 }
 
 chi_status bench_train(const struct bench *b)
@@ -266,7 +264,7 @@ chi_status bench_read(const struct bench *b)
     struct spec *spec;
     struct reader r = { 0 };
     double begun = now_s();
-    bool trained = run_is_folder(b->subject);
+    bool trained = run_has_weights(b->subject);
     chi_status st = CHI_OK;
     if (trained) TRY(run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, PREFILL, 1, &spec, &r.m));
     else {

@@ -266,6 +266,7 @@ chi_status bench_profile(const struct bench *b)
     struct session s = { .b = b };
     char *text = NULL;
     size_t n = 0;
+    if (b->out) TRY(fs_can_write(b->out));
     if (b->out && !(s.trace = open_memstream(&text, &n))) return fail(CHI_ENOMEM, "no memory for %s", b->out);
     if (s.trace) profile_write_begin(s.trace);
     chi_status st = measure_limits(&s);

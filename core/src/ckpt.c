@@ -27,8 +27,19 @@ static int dims(const struct model_tensor *t)
     return n;
 }
 
+static chi_status put_from(struct st_writer *w, const struct ckpt_source *from, int64_t i, int64_t n)
+{
+    const float *values;
+    float *own;
+    TRY(from->values(from->arg, i, &values, &own));
+    chi_status s = st_write(w, values, n * 4);
+    mem_free(own);
+    return s;
+}
+
 /* Tensors by their full names (moment -1), or one moment after the other          */
-static chi_status put_tensors(struct st_writer *w, const struct model *m, const struct ckpt_moments *mo)
+static chi_status put_tensors(struct st_writer *w, const struct model *m, const struct ckpt_moments *mo,
+                              const struct ckpt_source *from)
 {
     const struct model_tensor *t;
     float *params = model_params((struct model *)(uintptr_t)m);
@@ -42,31 +53,35 @@ static chi_status put_tensors(struct st_writer *w, const struct model *m, const 
     TRY(st_begin(w));
     for (int32_t k = 0; k < n; k++)
         for (int64_t i = 0; (t = model_tensor(m, i)); i++) {
+            if (from) {
+                TRY(put_from(w, from, i, t->n));
+                continue;
+            }
             if (!t->w) return fail(CHI_EBUG, "tensor %s: a model opened for inference cannot be saved", t->name);
-            const float *from = mo ? mo->block + k * model_param_floats(m) + (t->w - params) : t->w;
-            TRY(st_write(w, from, t->n * 4));
+            TRY(st_write(w, mo ? mo->block + k * model_param_floats(m) + (t->w - params) : t->w, t->n * 4));
         }
     return CHI_OK;
-}
-
-static chi_status save_tensors(FILE *f, const struct model *m, const struct ckpt_moments *mo, int64_t step)
-{
-    char text[32];
-    struct st_writer *w = st_create(f);
-    snprintf(text, sizeof text, "%lld", (long long)step);
-    st_put_meta(w, "chimera.checkpoint", "1");
-    st_put_meta(w, "step", text);
-    chi_status s = put_tensors(w, m, mo), end = st_finish(w);
-    return s != CHI_OK ? s : end;
 }
 
 struct saving {
     const struct model *m;
     const struct ckpt_moments *moments;
+    const struct ckpt_source *source;   /* of the values; NULL: the model's own    */
     const struct ckpt_meta *meta;
     const char *folder;                 /* the .tmp one                            */
     cJSON *files;                       /* of the manifest                         */
 };
+
+static chi_status save_tensors(FILE *f, const struct saving *v, const struct ckpt_moments *mo)
+{
+    char text[32];
+    struct st_writer *w = st_create(f);
+    snprintf(text, sizeof text, "%lld", (long long)v->meta->step);
+    st_put_meta(w, "chimera.checkpoint", "1");
+    st_put_meta(w, "step", text);
+    chi_status s = put_tensors(w, v->m, mo, v->source), end = st_finish(w);
+    return s != CHI_OK ? s : end;
+}
 
 enum { FILE_MODEL, FILE_OPTIMIZER, FILE_CONFIG };
 static const char *const file_name[] = { "model.safetensors", "optimizer.safetensors", "config.ini" };
@@ -80,7 +95,7 @@ static chi_status save_file(struct saving *v, int which)
     chi_status s = fs_out_open(&o, path);
     if (s != CHI_OK) goto out;
     if (which == FILE_CONFIG) config_print(model_spec(v->m)->config, o.f, false);
-    else s = save_tensors(o.f, v->m, which == FILE_OPTIMIZER ? v->moments : NULL, v->meta->step);
+    else s = save_tensors(o.f, v, which == FILE_OPTIMIZER ? v->moments : NULL);
     chi_status end = fs_out_close(&o, &hash);
     if (end != CHI_OK || s != CHI_OK) {
         s = end != CHI_OK ? end : s;
@@ -197,12 +212,12 @@ static void remove_old(const char *run, int64_t step, int64_t keep)
     free(all);
 }
 
-chi_status ckpt_save(struct run *r, const struct model *m, const struct ckpt_moments *moments,
-                     const struct ckpt_meta *meta, int64_t keep)
+static chi_status save(struct run *r, const struct model *m, const struct ckpt_moments *moments,
+                       const struct ckpt_source *source, const struct ckpt_meta *meta, int64_t keep)
 {
     char *ckpt = fs_join(run_dir(r), "ckpt"), *final = ckpt_path(run_dir(r), meta->step);
     char *tmp = xprintf("%s.tmp", final);
-    struct saving v = { m, moments, meta, tmp, cJSON_CreateArray() };
+    struct saving v = { m, moments, source, meta, tmp, cJSON_CreateArray() };
     chi_status s = fs_mkdirs(ckpt);
     if (s == CHI_OK) {
         ckpt_sweep(run_dir(r));
@@ -222,6 +237,18 @@ chi_status ckpt_save(struct run *r, const struct model *m, const struct ckpt_mom
     free(final);
     free(tmp);
     return s;
+}
+
+chi_status ckpt_save(struct run *r, const struct model *m, const struct ckpt_moments *moments,
+                     const struct ckpt_meta *meta, int64_t keep)
+{
+    return save(r, m, moments, NULL, meta, keep);
+}
+
+chi_status ckpt_save_from(struct run *r, const struct model *plan, const struct ckpt_source *source,
+                          const struct ckpt_meta *meta)
+{
+    return save(r, plan, NULL, source, meta, 0);
 }
 
 /* ---- loading ------------------------------------------------------------------ */
@@ -260,13 +287,28 @@ static chi_status load_moments(const char *path, const struct model *m, const st
     return s;
 }
 
+static bool has_moments(const char *path)
+{
+    char *name = fs_join(path, file_name[FILE_OPTIMIZER]);
+    bool has = fs_exists(name);
+    free(name);
+    return has;
+}
+
+/* Of a checkpoint at step 0, which was imported: training begins                   */
+static chi_status no_moments(const struct model *m, const struct ckpt_moments *mo)
+{
+    memset(mo->block, 0, (size_t)(mo->n * model_param_floats(m)) * sizeof *mo->block);
+    return CHI_OK;
+}
+
 chi_status ckpt_weights(const char *path, const struct spec *spec, bool training, struct ckpt_meta *meta,
                         struct st_file **f)
 {
     cJSON *manifest;
     TRY(manifest_read(path, &manifest));
     chi_status s = manifest_meta(path, manifest, meta);
-    if (s == CHI_OK) s = manifest_fits(path, manifest, spec->config, spec, training);
+    if (s == CHI_OK) s = manifest_fits(path, manifest, spec->config, spec, training && meta->step);
     cJSON_Delete(manifest);
     TRY(s);
     char *name = fs_join(path, file_name[FILE_MODEL]);
@@ -283,6 +325,6 @@ chi_status ckpt_load(const char *path, struct model *m, const struct ckpt_moment
     TRY(ckpt_weights(path, model_spec(m), training, meta, &f));
     chi_status s = model_load(m, f);
     st_close(f);
-    if (s == CHI_OK && training) s = load_moments(path, m, moments);
+    if (s == CHI_OK && training) s = meta->step || has_moments(path) ? load_moments(path, m, moments) : no_moments(m, moments);
     return s;
 }

@@ -230,8 +230,11 @@ static const char *same_start(const cJSON *list, const char *line, size_t n, boo
 }
 
 /* Options of sections that only one side has are no difference: a program that only
- * runs a model does not read the sections of training.                            */
-static void compare_shapes(FILE *f, const cJSON *stored, const cJSON *now, const char *have, const char *want)
+ * runs a model does not read the sections of training.  Neither is an option that the
+ * stored side does not know if it has its default now (config; else NULL): an older
+ * program did not have it, and did what the default says.                         */
+static void compare_shapes(FILE *f, const cJSON *stored, const cJSON *now, const char *have, const char *want,
+                           const struct config *config)
 {
     for (const cJSON *c = stored->child; c; c = c->next) {
         const char *line = cJSON_GetStringValue(c), *other;
@@ -241,7 +244,7 @@ static void compare_shapes(FILE *f, const cJSON *stored, const cJSON *now, const
         other = same_start(now, line, n, true);
         if (other && want && strcmp(line_value(line), line_value(other)))
             fprintf(f, "; %.*s: checkpoint %s, configured %s", (int)n, line, line_value(line), line_value(other));
-        else if (!other && both)
+        else if (!other && both && !(config && config_is_default(config, line)))
             fprintf(f, "; %.*s = %s: only %s", (int)n, line, line_value(line), have);
     }
 }
@@ -279,8 +282,8 @@ chi_status manifest_fits(const char *folder, const cJSON *j, const struct config
     if (!f) return fail(CHI_ENOMEM, "no memory to compare %s with the configuration", folder);
     cJSON *now = shape_lines(config), *parts = spec ? components(spec) : NULL;
     const cJSON *stored = cJSON_GetObjectItemCaseSensitive(j, "shape");
-    compare_shapes(f, stored, now, "in the checkpoint", "");
-    compare_shapes(f, now, stored, "configured", NULL);
+    compare_shapes(f, stored, now, "in the checkpoint", "", NULL);
+    compare_shapes(f, now, stored, "configured", NULL, config);
     if (parts) compare_components(f, cJSON_GetObjectItemCaseSensitive(j, "components"), parts, training);
     bool same = fclose(f) == 0 && n == 0;
     chi_status s = same ? CHI_OK : fail(CHI_ESHAPE, "%s is of another model: %s", folder, text && n > 2 ? text + 2 : "?");

@@ -80,7 +80,7 @@ static chi_status store(const struct verb *v, const struct cli_flag *f, const ch
 }
 
 /* Handles argv[*i], a flag, and its value, which may be argv[*i + 1]             */
-static chi_status take_flag(const struct verb *v, int argc, char **argv, int *i)
+static chi_status take_flag(const struct verb *v, int argc, char **argv, int *i, struct cli_args *a)
 {
     const char *word = argv[*i], *value = NULL;
     const struct cli_flag *f;
@@ -100,7 +100,10 @@ static chi_status take_flag(const struct verb *v, int argc, char **argv, int *i)
     }
     if (!value && *i + 1 >= argc)
         return fail(CHI_ECONF, "%s --%s: needs a value: --%s %s", v->name, f->name, f->name, f->value);
-    return store(v, f, value ? value : argv[++*i]);
+    if (!value) value = argv[++*i];
+    if (f->type != CLI_OVERRIDE) return store(v, f, value);
+    a->override[a->n_override++] = a->made[a->n_made++] = xprintf("%s=%s", (const char *)f->to, value);
+    return CHI_OK;
 }
 
 /* ---- all words of a verb ------------------------------------------------------- */
@@ -131,7 +134,8 @@ chi_status cli_parse(const struct verb *v, int argc, char **argv, struct cli_arg
     bool flags = true;
     *help = false;
     *a = (struct cli_args){ .word = xcalloc((size_t)argc + 1, sizeof *a->word),
-                            .override = xcalloc((size_t)argc + 1, sizeof *a->override) };
+                            .override = xcalloc((size_t)argc + 1, sizeof *a->override),
+                            .made = xcalloc((size_t)argc + 1, sizeof *a->made) };
     for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             *help = true;
@@ -139,7 +143,7 @@ chi_status cli_parse(const struct verb *v, int argc, char **argv, struct cli_arg
         }
     for (int i = 0; i < argc; i++) {
         if (flags && !strcmp(argv[i], "--")) flags = false;
-        else if (flags && argv[i][0] == '-' && argv[i][1]) TRY(take_flag(v, argc, argv, &i));
+        else if (flags && argv[i][0] == '-' && argv[i][1]) TRY(take_flag(v, argc, argv, &i, a));
         else if (is_override(argv[i])) a->override[a->n_override++] = argv[i];
         else a->word[a->n_word++] = argv[i];
     }
@@ -148,6 +152,8 @@ chi_status cli_parse(const struct verb *v, int argc, char **argv, struct cli_arg
 
 void cli_args_free(struct cli_args *a)
 {
+    for (int i = 0; i < a->n_made; i++) free(a->made[i]);
+    free(a->made);
     free(a->word);
     free(a->override);
     *a = (struct cli_args){ 0 };

@@ -15,7 +15,8 @@ enum {                                  /* to points at                         
     CLI_INT,                            /* int64_t                               */
     CLI_NUMBER,                         /* double                                */
     CLI_TEXT,                           /* const char *                          */
-    CLI_TEXTS                           /* struct cli_texts: may be repeated     */
+    CLI_TEXTS,                          /* struct cli_texts: may be repeated     */
+    CLI_OVERRIDE                        /* "section.key": it stands for that override */
 };
 struct cli_texts { const char **v; int n; };
 
@@ -28,6 +29,8 @@ struct cli_flag {
     const char *value;                  /* "TEXT", in the help; NULL for switches */
     const char *doc;                    /* one sentence                          */
 };
+#define CLI_VERIFY { "verify", 0, CLI_OVERRIDE, "run.verify", "once|full|no", "check the data of a packed model: before the " \
+                     "first use of these very files, now, or not at all" }
 #define CLI_FLAGS_END { NULL, 0, 0, NULL, NULL, NULL }
 
 struct cli_args {
@@ -35,6 +38,7 @@ struct cli_args {
     int    n_word;
     char **override;                    /* "section.key=value"                   */
     int    n_override;
+    char **made; int n_made;            /* overrides that flags stand for        */
 };
 
 struct verb {
@@ -48,8 +52,9 @@ struct verb {
     chi_status (*run)(const struct cli_args *);   /* the top prints fail_text()  */
 };
 
-extern const struct verb verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_report, verb_bench,
-                         verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_new;
+extern const struct verb verb_init, verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_export, verb_import,
+                         verb_report, verb_bench, verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_tokenizer,
+                         verb_new;
 extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
 
 /* Sorts a verb's words (argv after the verb) into flags, overrides and the rest and

@@ -42,10 +42,8 @@ static chi_status find_linears(const struct spec *spec, struct bench_kernels *k)
 
 static chi_status run_kernels(const struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
     struct bench_kernels k = { .k = spec->kernels, .threads = b->threads, .json = b->json, .out = stdout };
     chi_status st = find_linears(spec, &k);
     if (st == CHI_OK) st = bench_kernels(&k);
@@ -56,10 +54,8 @@ static chi_status run_kernels(const struct bench *b)
 /* How many threads the configuration asks for                                                   */
 static chi_status wanted_threads(struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
     b->threads = pool_size();
     b->compare = b->threads > 1 && !spec->run.threads;
     spec_close(spec);
@@ -73,7 +69,7 @@ static chi_status run(const struct cli_args *a)
     bool usual = !train && !reading && !learn && !kernels && !layers && !whole && !context && !profile;
     if (out && !profile) return fail(CHI_ECONF, "--out %s: it is for the trace of --profile", out);
     TRY(wanted_threads(&b));
-    if (train || (usual && !run_is_folder(b.subject))) TRY(bench_train(&b));
+    if (train || (usual && !run_has_weights(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));
     if (learn) TRY(bench_learn(&b));
     if (layers) TRY(bench_layers(&b));
@@ -96,15 +92,16 @@ static const struct cli_flag flags[] = {
     { "out", 0, CLI_TEXT, &out, "FILE", "with --profile: every call in Chrome's trace format, for about:tracing or Perfetto" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
 const struct verb verb_bench = {
     .name = "bench",
-    .usage = "CONF|RUN [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158 [section.key=value ...]",
     .summary = "measure training, prefill and decoding of a configuration",
     .doc = "Times the configuration's own model at run.threads, or (0) at all cores and at one, alternating in one\n"
-           "process, and prints medians and the best. Without a flag: training (not for a run folder), prefill and\n"
+           "process, and prints medians and the best. Without a flag: training (not for what has weights), prefill and\n"
            "decoding. Machines are shared and noisy: compare figures of one run, not of two.\n",
     .examples = "chimera bench conf/quickstart.ini\n"
                 "chimera bench conf/anchor.ini --train --steps 20 linear.quantizer=ternary\n"

@@ -16,6 +16,7 @@ static const struct cli_flag flags[] = {
     { "output", 'o', CLI_TEXT, &out, "FILE", "the packed model (default: the run's name and .b158)" },
     { "requantize", 0, CLI_SWITCH, &requantize, NULL, "where an encoding cannot hold the numbers, take the nearest that it "
       "can, and report the error" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
@@ -31,10 +32,11 @@ static chi_status run_convert(const struct cli_args *a)
 
 const struct verb verb_convert = {
     .name = "convert", .usage = "RUN|CHECKPOINT|FILE [section.key=value ...]",
-    .summary = "pack a model's weights into one file, or change their encoding",
+    .summary = "pack a model's weights into a file, or change their encoding",
     .doc = "Writes a packed model: one file with the configuration and with the weights in the bytes of\n"
-           "their encodings, which generate, eval and inspect take in the place of a run.  It holds no masters, so\n"
-           "nobody can train it further.  Sources are a run (its newest checkpoint), one checkpoint's\n"
+           "their encodings, which generate, eval and inspect take in the place of a run, and, if the model has\n"
+           "experts, a second one beside it, NAME_experts.b158.  They hold no masters, so\n"
+           "nobody can train them further.  Sources are a run (its newest checkpoint), one checkpoint's\n"
            "folder, or another packed model.\n"
            "\n"
            "Without -e each matrix stays in the encoding that the configuration gives it.  Another\n"

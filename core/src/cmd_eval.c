@@ -21,6 +21,7 @@ static const struct cli_flag flags[] = {
     { "split", 0, CLI_TEXT, &split, "NAME", "heldout, or train" },
     { "chunk", 0, CLI_INT, &chunk, "ROWS", "rows of one call; changes speed and memory, never a result" },
     { "output", 'o', CLI_TEXT, &format, "FORMAT", "text, or json" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
@@ -29,11 +30,19 @@ static void show(void *ctx, int64_t done, int64_t total)
     progress_part(ctx, "held-out data", done, total);
 }
 
+/* What plugins counted over all of it, and the end                                     */
+static void print_meters(const struct eval_result *e, bool json)
+{
+    for (int64_t i = 0; i < e->n_meter; i++)
+        printf(json ? ",\"%s\":%.9g" : "%-26s %.4f\n", e->meter[i].name, e->meter[i].value);
+    if (json) puts("}");
+}
+
 static void print_result(const struct eval_result *e, bool json)
 {
     if (json)
         printf("{\"split\":\"%s\",\"bits_per_byte\":%.9g,\"loss\":%.9g,\"documents\":%lld,\"bytes\":%lld,"
-               "\"tokens\":%lld}\n", split, e->bits_per_byte, e->loss, (long long)e->documents,
+               "\"tokens\":%lld", split, e->bits_per_byte, e->loss, (long long)e->documents,
                (long long)e->bytes, (long long)e->tokens);
     else
         printf("bits per byte  %.4f\nloss           %.4f nats a token\ndocuments      %lld\nbytes          "
@@ -57,7 +66,6 @@ static void print_accuracy(const struct eval_result *e, bool json)
         if (json) printf(",\"accuracy.%s\":%.9g", s[i].name, part);
         else printf("  %-12s %.4f of %lld\n", s[i].name, part, (long long)s[i].scored);
     }
-    if (json) puts("}");
 }
 
 static void print_rates(const char *indent, const char *name, const struct eval_slice *s)
@@ -93,7 +101,6 @@ static void print_answers(const struct eval_result *e, bool json)
     }
     for (int64_t i = 0; json && i < e->n_slice; i++)
         if (e->slice[i].scored) json_rates(".", e->slice[i].name, &e->slice[i]);
-    if (json) puts("}");
 }
 
 static chi_status write_samples(const struct dataset *data, const struct eval_result *e)
@@ -114,6 +121,7 @@ static void print(const struct eval_result *e, bool json)
     if (e->questions) print_answers(e, json);
     else if (e->examples) print_accuracy(e, json);
     else print_result(e, json);
+    print_meters(e, json);
 }
 
 static chi_status run_eval(const struct cli_args *a)

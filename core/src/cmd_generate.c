@@ -14,18 +14,22 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK_ROWS = 256, BATCH_MAX = 64, TITLE = 60 };
+enum { CHUNK_ROWS = 256, TITLE = 60 };
 
-static struct cli_texts flag_prompt, flag_file, flag_lines, flag_stop;
-static const char *flag_n, *flag_temperature, *flag_top_k, *flag_top_p, *flag_penalty, *flag_seed;
+static struct cli_texts flag_prompt, flag_file, flag_lines, flag_ids, flag_stop;
+static const char *flag_allow, *flag_n, *flag_temperature, *flag_top_k, *flag_top_p, *flag_penalty, *flag_seed;
 static const char *flag_save, *flag_load, *flag_output = "text";
-static int64_t flag_batch = 8, flag_stream;
-static bool flag_ignore_end, flag_quiet;
+static const char *flag_batch;
+static int64_t flag_stream;
+static bool flag_ignore_end, flag_timing, flag_quiet;
 
 static const struct cli_flag flags[] = {
     { "prompt", 'p', CLI_TEXTS, &flag_prompt, "TEXT", "the text to continue; each one is a stream" },
     { "prompt-file", 0, CLI_TEXTS, &flag_file, "FILE", "a file that is one prompt; - is stdin" },
     { "prompts", 0, CLI_TEXTS, &flag_lines, "FILE", "a file with a prompt on every line" },
+    { "ids", 0, CLI_TEXTS, &flag_ids, "LIST", "token ids such as \"1 5 20-25\" in the place of a text, and ids as output; "
+      "needs no tokenizer; may be repeated" },
+    { "allow", 0, CLI_TEXT, &flag_allow, "LIST|FILE", "draw among these token ids only; computes no other logit" },
     { "max-new-tokens", 'n', CLI_TEXT, &flag_n, "N", "how many tokens to draw" },
     { "temperature", 0, CLI_TEXT, &flag_temperature, "T", "0 takes the likeliest token" },
     { "top-k", 0, CLI_TEXT, &flag_top_k, "K", "draw among the K likeliest tokens, 0: all" },
@@ -34,12 +38,14 @@ static const struct cli_flag flags[] = {
     { "seed", 0, CLI_TEXT, &flag_seed, "N", "another seed draws another text" },
     { "stop", 0, CLI_TEXTS, &flag_stop, "TEXT", "end before this text; may be repeated" },
     { "ignore-end", 0, CLI_SWITCH, &flag_ignore_end, NULL, "go on after the end of a document" },
-    { "batch", 0, CLI_INT, &flag_batch, "N", "how many prompts run at once, 1..64" },
+    { "batch", 0, CLI_TEXT, &flag_batch, "N", "how many prompts run at once (deployment.streams)" },
     { "stream", 0, CLI_INT, &flag_stream, "N", "number of the first prompt's random stream" },
     { "save-session", 0, CLI_TEXT, &flag_save, "FILE", "save the stream at the end" },
     { "load-session", 0, CLI_TEXT, &flag_load, "FILE", "go on from a saved stream" },
     { "output", 'o', CLI_TEXT, &flag_output, "text|jsonl", "plain text, or a JSON object per prompt" },
+    { "timing", 0, CLI_SWITCH, &flag_timing, NULL, "where the time until the first token went, on stderr" },
     { "quiet", 'q', CLI_SWITCH, &flag_quiet, NULL, "no line of figures on stderr" },
+    CLI_VERIFY,
     CLI_FLAGS_END
 };
 
@@ -135,20 +141,30 @@ static void add_json(struct text *t, const char *b, int64_t n)
     add_text(t, "\"");
 }
 
-/* {"index":0,"stream":0,"prompt":"...","text":"...","tokens":20,"end":"length"}  */
+/* Ids with blanks between, as a list                                             */
+static void add_ids(struct text *t, const char *b, int64_t n)
+{
+    add_text(t, "[");
+    for (int64_t i = 0; i < n; i++) (void)add(t, b[i] == ' ' ? "," : b + i, 1);
+    add_text(t, "]");
+}
+
+/* {"index":0,"stream":0,"prompt":"...","text":"...","tokens":20,"end":"length"}, and with ids
+ * "prompt_ids":[...],"ids":[...]                                                  */
 static chi_status add_line(struct text *to, int64_t index, const struct prompt *p,
                            const struct completion *c, const struct text *text)
 {
     struct text prompt = { 0 };
+    void (*put)(struct text *, const char *, int64_t) = p->id ? add_ids : add_json;
     chi_status s = add_valid(&prompt, p->text, p->n);
-    char *head = xprintf("{\"index\":%lld,\"stream\":%llu,\"prompt\":", (long long)index,
-                         (unsigned long long)c->stream->id);
+    char *head = xprintf("{\"index\":%lld,\"stream\":%llu,\"prompt%s\":", (long long)index,
+                         (unsigned long long)c->stream->id, p->id ? "_ids" : "");
     char *tail = xprintf(",\"tokens\":%lld,\"end\":\"%s\"}\n", (long long)c->drawn,
                          generate_end_names[c->end]);
     add_text(to, head);
-    add_json(to, prompt.b, prompt.n);
-    add_text(to, ",\"text\":");
-    add_json(to, text->b, text->n);
+    put(to, prompt.b, prompt.n);
+    add_text(to, p->id ? ",\"ids\":" : ",\"text\":");
+    put(to, text->b, text->n);
     add_text(to, tail);
     free(tail);
     free(head);
@@ -183,8 +199,27 @@ static void add_prompt(struct prompts *all, const void *text, int64_t n)
 {
     all->v = xrealloc(all->v, (size_t)(all->n + 1) * sizeof *all->v);
     struct prompt *p = &all->v[all->n++];
-    *p = (struct prompt){ xcalloc((size_t)n + 1, 1), n };
+    *p = (struct prompt){ .text = xcalloc((size_t)n + 1, 1), .n = n };
     if (n) memcpy(p->text, text, (size_t)n);
+}
+
+/* Its text is the ids, too, each with a blank before the next                    */
+static chi_status add_id_prompt(struct prompts *all, const char *list)
+{
+    int32_t *id;
+    int64_t n;
+    struct text t = { 0 };
+    char number[16];
+    TRY(ids_parse(list, "--ids", &id, &n));
+    for (int64_t i = 0; i < n; i++) {
+        snprintf(number, sizeof number, "%s%ld", i ? " " : "", (long)id[i]);
+        add_text(&t, number);
+    }
+    add_prompt(all, t.b, t.n);
+    all->v[all->n - 1].id = id;
+    all->v[all->n - 1].n_id = n;
+    free(t.b);
+    return CHI_OK;
 }
 
 static chi_status read_stdin(struct text *t)
@@ -231,6 +266,7 @@ static chi_status collect(struct prompts *all)
         add_prompt(all, flag_prompt.v[i], (int64_t)strlen(flag_prompt.v[i]));
     for (int i = 0; i < flag_file.n; i++) TRY(add_file(all, flag_file.v[i], false));
     for (int i = 0; i < flag_lines.n; i++) TRY(add_file(all, flag_lines.v[i], true));
+    for (int i = 0; i < flag_ids.n; i++) TRY(add_id_prompt(all, flag_ids.v[i]));
     if (all->n) return CHI_OK;
     if (flag_lines.n) return fail(CHI_ECONF, "%s has no lines, so no prompts", flag_lines.v[0]);
     add_prompt(all, "", 0);
@@ -239,7 +275,10 @@ static chi_status collect(struct prompts *all)
 
 static void free_prompts(struct prompts *all)
 {
-    for (int64_t i = 0; i < all->n; i++) free(all->v[i].text);
+    for (int64_t i = 0; i < all->n; i++) {
+        free(all->v[i].text);
+        free(all->v[i].id);
+    }
     free(all->v);
 }
 
@@ -253,8 +292,10 @@ static chi_status check_flags(void)
     if (stdins > 1) return fail(CHI_ECONF, "stdin (-) is given %d times, it can be read once", stdins);
     if (strcmp(flag_output, "text") && strcmp(flag_output, "jsonl"))
         return fail(CHI_ECONF, "-o %s: must be text or jsonl", flag_output);
-    if (flag_batch < 1 || flag_batch > BATCH_MAX)
-        return fail(CHI_ECONF, "--batch %lld: must be 1..%d", (long long)flag_batch, BATCH_MAX);
+    if (flag_ids.n && (flag_prompt.n || flag_file.n || flag_lines.n))
+        return fail(CHI_ECONF, "--ids does not go with prompts of text: give either ids or text");
+    if (flag_ids.n && flag_stop.n)
+        return fail(CHI_ECONF, "--stop does not go with --ids: texts are compared, and ids make none");
     if (flag_stream < 0 || flag_stream > UINT32_MAX)
         return fail(CHI_ECONF, "--stream %lld: must be 0..4294967295", (long long)flag_stream);
     if (flag_stream && flag_load)
@@ -290,11 +331,12 @@ static char **all_overrides(const struct cli_args *a, int *n)
         { "max_new_tokens", flag_n }, { "temperature", flag_temperature }, { "top_k", flag_top_k },
         { "top_p", flag_top_p }, { "repetition_penalty", flag_penalty }, { "seed", flag_seed }
     };
-    char **v = xcalloc((size_t)(a->n_override + COUNT(mirror)), sizeof *v);
+    char **v = xcalloc((size_t)(a->n_override + COUNT(mirror) + 1), sizeof *v);
     *n = 0;
     for (; *n < a->n_override; ++*n) v[*n] = xstrdup(a->override[*n]);
     for (int i = 0; i < COUNT(mirror); i++)
         if (mirror[i].value) v[(*n)++] = xprintf("generate.%s=%s", mirror[i].key, mirror[i].value);
+    if (flag_batch) v[(*n)++] = xprintf("deployment.streams=%s", flag_batch);
     return v;
 }
 
@@ -308,7 +350,7 @@ static void free_overrides(char **v, int n)
 
 static chi_status open_out(struct completion *c, const struct spec *spec, struct text *to)
 {
-    const char *stop = spec->generate.stop;
+    const char *stop = flag_ids.n ? NULL : spec->generate.stop;
     if (flag_stop.n) return text_out_open(&c->out, flag_stop.v, flag_stop.n, add, to);
     return text_out_open(&c->out, &stop, stop && stop[0] ? 1 : 0, add, to);
 }
@@ -418,6 +460,14 @@ static chi_status run_single(struct generator *g, const struct prompt *p)
     return s;
 }
 
+/* From exec on, which the kernel knows; without it from main()                   */
+static void say_timing(const struct generator *g, double loaded)
+{
+    double start = process_start();
+    note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
+         " token", g->first_at - start, loaded - start, g->prefill_s, g->first_at - loaded - g->prefill_s);
+}
+
 static void say_figures(const struct generator *g)
 {
     char state[32];
@@ -427,25 +477,75 @@ static void say_figures(const struct generator *g)
          (long long)g->decode_rows, g->decode_s > 0 ? (double)g->decode_rows / g->decode_s : 0, state);
 }
 
+/* --allow: a list, or the file that has it                                       */
+static chi_status open_allow(struct shortlist *l, int64_t vocab)
+{
+    unsigned char *bytes = NULL;
+    int32_t *id;
+    int64_t n;
+    bool file = !strchr("0123456789", *flag_allow);
+    if (file && fs_is_dir(flag_allow)) return fail(CHI_ECONF, "--allow %s: a folder, wanted is a file with token ids", flag_allow);
+    if (file) TRY(fs_read(flag_allow, &bytes, &n));
+    chi_status s = ids_parse(file ? (const char *)bytes : flag_allow, file ? flag_allow : "--allow", &id, &n);
+    mem_free(bytes);
+    TRY(s);
+    s = shortlist_open(l, id, n, vocab);
+    free(id);
+    return s;
+}
+
+static chi_status check_ids(const struct prompts *all, int64_t vocab)
+{
+    for (int64_t i = 0; i < all->n; i++)
+        for (int64_t j = 0; j < all->v[i].n_id; j++)
+            if (all->v[i].id[j] >= vocab)
+                return fail(CHI_ECONF, "--ids: token %ld, but ids are 0..%lld", (long)all->v[i].id[j], (long long)vocab - 1);
+    return CHI_OK;
+}
+
+static chi_status generate(struct model *m, const struct prompts *all, struct generator *g, struct shortlist *allow)
+{
+    int64_t vocab = model_spec(m)->model.vocab_size;
+    struct generator_options how = { .batch = model_max_segs(m), .ids = flag_ids.n > 0 };
+    TRY(check_ids(all, vocab));
+    if (flag_allow) {
+        TRY(open_allow(allow, vocab));
+        how.allow = allow;
+    }
+    TRY(generator_open(g, m, &how));
+    g->ignore_end = flag_ignore_end;
+    g->interrupted = interrupted;
+    return all->n == 1 ? run_single(g, all->v) : run_many(g, all);
+}
+
+/* A text without the tokenizer that it takes                                      */
+static chi_status hint_ids(chi_status s)
+{
+    if (s == CHI_OK || flag_ids.n || !strstr(fail_text(), "tokenizer")) return s;
+    char *why = xstrdup(fail_text());
+    fail(s, "%s; without a tokenizer, --ids takes token ids, which need none", why);
+    free(why);
+    return s;
+}
+
 static chi_status with_model(const struct cli_args *a, const struct prompts *all)
 {
     struct spec *spec = NULL;
     struct model *model = NULL;
     struct generator g = { 0 };
-    int n;
-    int64_t batch = min_i64(flag_batch, all->n);
+    struct shortlist allow = { 0 };
+    int n, needs = SPEC_MODEL | SPEC_STREAMS | (flag_ids.n ? 0 : SPEC_TOKENIZER);
     char **override = all_overrides(a, &n);
-    chi_status s = run_load_model(a->word[0], override, n, NULL, SPEC_MODEL | SPEC_TOKENIZER, CHUNK_ROWS,
-                                  batch, &spec, &model);
+    chi_status s = run_load_model(a->word[0], override, n, NULL, needs, CHUNK_ROWS, all->n, &spec, &model);
     free_overrides(override, n);
-    TRY(s);
-    s = generator_open(&g, model, batch);
-    g.ignore_end = flag_ignore_end;
-    g.interrupted = interrupted;
-    if (s == CHI_OK) s = all->n == 1 ? run_single(&g, all->v) : run_many(&g, all);
+    TRY(hint_ids(s));
+    double loaded = now_s();
+    s = hint_ids(generate(model, all, &g, &allow));
     if (pipe_closed) s = CHI_OK;
     if (s == CHI_OK && !flag_quiet) say_figures(&g);
+    if (s == CHI_OK && flag_timing) say_timing(&g, loaded);
     generator_close(&g);
+    shortlist_close(&allow);
     model_close(model);
     spec_close(spec);
     return s;

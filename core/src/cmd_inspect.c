@@ -33,10 +33,20 @@ static void print_counts(const struct spec *s, const struct model_counts *c)
     }
     human_bytes(a, c->weight_bytes);
     line("weights in memory", a);
+    for (int64_t i = 0; i < c->n_weights; i++) {
+        human_bytes(a, c->weights[i].bytes);
+        printf("  %-20s %s\n", c->weights[i].name, a);
+    }
     human_bytes(a, c->state_bytes);
     line("state per stream", a);
     human_bytes(a, c->read_bytes_per_token);
     line("read per token", a);
+    for (int64_t i = 0; i < c->n_turns; i++) {
+        human_bytes(a, c->turns[i].read_bytes);
+        human_bytes(b, c->turns[i].state_bytes);
+        printf("  with %lld turn%s          %s, state per stream %s\n", (long long)c->turns[i].turns,
+               c->turns[i].turns > 1 ? "s" : " ", a, b);
+    }
     human_bytes(a, c->train_bytes);
     text = xprintf("%s at %lld x %lld rows, optimizer included", a, (long long)s->train.micro_batch,
                    (long long)s->train.seq_len);
@@ -60,21 +70,15 @@ static void print_backends(const struct spec *s)
     free(all);
 }
 
-static chi_status open_spec(const char *subject, const struct cli_args *a, struct spec **spec)
+/* Its files, and its data against their hashes                    */
+static chi_status show_packed(const struct spec *s)
 {
-    int needs = SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER;
-    struct config *config;
-    if (packed_is(subject)) return run_packed_spec(subject, a->override, a->n_override, NULL, needs, spec);
-    TRY(run_config(subject, a->override, a->n_override, &config));
-    return spec_open(spec, config, needs);
-}
-
-/* All of its data against its hashes, which the header alone does not show                    */
-static chi_status show_packed(const struct packed *p)
-{
-    const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(packed_check(p, t));
-    line("packed model", packed_path(p));
+    const struct st_file *f;
+    bool looked;
+    TRY(packed_verify(s->packed, s->registry, s->run.verify, &looked));
+    for (int i = 0; (f = packed_file(s->packed, i)); i++) line(i ? "its experts" : "packed model", st_path(f));
+    line("model_hash", st_meta(packed_file(s->packed, 0), "model_hash"));
+    line("its data", looked ? "verified" : s->run.verify == VERIFY_NO ? "not verified" : "verified before");
     return CHI_OK;
 }
 
@@ -83,8 +87,8 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     struct spec *spec;
     struct model_counts c;
     chi_status st = CHI_OK;
-    TRY(open_spec(subject, a, &spec));
-    if (spec->packed) st = show_packed(spec->packed);
+    TRY(run_spec(subject, a->override, a->n_override, SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER, &spec));
+    if (spec->packed) st = show_packed(spec);
     else if (run_is_folder(subject)) {
         char *path = NULL;
         chi_status found = ckpt_latest(subject, &path);
@@ -102,6 +106,11 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
     spec_close(spec);
     return st;
 }
+
+static const struct cli_flag flags[] = {
+    CLI_VERIFY,
+    CLI_FLAGS_END
+};
 
 static bool is_plugin(const char *subject)
 {
@@ -135,7 +144,7 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_inspect = {
     .name = "inspect",
-    .usage = "CONF|RUN|FILE.b158|PLUGIN|PLUGIN CONF [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158|DIR|PLUGIN|PLUGIN CONF [section.key=value ...]",
     .summary = "count what a configuration or run is made of, or show a plugin",
     .doc = "For a configuration, a run folder or a packed model: every layer with its component, parameters, bytes and state,\n"
            "counted from the plan that running it would use, and beside it what [declared] says. For a plugin, by path or by\n"
@@ -146,6 +155,6 @@ const struct verb verb_inspect = {
                 "chimera inspect conf/quickstart.ini model.hidden_size=512\n"
                 "chimera inspect gated_deltanet\n"
                 "chimera inspect my_layer my.ini\n",
-    .min_words = 1, .max_words = 2,
+    .flags = flags, .min_words = 1, .max_words = 2,
     .run = run
 };

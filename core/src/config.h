@@ -78,6 +78,8 @@ void     config_show(struct config *, const char *section, const char *key, cons
 /* Options with CHI_OPT_SHAPE of all parsed sections, as "section.key = value\n"
  * lines: what checkpoints store and compare.  Caller frees.                    */
 char    *config_shape_text(const struct config *);
+/* Of such a line: has its option the value that it has where nobody says anything?   */
+bool config_is_default(const struct config *, const char *line);
 
 /* Prints documentation, value and origin of "section.key" among what was parsed   */
 chi_status config_explain(const struct config *, const char *key, FILE *) CHI_MUST_CHECK;

@@ -86,6 +86,22 @@ char *config_shape_text(const struct config *c)
     return all;
 }
 
+bool config_is_default(const struct config *c, const char *line)
+{
+    size_t n = strcspn(line, "= ");
+    char *word = xprintf("%.*s", (int)n, line), *dot = strrchr(word, '.');
+    const struct section *s = NULL;
+    const struct parsed *p = NULL;
+    if (dot) {
+        *dot = 0;
+        HASH_FIND_STR(c->sections, word, s);
+    }
+    if (s) p = parsed(s, dot + 1);
+    bool is = p && p->option && p->option->fallback && !strcmp(p->text, p->option->fallback);
+    free(word);
+    return is;
+}
+
 /* The sections' names, then those of one section's keys, for the error           */
 static chi_status no_such_key(const struct config *c, const struct section *s, const char *word,
                               const char *key)

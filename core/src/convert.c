@@ -1,15 +1,12 @@
 /* convert.c - chimera convert: a packed model from a run, a checkpoint or another packed model.
  *
- * Two passes over the tensors, one at a time in memory: the first finds out what each can become, lists what is
- * refused, and hashes the bytes, since hashes stand in the header; the second makes the same bytes again and
- * writes them.  Nothing is written before all is decided, and the file appears under its name when it is whole. */
+ * Two passes over the tensors, one at a time in memory: the first finds out what each can become and lists what
+ * is refused; the second makes the same numbers again and writes them (packed_write.c).  Nothing is written before
+ * all is decided, and files appear under their names when they are whole.                                     */
 #include "convert.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ckpt.h"
 #include "core.h"
@@ -23,8 +20,8 @@ struct item {
     const struct chi_linear *l;         /* NULL: stays F32                                        */
     const struct chi_component *to;     /* encoding                                               */
     bool    nearly;                     /* only with a loss                                       */
-    int64_t group, bytes;
-    uint64_t hash, values;              /* XXH3 of the bytes, of the numbers                      */
+    int64_t group, bytes, at;           /* at: which one it is                                    */
+    uint64_t values;                    /* XXH3 of the numbers                                    */
     double  error;
 };
 
@@ -109,9 +106,10 @@ static chi_status open_source(struct convert *c)
     char *stem = without(name, ".b158");
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
-    if (fs_exists(c->out))
-        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", c->out);
-    return model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1);
+    TRY(packed_names_free(c->out));
+    TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
+    if (!c->spec->packed || c->spec->run.verify == VERIFY_NO) return CHI_OK;
+    return packed_verify(c->spec->packed, c->spec->registry, VERIFY_FULL, NULL);    /* all is read anyway               */
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */
@@ -186,7 +184,7 @@ static chi_status read_floats(const struct convert *c, const struct item *it, co
                     (long long)it->t->n);
     if (c->masters) return st_floats(c->masters, t, values, own);
     *values = t->data;
-    return packed_check(c->spec->packed, p);
+    return CHI_OK;
 }
 
 static chi_status read_weights(const struct convert *c, const struct item *it, struct weights *w)
@@ -204,7 +202,6 @@ static chi_status read_weights(const struct convert *c, const struct item *it, s
         return s;
     }
     const struct packed_tensor *p = packed_find(c->spec->packed, it->t->name);     /* linear_choose() found it  */
-    TRY(packed_check(c->spec->packed, p));
     TRY(weights_take(w, integer, l->d_out, l->d_in, l->group, l->name));
     weights_decode(w, l->encoding, p->t->data);
     if (values_fit(l->encoding->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
@@ -231,63 +228,57 @@ static uint64_t hash_values(const struct item *it, const struct weights *w)
     return xxh3(&all, sizeof all);
 }
 
-/* The bytes of a matrix in its new encoding                                                                  */
-static chi_status encode_item(const struct convert *c, struct item *it, void **bytes)
+/* The numbers of a matrix as its new encoding holds them                                                     */
+static chi_status fit_item(const struct convert *c, struct item *it, struct weights *out)
 {
     const struct chi_encoding_ops *to = it->to->ops;
-    struct weights w, near = { .rows = 0 };
-    *bytes = NULL;
+    struct weights w;
+    void *bytes = NULL;
+    *out = (struct weights){ .rows = 0 };
     TRY(read_weights(c, it, &w));
-    const struct weights *what = &w;
-    chi_status s = it->nearly ? CHI_ECONF : fit_exact(&w, it->l->encoding->values, it->to, it->l->name, bytes);
+    chi_status s = it->nearly ? CHI_ECONF : fit_exact(&w, it->l->encoding->values, it->to, it->l->name, &bytes);
     if (s == CHI_ECONF && c->request->requantize) {
         it->nearly = true;
         s = check_kind(it);
         if (s == CHI_OK)
-            s = fit_nearly(&w, &it->l->rule->quantizer, c->spec->registry, it->to, it->l->name, &near, &it->error);
-        if (s == CHI_OK) s = fit_exact(&near, to->values, it->to, it->l->name, bytes);
-        what = &near;
-    }
-    if (s == CHI_OK) {
-        it->group = what->group;
-        it->bytes = to->bytes(what->rows, what->cols, what->group);
-        it->values = hash_values(it, what);
-    }
-    weights_drop(&w);
-    weights_drop(&near);
+            s = fit_nearly(&w, &it->l->rule->quantizer, c->spec->registry, it->to, it->l->name, out, &it->error);
+        weights_drop(&w);
+        if (s == CHI_OK) s = fit_exact(out, to->values, it->to, it->l->name, &bytes);
+    } else
+        *out = w;
+    mem_free(bytes);
+    if (s == CHI_OK) it->bytes = to->bytes(out->rows, out->cols, it->group = out->group);
+    else weights_drop(out);
     return s;
 }
 
-/* f() of the tensor's bytes as they are in the file                                                            */
-static chi_status with_bytes(struct convert *c, struct item *it, chi_status (*f)(void *, struct item *, const void *),
-                             void *arg)
+/* f() of the tensor's numbers as they are in the file                                                          */
+static chi_status with_numbers(struct convert *c, struct item *it,
+                               chi_status (*f)(void *, struct item *, const struct weights *), void *arg)
 {
-    void *own = NULL;
-    const void *bytes = NULL;
-    chi_status s;
+    struct weights w;
+    float *own = NULL;
+    const float *values;
     if (it->l) {
-        s = encode_item(c, it, &own);
-        bytes = own;
-    } else {
-        const float *values = NULL;
-        float *wider;
-        s = read_floats(c, it, &values, &wider);
-        it->bytes = it->t->n * (int64_t)sizeof *values;
-        bytes = values;
-        own = wider;
+        TRY(fit_item(c, it, &w));
+        chi_status s = f(arg, it, &w);
+        weights_drop(&w);
+        return s;
     }
-    if (s == CHI_OK) s = f(arg, it, bytes);
+    chi_status s = read_floats(c, it, &values, &own);
+    it->bytes = it->t->n * (int64_t)sizeof *values;
+    w = (struct weights){ .rows = it->t->shape[0], .scale = (float *)(uintptr_t)values };
+    if (s == CHI_OK) s = f(arg, it, &w);
     mem_free(own);
     return s;
 }
 
 /* ---- the first pass ---------------------------------------------------------------------------------------- */
 
-static chi_status hash_item(void *arg, struct item *it, const void *bytes)
+static chi_status hash_item(void *arg, struct item *it, const struct weights *w)
 {
     (void)arg;
-    it->hash = xxh3(bytes, (size_t)it->bytes);
-    if (!it->l) it->values = it->hash;
+    it->values = it->l ? hash_values(it, w) : xxh3(w->scale, (size_t)it->bytes);
     return CHI_OK;
 }
 
@@ -314,7 +305,7 @@ static chi_status decide(struct convert *c)
     c->others = open_memstream(&c->other_names, &c->other_len);
     if (!c->others) return fail(CHI_ENOMEM, "no memory for a list of names");
     for (int64_t i = 0; i < c->n; i++) {
-        chi_status s = with_bytes(c, &c->item[i], hash_item, NULL);
+        chi_status s = with_numbers(c, &c->item[i], hash_item, NULL);
         if (s == CHI_ECONF && c->item[i].l) refuse(c, &c->item[i]);
         else TRY(s);
         progress_part(&c->progress, "checking weights", i + 1, c->n);
@@ -336,83 +327,36 @@ static void say(const struct convert *c, FILE *f)
 
 /* ---- the second pass: writing ------------------------------------------------------------------------------- */
 
-static int64_t pad_of(const struct item *it)
-{
-    return round_up(it->bytes, 64) - it->bytes;
-}
-
-/* The configuration, which need not say in which encodings the file is                                         */
-static chi_status put_config(const struct convert *c, struct st_writer *w)
+char *convert_config_text(const struct spec *spec)
 {
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
-    for (int64_t i = 0; i < c->spec->n_rule; i++) {
-        const char *pattern = c->spec->rule[i].pattern;
+    for (int64_t i = 0; i < spec->n_rule; i++) {
+        const char *pattern = spec->rule[i].pattern;
         char *section = i ? xprintf("linear.%s", pattern) : xstrdup("linear");
-        config_show(c->spec->config, section, "encoding", "");
+        config_show(spec->config, section, "encoding", "");
         free(section);
     }
-    if (f) config_print(c->spec->config, f, false);
-    bool ok = f && fclose(f) == 0;
-    if (ok) st_put_meta(w, "config", text);
+    config_show(spec->config, "run", "verify", "once");      /* the next reader decides for himself           */
+    if (f) config_print(spec->config, f, false);
+    if (f && fclose(f) == 0) return text;
     free(text);
-    return ok ? CHI_OK : fail(CHI_ENOMEM, "no memory for the text of a configuration");
+    return NULL;
 }
 
-static void put_lines(const struct convert *c, struct st_writer *w)
+static chi_status write_item(void *arg, struct item *it, const struct weights *w)
 {
-    uint64_t *all = xcalloc((size_t)c->n, sizeof *all);
-    char hex[20];
+    struct packed_writer *to = arg;
+    TRY(packed_put(to, it->at, 0, w->rows, w->q, w->scale));
+    if (packed_put_hash(to, it->at) == it->values) return CHI_OK;
+    return fail(CHI_EDATA, "%s changed while it was read: try again when nothing writes it", it->t->name);
+}
+
+static chi_status write_items(struct convert *c, struct packed_writer *w)
+{
     for (int64_t i = 0; i < c->n; i++) {
-        const struct item *it = &c->item[i];
-        char *line = it->l ? xprintf("encoding=%s shape=%lldx%lld group=%lld act_block=%d xxh3=%016" PRIx64, it->to->name,
-                                     (long long)it->l->d_out, (long long)it->l->d_in, (long long)it->group, CHI_ACT_BLOCK,
-                                     it->hash)
-                           : xprintf("xxh3=%016" PRIx64, it->hash);
-        st_put_meta(w, it->t->name, line);
-        free(line);
-        all[i] = it->values;
-    }
-    snprintf(hex, sizeof hex, "%016" PRIx64, xxh3(all, (size_t)c->n * sizeof *all));
-    st_put_meta(w, "values", hex);
-    free(all);
-}
-
-static void announce(const struct convert *c, struct st_writer *w)
-{
-    char name[32];
-    for (int64_t i = 0; i < c->n; i++) {
-        const struct item *it = &c->item[i];
-        int64_t n = it->bytes, pad = pad_of(it), dims = 0;
-        while (dims < 4 && it->t->shape[dims]) dims++;
-        if (it->l) st_add(w, it->t->name, ST_U8, 1, &n);
-        else st_add(w, it->t->name, ST_F32, (int)dims, it->t->shape);
-        snprintf(name, sizeof name, "pad.%lld", (long long)i);
-        if (pad) st_add(w, name, ST_U8, 1, &pad);
-    }
-}
-
-static chi_status write_item(void *arg, struct item *it, const void *bytes)
-{
-    static const unsigned char zeros[64];
-    if (xxh3(bytes, (size_t)it->bytes) != it->hash)
-        return fail(CHI_EDATA, "%s changed while it was read: try again when nothing writes it", it->t->name);
-    TRY(st_write(arg, bytes, it->bytes));
-    return st_write(arg, zeros, pad_of(it));
-}
-
-static chi_status write_all(struct convert *c, struct st_writer *w)
-{
-    st_want_seal(w);
-    st_put_meta(w, "format", PACKED_FORMAT);
-    TRY(put_config(c, w));
-    st_put_meta(w, "manifest", c->manifest);
-    put_lines(c, w);
-    announce(c, w);
-    TRY(st_begin(w));
-    for (int64_t i = 0; i < c->n; i++) {
-        TRY(with_bytes(c, &c->item[i], write_item, w));
+        TRY(with_numbers(c, &c->item[i], write_item, w));
         progress_part(&c->progress, "writing weights", i + 1, c->n);
     }
     return CHI_OK;
@@ -420,23 +364,24 @@ static chi_status write_all(struct convert *c, struct st_writer *w)
 
 static chi_status write_file(struct convert *c)
 {
-    struct fs_out o;
-    char *tmp = xprintf("%s.tmp", c->out);
-    chi_status s = fs_out_open(&o, tmp);
-    if (s == CHI_OK) {
-        struct st_writer *w = st_create(o.f);
-        s = write_all(c, w);
-        chi_status end = st_finish(w);
-        if (s == CHI_OK) s = end;
-        char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
-        end = fs_out_close(&o, NULL);                   /* knows the name, if the disk is at fault      */
-        if (end == CHI_OK && why) fail(s, "%s", why);
-        else s = end;
-        free(why);
-        if (s == CHI_OK && rename(tmp, c->out) < 0) s = fs_fail("rename to", c->out);
-        if (s != CHI_OK) unlink(tmp);
+    struct packed_writer *w;
+    struct packed_entry *entry = xcalloc((size_t)c->n, sizeof *entry);
+    for (int64_t i = 0; i < c->n; i++) {
+        struct item *it = &c->item[i];
+        it->at = i;
+        entry[i] = (struct packed_entry){ .name = it->t->name, .encoding = it->l ? it->to : NULL, .group = it->group };
+        memcpy(entry[i].shape, it->t->shape, sizeof entry[i].shape);
     }
-    free(tmp);
+    char *text = convert_config_text(c->spec);
+    chi_status s = text ? packed_create(&w, c->out, text, c->manifest, entry, c->n)
+                 : fail(CHI_ENOMEM, "no memory for the text of a configuration");
+    if (s == CHI_OK) {
+        s = write_items(c, w);
+        if (s == CHI_OK) s = packed_finish(w);
+        else packed_abandon(w);
+    }
+    free(text);
+    free(entry);
     return s;
 }
 
@@ -462,7 +407,7 @@ chi_status convert(const struct convert_request *r, FILE *report)
     if (s == CHI_OK) s = decide(&c);
     if (s == CHI_OK) s = write_file(&c);
     progress_end(&c.progress);
-    if (s == CHI_OK) {
+    if (s == CHI_OK && !r->quiet) {
         say(&c, report);
         note("%s is written", c.out);
     }

@@ -64,6 +64,7 @@ enum { WEBASSEMBLY = 0 };
 #endif
 
 double now_s(void);                     /* monotonic seconds                     */
+double process_start(void);             /* when exec() was, in them, to 10 ms; now, if nobody says */
 uint64_t xxh3(const void *, size_t);    /* XXH3-64 of bytes                      */
 void human_bytes(char out[32], int64_t bytes);         /* "1.5 MB"               */
 void human_count(char out[32], int64_t n);             /* "5.78 M"               */

@@ -12,6 +12,7 @@
 #include "files.h"
 #include "hosting.h"
 #include "pack.h"
+#include "tokens.h"
 
 struct split {
     int64_t  n_doc, bytes;
@@ -74,8 +75,8 @@ static chi_status open_tokenizer(struct dataset *d)
 static chi_status encode_text(struct dataset *d, struct split *s, const struct chi_document *doc, int64_t at,
                               int64_t *end)
 {
-    const struct chi_tokenizer_ops *t = tokenizer_ops(d);
-    int64_t room = s->bytes - at, n = t->encode(d->tokenizer, doc->text, doc->n, s->id + at, room);
+    int64_t room = s->bytes - at, n;
+    TRY(tokens_of(d->spec->tokenizer.component, d->tokenizer, doc->text, doc->n, s->id + at, room, &n));
     if (n > room)
         return fail(CHI_EPLUGIN, "tokenizer %s made %lld ids of %lld bytes of %s: more than one a byte",
                     d->spec->tokenizer.component->name, (long long)n, (long long)doc->n, doc->name);
@@ -183,8 +184,8 @@ static chi_status open_parts(struct dataset *d)
 {
     const struct spec *spec = d->spec;
     d->made = examples_made(task_ops(d));
-    if (!d->made) TRY(open_tokenizer(d));
     services_register();
+    if (!d->made) TRY(open_tokenizer(d));
     d->task_host = host_open(spec, "task");
     d->task = xcalloc(1, max_i64(task_ops(d)->self_size, 1));
     TRY(task_ops(d)->open(d->task_host, d->task, spec->task.conf));

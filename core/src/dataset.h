@@ -48,7 +48,7 @@ int64_t dataset_id_bytes(const struct dataset *, int32_t id);  /* 0 for the end 
 
 /* Right: the target's logit is the largest, the first of equals; of questions: the right
  * choice is the likeliest, and (right_norm) so per byte; then scored are questions.   */
-enum { EVAL_SLICES = 64 };
+enum { EVAL_SLICES = 64, EVAL_METERS = 16 };
 struct eval_slice { const char *name; int64_t scored, right, right_norm; };   /* name: the task's */
 struct eval_result {
     double  nats, bits_per_byte, loss;      /* loss: nats a scored row; 0 bytes: no bpb */
@@ -58,6 +58,8 @@ struct eval_result {
     struct eval_slice slice[EVAL_SLICES];
     int64_t questions, right_norm;          /* 0: no choices                          */
     double *choice_nats;                    /* [documents] of choices, or NULL; eval_free() */
+    int64_t n_meter;                        /* of plugins, over the whole measurement */
+    struct { const char *name; double value; } meter[EVAL_METERS];
     bool    interrupted;                    /* a signal came: nothing was measured    */
 };
 void    eval_free(struct eval_result *);

@@ -16,6 +16,7 @@
 #include "core.h"
 #include "hosting.h"
 #include "signals.h"
+#include "tally.h"
 
 enum { STREAMS = 16, SCORE_ROWS = 64 };
 
@@ -178,6 +179,12 @@ static void drop_room(struct evaluation *e)
     host_close(e->h);
 }
 
+static void take_meters(struct eval_result *r)
+{
+    while (r->n_meter < EVAL_METERS &&
+           tally_value(r->n_meter, &r->meter[r->n_meter].name, &r->meter[r->n_meter].value)) r->n_meter++;
+}
+
 double eval_accuracy(int64_t right, int64_t scored)
 {
     return scored ? (double)right / (double)scored : 0;
@@ -220,7 +227,10 @@ chi_status evaluate(struct model *model, struct dataset *data, int split, int64_
     result->n_slice = dataset_slices(data, result->slice);
     chi_status s = choose_documents(&e, limit_bytes);
     if (s == CHI_OK) s = take_room(&e);
+    tally_begin();
     if (s == CHI_OK) s = read_documents(&e, progress, ctx);
+    tally_end();
+    take_meters(result);
     for (int64_t i = 0; s == CHI_OK && i < e.n_doc; i++) result->nats += e.nats[i];
     result->documents = e.n_doc;
     result->tokens = e.total;

@@ -100,7 +100,7 @@ void weights_decode(struct weights *w, const struct chi_encoding_ops *e, const v
 
 /* ---- exactly ------------------------------------------------------------------------------------------- */
 
-static bool held(const struct weights *w, const struct chi_encoding_ops *e)
+bool weights_held(const struct weights *w, const struct chi_encoding_ops *e)
 {
     struct rows a = { .w = w, .e = e };
     return e->bytes(w->rows, w->cols, w->group) > 0 && rows_run(&a, hold_rows);
@@ -140,7 +140,7 @@ chi_status fit_exact(const struct weights *w, const char *values, const struct c
     if (e->bytes(w->rows, w->cols, w->group) <= 0)
         return fail(CHI_ECONF, "%s: found %lld x %lld %s weights in groups of %lld; %s has no form for that shape", name,
                     (long long)w->rows, (long long)w->cols, values, (long long)w->group, to->name);
-    if (!held(w, e))
+    if (!weights_held(w, e))
         return fail(CHI_ECONF, "%s: found %s weights in groups of %lld that %s does not hold exactly", name, values,
                     (long long)w->group, to->name);
     TRY(there_and_back(w, e, name, bytes, &back));
@@ -159,6 +159,11 @@ static float value(const struct weights *w, int64_t r, int64_t k)
 {
     float s = w->scale[r * w->groups + k / w->group];
     return w->q ? s * w->q[r * w->cols + k] : s;
+}
+
+void weights_row(const struct weights *w, int64_t r, float *out)
+{
+    for (int64_t k = 0; k < w->cols; k++) out[k] = value(w, r, k);
 }
 
 static double distance(const struct weights *a, const struct weights *b)
@@ -205,7 +210,7 @@ static void merge(const struct weights *w, int64_t span, struct weights *out)
 static void choose(const struct weights *w, struct weights *candidate, const struct chi_encoding_ops *e,
                    struct weights *best, double *error)
 {
-    double d = held(candidate, e) ? distance(w, candidate) : INFINITY;
+    double d = weights_held(candidate, e) ? distance(w, candidate) : INFINITY;
     if (d < *error) {
         weights_drop(best);
         *best = *candidate;

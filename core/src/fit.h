@@ -13,9 +13,13 @@ struct weights {
 chi_status weights_take(struct weights *, bool integer, int64_t rows, int64_t cols, int64_t group,
                         const char *name) CHI_MUST_CHECK;
 void weights_drop(struct weights *);
+/* out[cols] = row r as floats: scale times integer, one rounding, or the float itself        */
+void weights_row(const struct weights *, int64_t r, float *out);
 /* From masters by a quantizer, from bytes by an encoding: into room of the right size         */
 chi_status weights_quantize(struct weights *, const struct part *quantizer, const float *w, const char *name) CHI_MUST_CHECK;
 void weights_decode(struct weights *, const struct chi_encoding_ops *, const void *bytes);
+/* Has the encoding a form for this shape, and does it hold the numbers of all rows?           */
+bool weights_held(const struct weights *, const struct chi_encoding_ops *);
 
 /* Exactly: the same numbers, in the same groups, multiplied by the same arithmetic.  Fills
  * *bytes (mem_free() it) with them in the encoding; CHI_ECONF tells what is in the way         */

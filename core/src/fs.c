@@ -204,6 +204,14 @@ static chi_status write_synced(const char *path, const void *bytes, int64_t n)
     return s;
 }
 
+chi_status fs_publish(const char *tmp, const char *path)
+{
+    char *folder = parent_of(path);
+    chi_status s = rename(tmp, path) < 0 ? fs_fail("rename to", path) : fs_sync_dir(folder);
+    free(folder);
+    return s;
+}
+
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
 {
     char *tmp = xprintf("%s.tmp", path), *folder = parent_of(path);
@@ -213,6 +221,23 @@ chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
     else s = fs_sync_dir(folder);
     free(tmp);
     free(folder);
+    return s;
+}
+
+chi_status fs_can_write(const char *path)
+{
+    if (fs_is_dir(path)) {
+        errno = EISDIR;
+        return fs_fail("write", path);
+    }
+    char *tmp = xprintf("%s.tmp", path);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    chi_status s = fd < 0 ? fs_fail("create", tmp) : CHI_OK;
+    if (fd >= 0) {
+        close(fd);
+        unlink(tmp);
+    }
+    free(tmp);
     return s;
 }
 

@@ -9,6 +9,8 @@
 chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n) CHI_MUST_CHECK;
 /* Writes path.tmp, fsyncs, renames onto path, fsyncs the folder                */
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n) CHI_MUST_CHECK;
+/* Whether that could begin: for those who measure for minutes before they write */
+chi_status fs_can_write(const char *path) CHI_MUST_CHECK;
 chi_status fs_mkdirs(const char *path) CHI_MUST_CHECK;  /* and its parents        */
 chi_status fs_sync_dir(const char *path) CHI_MUST_CHECK;
 chi_status fs_remove_tree(const char *path);            /* fine if absent         */
@@ -46,5 +48,7 @@ chi_status fs_hash(const char *path, int64_t *bytes, uint64_t *hash) CHI_MUST_CH
 char      *fs_join(const char *folder, const char *name);   /* caller frees        */
 /* Names in one folder, files and folders, without "." and "..", sorted           */
 chi_status fs_entries(const char *path, char ***names, int64_t *n) CHI_MUST_CHECK;
+/* Renames tmp, which is on the disk already, to path and fsyncs the folder       */
+chi_status fs_publish(const char *tmp, const char *path) CHI_MUST_CHECK;
 
 #endif

@@ -9,26 +9,47 @@
 
 const char *const generate_end_names[] = { "running", "end", "stop", "length", "interrupted" };
 
-chi_status generator_open(struct generator *g, struct model *m, int64_t batch)
+static chi_status open_tokens(struct generator *g, bool ids)
+{
+    g->end = -1;
+    if (ids) return CHI_OK;
+    TRY(tokens_open(&g->tokens, g->spec));
+    g->end = tokens_end(g->tokens);
+    return CHI_OK;
+}
+
+/* Ids that may come, and room for their logits                                   */
+static chi_status open_choice(struct generator *g, const struct shortlist *allow)
+{
+    int64_t vocab = g->spec->model.vocab_size, known = g->tokens ? tokens_vocab(g->tokens) : vocab;
+    if (allow && allow->id[allow->n - 1] >= known)
+        return fail(CHI_ECONF, "token %ld is allowed, but the tokenizer's ids are 0..%lld", (long)allow->id[allow->n - 1],
+                    (long long)known - 1);
+    g->allow = allow;
+    TRY(sampler_open(&g->sampler, allow ? allow->n : known));
+    if (allow) g->recent = xcalloc((size_t)max_i64(g->window, 1), sizeof *g->recent);
+    g->logits = mem_take((size_t)(g->batch * (allow ? allow->n : vocab)) * sizeof(float), "the logits");
+    return g->logits ? CHI_OK : CHI_ENOMEM;
+}
+
+chi_status generator_open(struct generator *g, struct model *m, const struct generator_options *how)
 {
     const struct spec *spec = model_spec(m);
     const struct generate_options *o = &spec->generate;
-    *g = (struct generator){ .spec = spec, .model = m, .batch = batch,
+    *g = (struct generator){ .spec = spec, .model = m, .batch = how->batch,
                              .window = o->repetition_window, .max_new = o->max_new_tokens };
     g->options = (struct sample_options){
         .temperature = o->temperature, .top_p = o->top_p, .top_k = o->top_k,
         .repetition_penalty = o->repetition_penalty, .seed = (uint64_t)o->seed
     };
-    TRY(tokens_open(&g->tokens, spec));
-    TRY(sampler_open(&g->sampler, tokens_vocab(g->tokens)));
+    TRY(open_tokens(g, how->ids));
+    TRY(open_choice(g, how->allow));
     g->stream_bytes = stream_bytes(model_state_bytes(m), g->window);
-    g->streams = mem_take((size_t)(batch * g->stream_bytes), "the streams' states");
+    g->streams = mem_take((size_t)(g->batch * g->stream_bytes), "the streams' states");
     if (!g->streams) return CHI_ENOMEM;
     size_t floats = (size_t)(model_max_rows(m) * spec->model.hidden_size);
     g->hidden = mem_take(floats * sizeof(float), "generation");
-    if (!g->hidden) return CHI_ENOMEM;
-    g->logits = mem_take((size_t)(batch * spec->model.vocab_size) * sizeof(float), "the logits");
-    return g->logits ? CHI_OK : CHI_ENOMEM;
+    return g->hidden ? CHI_OK : CHI_ENOMEM;
 }
 
 void generator_close(struct generator *g)
@@ -37,6 +58,7 @@ void generator_close(struct generator *g)
     mem_free(g->hidden);
     mem_free(g->streams);
     sampler_close(&g->sampler);
+    free(g->recent);
     tokens_close(g->tokens);
     *g = (struct generator){ 0 };
 }
@@ -67,8 +89,10 @@ static char *describe(const struct spec *spec)
         }
         if (spec->loop.part.component)
             fprintf(f, "loop = %s, revision %u\n", spec->loop.part.component->name, spec->loop.part.component->revision);
-        fprintf(f, "tokenizer = %s, revision %u\n%s", spec->tokenizer.component->name,
-                spec->tokenizer.component->revision, shapes ? shapes : "");
+        const struct chi_component *t = spec->tokenizer.component;
+        if (t) fprintf(f, "tokenizer = %s, revision %u\n", t->name, t->revision);
+        else fputs("tokenizer = none, ids alone\n", f);
+        fputs(shapes ? shapes : "", f);
         fclose(f);
     }
     free(shapes);
@@ -84,19 +108,24 @@ static chi_status hash_weights(struct generator *g, uint64_t *hash)
     int64_t rows = 0, vocab = g->spec->model.vocab_size;
     for (int64_t i = 0; i < PROBE; i++) token[i] = (int32_t)(i * 37 * (vocab / PROBE + 1) % vocab);
     void *block = mem_take((size_t)g->stream_bytes, "the model's fingerprint");
-    if (!block) return CHI_ENOMEM;
+    float *logits = mem_take((size_t)vocab * sizeof *logits, "the model's fingerprint");
+    if (!block || !logits) {
+        mem_free(block);
+        return CHI_ENOMEM;
+    }
     struct stream *s = stream_init(block, model_state_bytes(g->model), g->window, 0);
     chi_status status = streams_feed(g->model, &s, &(struct stream_text){ token, PROBE }, 1,
                                      g->hidden, NULL, &rows);
-    if (status == CHI_OK) status = streams_step(g->model, &s, 1, g->hidden, g->logits);
-    if (status == CHI_OK) *hash = xxh3(g->logits, (size_t)vocab * sizeof *g->logits);
+    if (status == CHI_OK) status = streams_step(g->model, &s, 1, g->hidden, NULL, logits);
+    if (status == CHI_OK) *hash = xxh3(logits, (size_t)vocab * sizeof *logits);
+    mem_free(logits);
     mem_free(block);
     return status;
 }
 
 chi_status generator_key(struct generator *g, struct session_key *key)
 {
-    *key = (struct session_key){ .tokenizer = tokens_hash(g->tokens),
+    *key = (struct session_key){ .tokenizer = g->tokens ? tokens_hash(g->tokens) : 0,
                                  .vocab = g->spec->model.vocab_size };
     TRY(hash_weights(g, &key->weights));
     key->text = describe(g->spec);
@@ -117,6 +146,8 @@ chi_status generate_read(struct generator *g, struct completion *c, const struct
 
     for (int64_t i = 0; i < n && status == CHI_OK; i++) {
         s[i] = c[i].stream;
+        text[i] = (struct stream_text){ p[i].id, p[i].n_id };
+        if (!g->tokens) continue;
         status = tokens_encode(g->tokens, p[i].text, p[i].n, s[i]->next < 0, &ids[i], &text[i].n);
         text[i].token = ids[i];
     }
@@ -133,21 +164,39 @@ chi_status generate_read(struct generator *g, struct completion *c, const struct
 
 /* ---- writing ----------------------------------------------------------------- */
 
+/* Tokens that the penalty looks at, as places in the shortlist; -1 where they are not in it */
+static const int32_t *recent_tokens(struct generator *g, const struct stream *s)
+{
+    if (!g->allow) return stream_ring(s);
+    for (int64_t i = 0; i < s->kept; i++) g->recent[i] = (int32_t)shortlist_find(g->allow, stream_ring(s)[i]);
+    return g->recent;
+}
+
+static int64_t shown_token(struct generator *g, const struct completion *c, int32_t token, char number[16],
+                           const unsigned char **bytes)
+{
+    if (g->tokens) return tokens_decode(g->tokens, token, bytes);
+    *bytes = (const unsigned char *)number;
+    return snprintf(number, 16, "%s%ld", c->drawn > 1 ? " " : "", (long)token);
+}
+
 /* Draws c's next token of its logits and lets its text out                       */
 static chi_status draw_one(struct generator *g, struct completion *c, const float *logits)
 {
     struct stream *s = c->stream;
     int32_t token;
-    TRY(sample(&g->sampler, &g->options, logits, stream_ring(s), s->kept, s->id,
-               (uint64_t)s->total, &token));
+    char number[16];
+    TRY(sample(&g->sampler, &g->options, logits, recent_tokens(g, s), s->kept, s->id, (uint64_t)s->total, &token));
+    if (g->allow) token = g->allow->id[token];
     stream_take(s, token);
     c->drawn++;
-    if (token == tokens_end(g->tokens) && !g->ignore_end) {
+    if (g->first_at <= 0) g->first_at = now_s();
+    if (token == g->end && !g->ignore_end) {
         c->end = GEN_END;
         return CHI_OK;
     }
     const unsigned char *bytes;
-    int64_t n = tokens_decode(g->tokens, token, &bytes);
+    int64_t n = shown_token(g, c, token, number, &bytes);
     TRY(text_out_put(&c->out, bytes, n));
     if (c->out.stopped) c->end = GEN_STOP;
     else if (c->drawn >= g->max_new) c->end = GEN_LENGTH;
@@ -166,10 +215,10 @@ static chi_status step(struct generator *g, struct completion *c, int64_t n,
         }
     *left = 0;
     if (!k) return CHI_OK;
-    TRY(streams_step(g->model, s, k, g->hidden, g->logits));
+    TRY(streams_step(g->model, s, k, g->hidden, g->allow, g->logits));
     g->decode_rows += k;
     for (int64_t j = 0; j < k; j++) {
-        TRY(draw_one(g, &c[of[j]], g->logits + j * g->spec->model.vocab_size));
+        TRY(draw_one(g, &c[of[j]], g->logits + j * (g->allow ? g->allow->n : g->spec->model.vocab_size)));
         *left += c[of[j]].end == GEN_RUNNING;
     }
     return CHI_OK;

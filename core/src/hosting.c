@@ -9,6 +9,7 @@
 #include "linear.h"
 #include "pool.h"
 #include "rng.h"
+#include "tally.h"
 
 /* What a chi_host is to the core: the public part first.                           */
 struct hosted {
@@ -118,8 +119,10 @@ bool host_meter(int64_t i, const char **name, double *value)
 /* ---- services ---------------------------------------------------------------- */
 
 enum { SERVICES = 16 };
-static struct { const char *id; const void *table; } service[SERVICES];
-static int n_service;
+static struct { const char *id; const void *table; } service[SERVICES] = {
+    { "chimera.tally/1", &tally_service },
+};
+static int n_service = 1;
 
 void host_register_service(const char *id, const void *table)
 {
@@ -163,6 +166,7 @@ void host_close(struct chi_host *pub)
     for (int i = 0; i < n_meter; i++)
         if (meter[i].instance != pub->instance) meter[left++] = meter[i];
     n_meter = left;
+    tally_forget(pub->instance);
     for (int64_t i = 0; i < h->n_block; i++) mem_free(h->block[i]);
     free(h->block);
     free((char *)(uintptr_t)pub->instance);

@@ -337,15 +337,29 @@ static double draw(const struct init *c, int64_t i)
     return dt + log(-expm1(-dt));
 }
 
+/* w[0] is value from                                                                       */
+static void draw_some(const struct init *c, float *w, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i < to; i++) w[i - from] = (float)draw(c, i);
+}
+
 static void init_piece(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct init *c = arg;
+    int64_t from = i * INIT_PIECE;
     (void)s;
-    for (int64_t j = i * INIT_PIECE; j < min_i64((i + 1) * INIT_PIECE, c->p->n); j++) c->w[j] = (float)draw(c, j);
+    draw_some(c, c->w + from, from, min_i64(from + INIT_PIECE, c->p->n));
 }
 
 void init_values(float *w, const struct planned_param *p, const char *full_name, uint64_t seed, double range)
 {
     struct init c = { w, p, seed, rng_who(full_name), range };
     pool_run(ceil_div(p->n, INIT_PIECE), init_piece, &c);
+}
+
+void init_some(float *w, const struct planned_param *p, const char *full_name, uint64_t seed, double range, int64_t from,
+               int64_t to)
+{
+    struct init c = { NULL, p, seed, rng_who(full_name), range };
+    draw_some(&c, w, from, to);
 }

@@ -88,4 +88,8 @@ struct instance *solo_instance(struct solo *);
 void init_values(float *w, const struct planned_param *, const char *full_name, uint64_t seed,
                  double initializer_range);
 
+/* Values from .. to-1 of them, by the thread that calls                                */
+void init_some(float *w, const struct planned_param *, const char *full_name, uint64_t seed,
+               double initializer_range, int64_t from, int64_t to);
+
 #endif

@@ -48,10 +48,10 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s, cons
     l->encoding_name = c->name;
     l->group = t->group;
     if (t->rows != l->d_out || t->cols != l->d_in)
-        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", packed_path(s->packed), l->name,
+        return fail(CHI_EDATA, "%s: %s is %lld x %lld, its configuration wants %lld x %lld", t->path, l->name,
                     (long long)t->rows, (long long)t->cols, (long long)l->d_out, (long long)l->d_in);
     if (l->encoding->bytes(l->d_out, l->d_in, l->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(s->packed),
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", t->path,
                     l->name, (long long)t->t->bytes, c->name, (long long)l->group,
                     (long long)l->encoding->bytes(l->d_out, l->d_in, l->group));
     return CHI_OK;
@@ -116,17 +116,18 @@ int64_t linear_scratch(const struct chi_linear *l, int64_t rows)
 
 void linear_drop(struct chi_linear *l)
 {
-    mem_free(l->bytes);
+    if (!l->mapped) mem_free(l->bytes);
     mem_free(l->packed);
     l->bytes = l->packed = NULL;
+    l->mapped = false;
 }
 
 chi_status linear_take(struct chi_linear *l)
 {
-    if (l->f32_only || l->bytes) return CHI_OK;
-    l->bytes = mem_take((size_t)l->n_bytes, l->name);
-    if (!l->bytes) return CHI_ENOMEM;
     int64_t packed = linear_packed_bytes(l);
+    if (l->f32_only || (l->bytes && (l->packed || !packed))) return CHI_OK;
+    if (!l->bytes) l->bytes = mem_take((size_t)l->n_bytes, l->name);
+    if (!l->bytes) return CHI_ENOMEM;
     if (!packed || (l->packed = mem_take((size_t)packed, l->name))) return CHI_OK;
     linear_drop(l);                          /* bytes alone would pass for complete           */
     return CHI_ENOMEM;
@@ -283,10 +284,7 @@ static void slice_task(void *arg, int64_t i, struct chi_scratch *s)
         dots(c, l, c->y[j], o0, o1);
         return;
     }
-    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
-    const struct chi_linear_kernel *k = c->act.rows == 1 ? l->kernel : l->many;
-    int64_t bytes = kernel_scratch(k, c->act.rows, l->d_in);
-    k->run(c->y[j] + o0, l->d_out, &c->act, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
+    linear_outputs(l, &c->act, o0, o1, c->y[j] + o0, l->d_out, s);
 }
 
 static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
@@ -298,6 +296,29 @@ static void all_slices(void *arg, int64_t i, struct chi_scratch *s)
         slice_task(c, t, s);
         s->used = was;
     }
+}
+
+/* ---- a few outputs -------------------------------------------------------------------------- */
+
+struct chi_act linear_input(const struct chi_linear *l, const struct chi_kernels *k, const float *x, int64_t rows)
+{
+    int64_t ldq = round_up(l->d_in, CHI_ACT_BLOCK);
+    if (linear_integer(l)) {
+        struct acts a = { .k = k, .x = x, .rows = rows, .d_in = l->d_in, .norm = l->rule->o.extra_rmsnorm,
+                          .eps = l->eps, .lambda = 1 };
+        acts_run(&a);
+    }
+    return (struct chi_act){ .rows = rows, .d_in = l->d_in, .x = x, .ldx = l->d_in, .q = room.q, .ldq = ldq,
+                             .step = room.step, .sum = room.sum };
+}
+
+void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t o0, int64_t o1, float *y, int64_t ldy,
+                    struct chi_scratch *s)
+{
+    struct chi_matrix m = { l->packed ? l->packed : l->bytes, l->d_out, l->d_in, l->group };
+    const struct chi_linear_kernel *k = a->rows == 1 ? l->kernel : l->many;
+    int64_t bytes = kernel_scratch(k, a->rows, l->d_in);
+    k->run(y, ldy, a, &m, o0, o1, bytes ? chi_take(s, (size_t)bytes) : NULL);
 }
 
 enum { LINEARS_MAX = 16 };

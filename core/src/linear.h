@@ -20,6 +20,7 @@ struct chi_linear {
     bool    plain;                          /* training multiplies the master in f32 */
     float  *w, *g;                          /* master and gradient; NULL: inference */
     void   *bytes;                          /* in the encoding                      */
+    bool    mapped;                         /* bytes are those of a packed file     */
     int64_t n_bytes;
     void   *packed;                         /* the kernel's layout, or NULL         */
     struct adapter *adapter; int64_t n_adapter;     /* what is added to its result  */
@@ -41,9 +42,9 @@ bool linear_integer(const struct chi_linear *);
 bool linear_norms(const struct chi_linear *);
 /* Quantises w[d_out, d_in] into bytes and packs it                                 */
 chi_status linear_bind(struct chi_linear *, const float *w, double lambda) CHI_MUST_CHECK;
-/* The same from the bytes of a packed tensor, checked against its XXH3 and its value class: decoded numbers
- * that the class does not have are refused                                           */
-chi_status linear_load(struct chi_linear *, const struct packed *, const struct packed_tensor *) CHI_MUST_CHECK;
+/* The same with the bytes of a packed tensor: where they are mapped, so that the file outlives the linear, or
+ * copied (WEIGHTS_COPY)                                                              */
+chi_status linear_load(struct chi_linear *, const struct packed_tensor *, int how) CHI_MUST_CHECK;
 /* How far training is, 0..1: the quantizer's residual follows it.  1 is what a model that
  * is only used has                                                                  */
 void linear_progress(struct chi_linear *, double progress);
@@ -66,6 +67,13 @@ chi_status linears(const struct chi_linear *const *, int64_t n, struct chi_run *
                    const float *x, int64_t rows, float *const *y);
 chi_status linears_back(const struct chi_linear *const *, int64_t n, struct chi_run *,
                         const float *x, int64_t rows, const float *const *dy, float *dx);
+
+/* The input of a linear's kernel, made of x[rows, d_in] by the one thread that calls; it holds until
+ * the next call of a linear.  Outputs o0 .. o1-1 of it: y[rows, ldy]; o0 is a multiple of CHI_TILE, o1
+ * too, or d_out.  The linear has bytes and no adapter; s has room for linear_scratch()                */
+struct chi_act linear_input(const struct chi_linear *, const struct chi_kernels *, const float *x, int64_t rows);
+void linear_outputs(const struct chi_linear *, const struct chi_act *, int64_t o0, int64_t o1, float *y,
+                    int64_t ldy, struct chi_scratch *s);
 
 /* Outputs of one task of a call of so many multiply-adds, if an output takes so many:
  * a multiple of 64                                                                  */

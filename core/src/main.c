@@ -6,8 +6,9 @@
 #include "spec.h"
 
 const struct verb *const verbs[] = {
-    &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_report, &verb_bench, &verb_config,
-    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_new, NULL
+    &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_export, &verb_import,
+    &verb_report, &verb_bench, &verb_config,
+    &verb_inspect, &verb_kernels, &verb_plugins, &verb_validate, &verb_tokenizer, &verb_new, NULL
 };
 
 #ifdef __clang__

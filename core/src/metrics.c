@@ -108,5 +108,6 @@ chi_status metrics_heldout(struct trainer *t, const struct eval_result *e)
     if (e->questions) put_answers(f, e);
     else if (e->examples) put_accuracy(f, e);
     else put_text_measures(f, e);
+    for (int64_t i = 0; i < e->n_meter; i++) put_number(f, e->meter[i].name, e->meter[i].value);
     return append(t, f, &line);
 }

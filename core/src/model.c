@@ -54,6 +54,12 @@ static chi_status open_all(struct model *m)
     m->top.param[0].decay = false;
     TRY(instance_open(&m->bottom, m->spec, "", NULL, m->mode, m->max_rows, m->max_segs));
     instance_param(&m->bottom, "final_norm.weight", (int64_t[]){ m->d, 0 }, CHI_INIT_CONST, 1, 0, 0);
+    m->head = m->embed;
+    if (!m->spec->model.tie_word_embeddings) {
+        m->top.param[0].share = 1 / (double)m->vocab;       /* a token looks one row up                    */
+        TRY(instance_linear(&m->bottom, m->spec, "lm_head", m->vocab, m->d, 0, &m->head));
+        m->bottom.param[1].decay = false;
+    }
     m->all = xcalloc((size_t)(3 * m->layers + 3), sizeof *m->all);
     m->all[n++] = &m->top;
     for (int64_t l = 0; l < m->layers; l++) {
@@ -136,7 +142,10 @@ static chi_status take_rows(struct model *m)
     m->dx = rows_take(m, 1, "gradients of rows");
     m->dh = rows_take(m, 1, "gradients of rows");
     m->logits = mem_take((size_t)(HEAD_ROWS * m->vocab) * sizeof(float), "logits");
-    return m->dx && m->dh && m->logits ? CHI_OK : CHI_ENOMEM;
+    if (!m->dx || !m->dh || !m->logits) return CHI_ENOMEM;
+    if (m->spec->model.logit_soft_cap == 0) return CHI_OK;
+    m->capped = mem_take((size_t)(HEAD_ROWS * m->vocab) * sizeof(float), "logits");
+    return m->capped ? CHI_OK : CHI_ENOMEM;
 }
 
 static chi_status take_memory(struct model *m)
@@ -175,6 +184,7 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     m->loss_host = host_open(spec, "objective");
     chi_status st = open_all(m);
     for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
+    if (st == CHI_OK && mode == MODEL_INFER) st = budget_check(m);
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
     if (st == CHI_OK) {
         warn_of_idle_rules(m);
@@ -197,7 +207,7 @@ void model_close(struct model *m)
     instance_close(&m->top);
     instance_close(&m->bottom);
     turns_close(m);
-    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->seg, m->stream,
+    void *block[] = { m->params, m->grads, m->x, m->mid, m->h, m->y, m->dx, m->dh, m->logits, m->capped, m->seg, m->stream,
                       m->call_scratch };
     for (int64_t i = 0; i < COUNT(block); i++) mem_free(block[i]);
     workspace_drop(&m->ws[0]);
@@ -327,11 +337,10 @@ static chi_status load_packed(struct model *m, int64_t i, const struct packed *p
 {
     const struct planned_param *to = planned(m, i);
     const struct packed_tensor *t = packed_find(p, m->tensor[i].name);
-    if (to->absent) return linear_load(to->linear, p, t);       /* linear_choose() has found it     */
-    TRY(check_shape(&m->tensor[i], packed_path(p), t ? t->t : NULL));
+    if (to->absent) return linear_load(to->linear, t, m->spec->run.weights);   /* linear_choose() has found it */
+    TRY(check_shape(&m->tensor[i], t ? t->path : packed_path(p), t ? t->t : NULL));
     if (t->t->dtype != ST_F32)
-        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", packed_path(p), t->t->name);
-    TRY(packed_check(p, t));
+        return fail(CHI_EDATA, "%s: %s is encoded, wanted is F32", t->path, t->t->name);
     return set_tensor(m, i, t->t->data);
 }
 
@@ -339,7 +348,8 @@ chi_status model_load_packed(struct model *m)
 {
     const struct packed *p = m->spec->packed;
     const struct packed_tensor *t;
-    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, packed_path(p), t->t->name));
+    for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, t->path, t->t->name));
+    TRY(packed_verify(p, m->spec->registry, m->spec->run.verify, NULL));
     for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_packed(m, i, p));
     return model_bind(m, 1);
 }

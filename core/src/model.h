@@ -96,6 +96,9 @@ const char *model_find_nonfinite(const struct model *, bool gradients);
 bool model_meter(const struct model *, int64_t i, const char **name, double *value);
 
 /* ---- counting ------------------------------------------------------------- */
+enum { CLASSES_MAX = 24 };
+struct weight_class { char name[80]; int64_t bytes; };  /* "ternary2", "ternary2 of experts", "f32" */
+struct turns_count { int64_t turns, state_bytes, read_bytes; };
 struct model_counts {
     int64_t params, linear_params;      /* numbers of weights                    */
     int64_t active_params;              /* of which a token meets on average     */
@@ -107,6 +110,10 @@ struct model_counts {
                                            and 4 a float of state: one read, one update    */
     int64_t train_bytes;                /* weights, gradients, moments, arrays   */
     int64_t saved_bytes_per_row;        /* arrays that backward reads            */
+    struct weight_class weights[CLASSES_MAX];           /* weight_bytes in parts         */
+    int64_t n_weights;
+    struct turns_count turns[2];        /* of a looped model: one turn, and two  */
+    int64_t n_turns;
     struct declared_counts declared[DECLARED_MAX];      /* of the spec's sections */
 };
 void model_count(const struct model *, struct model_counts *);

@@ -1,12 +1,14 @@
 /* network.c - running a network forward and backward (layers.md, "Block i"):
  *
  *     x = x + mixer(rmsnorm(x; norm1));  x = x + ffn(rmsnorm(x; norm2))
- *     logits = rmsnorm(x; final_norm) embed'
+ *     logits = rmsnorm(x; final_norm) embed'        or with weights of its own, lm_head'
+ *     and with logit_soft_cap = c > 0 (arXiv 2408.00118)   c tanh(logits / c)
  *
  * All rows of a call go through a layer together; segments say which rows belong to
  * which stream.                                                                          */
 #include "network.h"
 
+#include <chimera/math.h>
 #include <math.h>
 #include <string.h>
 
@@ -219,8 +221,8 @@ static void span_rows(const struct model *m, const char *name, const char *op, i
 static void span_head(const struct model *m, const char *op, int64_t rows, bool train)
 {
     double n = (double)m->vocab * (double)m->d, logits = 4.0 * (double)m->vocab * (double)rows;
-    double calls = (double)ceil_div(rows, HEAD_ROWS), weights = (double)weight_bytes(&m->top.param[0]);
-    span("head", m->embed->rule->quantizer.component->name, op);
+    double calls = (double)ceil_div(rows, HEAD_ROWS), weights = (double)linear_bytes(m->head);
+    span("head", m->head->rule->quantizer.component->name, op);
     span_work(train ? calls * 16 * n + 2 * logits : calls * weights + logits, (train ? 6 : 2) * n * (double)rows);
 }
 
@@ -297,7 +299,7 @@ static void embed_rows(struct model *m, const struct model_segment *seg, int64_t
 }
 
 /* Plain linears have no bytes for inference while they train: made when wanted.                     */
-static chi_status refresh(struct model *m)
+chi_status model_refresh(struct model *m)
 {
     if (!m->stale) return CHI_OK;
     for (int64_t i = 0; i < m->n_all; i++)
@@ -314,7 +316,7 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     const struct turning *t = &m->loop;
     struct call c = { .seg = m->seg, .stream = m->stream, .n = n };
     TRY(take_segments(m, seg, n, &c.rows));
-    TRY(refresh(m));
+    TRY(model_refresh(m));
     embed_rows(m, seg, n, false, m->x);
     TRY(blocks_forward(m, 0, t->prelude, &c));
     if (t->length) TRY(turns_forward(m, &c));
@@ -325,17 +327,54 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     return CHI_OK;
 }
 
+/* ---- the head -------------------------------------------------------------------------------------- */
+
+struct cap { const float *x; float *y; int64_t n; float cap; };
+enum { CAP_SLICE = 1 << 14 };
+
+/* tanh(a) = (1 - e^-2a) / (1 + e^-2a) for a >= 0, by the exponential that is the same everywhere         */
+static float soft_cap(float x, float cap)
+{
+    float e = chi_exp(-2 * fabsf(x) / cap), y = cap * (1 - e) / (1 + e);
+    return x < 0 ? -y : y;
+}
+
+static void cap_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct cap *c = arg;
+    (void)s;
+    for (int64_t j = i * CAP_SLICE; j < min_i64((i + 1) * CAP_SLICE, c->n); j++) c->y[j] = soft_cap(c->x[j], c->cap);
+}
+
+void logits_cap(const struct model *m, const float *x, float *y, int64_t n)
+{
+    struct cap c = { x, y, n, (float)m->spec->model.logit_soft_cap };
+    if (c.cap > 0) pool_run(ceil_div(n, CAP_SLICE), cap_task, &c);
+}
+
+/* y holds d loss/d capped and becomes d loss/d x: times 1 - tanh^2                                       */
+static void cap_back_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    const struct cap *c = arg;
+    (void)s;
+    for (int64_t j = i * CAP_SLICE; j < min_i64((i + 1) * CAP_SLICE, c->n); j++) {
+        float t = soft_cap(c->x[j], c->cap) / c->cap;
+        c->y[j] *= 1 - t * t;
+    }
+}
+
 chi_status model_logits(struct model *m, const float *hidden, int64_t rows, float *logits)
 {
-    const struct chi_linear *head[] = { m->embed };
+    const struct chi_linear *head[] = { m->head };
     struct chi_scratch scratch = { m->call_scratch, 0, (size_t)m->scratch_bytes };
     struct chi_run r = { .h = m->head_host, .scratch = &scratch, .rows = rows };
-    TRY(refresh(m));
+    TRY(model_refresh(m));
     span_head(m, "forward", rows, false);
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
         float *y = logits + at * m->vocab;
         TRY(linears(head, 1, &r, hidden + at * m->d, min_i64(HEAD_ROWS, rows - at), &y));
     }
+    logits_cap(m, logits, logits, rows * m->vocab);
     span_end();
     return CHI_OK;
 }
@@ -352,7 +391,8 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
 {
     const struct part *objective = &m->spec->objective;
     const struct chi_objective_ops *ops = objective->component->ops;
-    const struct chi_linear *head[] = { m->embed };
+    const struct chi_linear *head[] = { m->head };
+    float *y = m->capped ? m->capped : m->logits;        /* what the loss sees, then its gradient         */
     const float *gain = GAIN(&m->bottom, m->bottom.param[0].offset), *x = block_x(m, m->layers, 0);
     struct chi_scratch scratch;
     struct chi_run r = run_of(m, &m->top, &scratch, &(struct call){ .keep = true });
@@ -364,16 +404,18 @@ static chi_status head_train(struct model *m, int64_t rows, const int32_t *targe
     memset(m->dh, 0, (size_t)(rows * m->d) * sizeof *m->dh);
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {
         int64_t some = min_i64(HEAD_ROWS, rows - at);
-        const float *back[] = { m->logits };
+        const float *back[] = { y };
+        struct cap cap = { m->logits, y, some * m->vocab, (float)m->spec->model.logit_soft_cap };
         TRY(linears(head, 1, &r, m->h + at * m->d, some, &m->logits));
+        logits_cap(m, m->logits, y, some * m->vocab);
         const struct crumb *was = crumb_set(&crumb);
         span(crumb.instance, crumb.component, crumb.op);
         span_work(8.0 * (double)some * (double)m->vocab, 5.0 * (double)some * (double)m->vocab);
-        chi_status st = ops->loss(m->loss_host, objective->conf, m->logits, target + at, some, m->vocab, scale,
-                                  m->logits, loss);
+        chi_status st = ops->loss(m->loss_host, objective->conf, y, target + at, some, m->vocab, scale, y, loss);
         span_end();
         crumb_set(was);
         TRY(st);
+        if (m->capped) pool_run(ceil_div(cap.n, CAP_SLICE), cap_back_task, &cap);
         TRY(linears_back(head, 1, &r, m->h + at * m->d, some, back, m->dh + at * m->d));
     }
     memset(m->dx, 0, (size_t)(rows * m->d) * sizeof *m->dx);

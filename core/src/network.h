@@ -54,8 +54,8 @@ struct model {
     const struct spec *spec;
     int      mode;
     int64_t  max_rows, max_segs, d, layers, vocab;
-    struct instance top, bottom;             /* embed.weight; final_norm.weight           */
-    struct chi_linear *embed;
+    struct instance top, bottom;             /* embed.weight; final_norm.weight, lm_head.weight */
+    struct chi_linear *embed, *head;         /* the same, if they are tied                */
     struct block *block;
     struct instance **all; int64_t n_all;    /* every instance in the order of tensors    */
     float   *params, *grads; int64_t n_floats;
@@ -72,7 +72,7 @@ struct model {
     unsigned char **stream;                  /* [max_segs] their states                   */
     float *x, *mid;                          /* inference: [rows,d]; training: one a run  */
     float *h, *y, *dx, *dh;                  /* [rows,d]; dx, dh: training                */
-    float *logits;                           /* training: [HEAD_ROWS, vocab]              */
+    float *logits, *capped;                  /* training: [HEAD_ROWS, vocab]; capped NULL: no cap */
     void  *call_scratch;
     struct chi_host *head_host, *loss_host;
     char   found[256];                       /* run.paranoid: the first that was not finite */
@@ -140,11 +140,16 @@ chi_status block_forward(struct model *, int64_t l, const struct call *, const f
 chi_status blocks_forward(struct model *, int64_t from, int64_t to, const struct call *) CHI_MUST_CHECK;
 /* m->dx: gradient of the last block's output -> of the first one's input                   */
 chi_status blocks_backward(struct model *, int64_t from, int64_t to, const struct call *) CHI_MUST_CHECK;
+/* Bytes of plain linears that training left behind are made anew                            */
+chi_status model_refresh(struct model *) CHI_MUST_CHECK;
 struct chi_run run_of(struct model *, const struct instance *, struct chi_scratch *, const struct call *);
 /* run.paranoid: x[rows,d] (what), and in a backward pass the gradients of the instance, hold
  * no NaN and no infinity; else CHI_ENUMERIC with its name                                   */
 chi_status check_finite(struct model *, const struct instance *, const char *op, const char *what,
                         const float *x, int64_t rows) CHI_MUST_CHECK;
+
+/* y = cap tanh(x / cap) for n logits; y may be x.  cap 0: nothing to do                     */
+void logits_cap(const struct model *, const float *x, float *y, int64_t n);
 
 /* ---- turns.c ------------------------------------------------------------------------ */
 chi_status turns_open(struct model *) CHI_MUST_CHECK;            /* before blocks         */
@@ -157,6 +162,13 @@ chi_status turns_forward(struct model *, const struct call *) CHI_MUST_CHECK;
 chi_status turns_train(struct model *, const struct model_segment *, const struct call *) CHI_MUST_CHECK;
 /* m->dx: gradient of the coda's input -> of the prelude's output                            */
 chi_status turns_backward(struct model *, const struct model_segment *, const struct call *) CHI_MUST_CHECK;
+
+/* ---- budget.c ------------------------------------------------------------------------ */
+void count_classes(const struct model *, struct model_counts *);
+void count_turns(const struct model *, struct model_counts *);
+/* deployment.memory_budget_mb: weights, states of max_segs streams and work space; more: CHI_ENOMEM,
+ * with what takes how much                                                                 */
+chi_status budget_check(const struct model *) CHI_MUST_CHECK;
 
 /* ---- plan.c ------------------------------------------------------------------------- */
 struct need { int64_t scratch, widest, heaviest; double adapters; };

@@ -87,7 +87,7 @@ static double rows_bytes(const struct model *m)
     double row = 4.0 * (double)m->max_rows * (double)m->d;
     if (m->mode == MODEL_INFER) return (double)(4 + turns_rows(m)) * row;
     double copies = (double)(copies_of_x(m) + copies_of_mid(m) + turns_rows(m) + 4);
-    return (copies + 1.0 / (double)norm_block(m->d)) * row + 4.0 * HEAD_ROWS * (double)m->vocab;
+    return (copies + 1.0 / (double)norm_block(m->d)) * row + 4.0 * HEAD_ROWS * (double)m->vocab * (m->spec->model.logit_soft_cap > 0 ? 2 : 1);
 }
 
 /* Copies of all parameters: themselves, gradients, moments, sums of micro-batches           */
@@ -197,6 +197,8 @@ void model_count(const struct model *m, struct model_counts *c)
     c->saved_bytes_per_row += copies_of_x(m) * m->d * 4;
     c->read_bytes_per_token = llround(read);
     c->flops_per_token = flops_per_token(m);
+    count_classes(m, c);
+    count_turns(m, c);
 }
 
 static void describe_instance(const struct instance *in, int64_t turns, FILE *out)
@@ -248,7 +250,11 @@ chi_status model_describe(const struct spec *spec, FILE *out, struct model_count
         fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "instance", "component", "parameters", "weights", "state");
         human_count(count, m->embed->d_out * m->d);
         human_bytes(size, linear_bytes(m->embed));
-        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "embed (and head)", m->embed->rule->quantizer.component->name, count, size, "-");
+        fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", m->head == m->embed ? "embed (and head)" : "embed",
+                m->embed->rule->quantizer.component->name, count, size, "-");
+        human_bytes(size, linear_bytes(m->head));
+        if (m->head != m->embed)
+            fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "lm_head", m->head->rule->quantizer.component->name, count, size, "-");
         for (int64_t l = 0; l < m->layers; l++) {
             int64_t turns = looped(m, l) ? m->loop.turns : 1;
             describe_instance(&m->block[l].mixer, turns, out);

@@ -23,6 +23,7 @@ struct report_run {
     char   *state, *reason;             /* state: that of status.json, or "unknown"  */
     char   *data_hash;                  /* of env.json, or NULL                      */
     char   *label;                      /* what its sweep calls it, or NULL          */
+    int64_t place;                      /* among the jobs of its sweep; else 0       */
     bool    has_seed;
     int64_t seed;
     struct report_key *key;             /* the configuration, sorted by name         */
@@ -77,8 +78,8 @@ chi_status report_compare(struct report *) CHI_MUST_CHECK;
 void       report_close(struct report *);
 void       report_warn(struct report *, const char *fmt, ...) CHI_PRINTF(2, 3);
 
-/* What the sweep that a run folder lies in calls its arm, or NULL; caller frees     */
-char *report_label(const char *real);
+/* What the sweep that a run folder lies in calls its arm, or NULL, and its place in the plan; caller frees */
+char *report_label(const char *real, int64_t *place);
 const struct report_curve *report_curve(const struct report_run *, const char *name);
 const char *report_value(const struct report_run *, const char *key);   /* or NULL       */
 /* Mean of "METRIC.slice" over the arm's runs that count; NaN without any             */
@@ -113,6 +114,7 @@ enum report_plot { REPORT_CURVES, REPORT_FINAL, REPORT_STATE };
 /* An <svg>, caller frees; NULL: nothing to draw, or no gnuplot that can draw it        */
 char *report_plot(const struct report *, enum report_plot);
 bool  report_can_plot(void);
+bool  report_bands(const struct report *);              /* with few arms curves have bands   */
 const char *report_colour(int64_t arm);                 /* "#3b82c4"                     */
 /* 0, 1, 2: arms of one colour differ in it, so 24 arms have lines of their own         */
 int   report_dash(int64_t arm);

@@ -33,7 +33,7 @@ static char *label_of(const struct sweep_journal *g, const struct sweep_job *j)
 }
 
 /* The run is SWEEP/ID, or of no sweep.  A journal that cannot be read names nothing              */
-char *report_label(const char *real)
+char *report_label(const char *real, int64_t *place)
 {
     const char *slash = strrchr(real, '/');
     char *parent = slash ? xprintf("%.*s", (int)(slash - real), real) : xstrdup("."), *text = NULL;
@@ -42,6 +42,7 @@ char *report_label(const char *real)
     if (fs_exists(path) && sweep_journal_open(&g, parent) == CHI_OK) {
         const struct sweep_job *j = sweep_job_find(&g, slash ? slash + 1 : real);
         if (j) text = label_of(&g, j);
+        if (j) *place = j - g.job;
     }
     sweep_journal_close(&g);
     free(path);

@@ -17,7 +17,7 @@
 #include "fs.h"
 
 extern char **environ;
-enum { CURVE_POINTS = 300, WIDE = 460, HIGH = 320 };
+enum { CURVE_POINTS = 300, WIDE = 460, HIGH = 320, BROAD = 960, TALL = 430, BANDS = 8 };
 
 static const char *const colour[] = { "#3b82c4", "#d9822b", "#2f9e6e", "#b0579e", "#c2493d", "#4aa3b5", "#8f8a3a",
                                       "#7a7f99" };
@@ -104,11 +104,24 @@ static char *draw(const char *script, enum report_plot which)
     return svg;
 }
 
-static void begin(FILE *f, int high)
+bool report_bands(const struct report *rep)
+{
+    return rep->n_arm <= BANDS;
+}
+
+/* The end of an interval, or the middle where there is none.  Nothing is right less than never or more
+ * often than always, whatever Student's distribution says of five seeds.                       */
+static double edge(const struct report *rep, double x, double mean)
+{
+    if (isnan(x)) return mean;
+    return strncmp(rep->metric, "acc", 3) || strstr(rep->metric, "stderr") ? x : fmax(0, fmin(1, x));
+}
+
+static void begin(FILE *f, int wide, int high)
 {
     fprintf(f, "set terminal svg size %d,%d dynamic font 'sans-serif,13'\n"
                "set encoding utf8\nset border 3 lc rgb '#808080' lw 0.7\nset tics nomirror out scale 0.5\n"
-               "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 4\n", WIDE, high);
+               "set grid lc rgb '#808080' lw 0.25 dt 1\nunset key\nset lmargin 8\nset rmargin 4\n", wide, high);
 }
 
 /* ---- learning curves ------------------------------------------------------------------- */
@@ -157,9 +170,9 @@ static int64_t put_curve(const struct report *rep, int64_t arm, FILE *f, struct 
         if (!s.n) continue;
         bool early = c->n > 10 && c->point[i].step < c->point[c->n - 1].step / 3;
         if (!early) widen(y, s.mean);
-        if (c->n <= 10 || i > c->n / 2) widen(y, s.lo), widen(y, s.hi);
-        fprintf(f, "%lld %.9g %.9g %.9g\n", (long long)c->point[i].step, s.mean, isnan(s.lo) ? s.mean : s.lo,
-                isnan(s.hi) ? s.mean : s.hi);
+        double lo = edge(rep, s.lo, s.mean), hi = edge(rep, s.hi, s.mean);
+        if (report_bands(rep) && (c->n <= 10 || i > c->n / 2)) widen(y, lo), widen(y, hi);
+        fprintf(f, "%lld %.9g %.9g %.9g\n", (long long)c->point[i].step, s.mean, lo, hi);
         *end = s.mean;
         points++;
     }
@@ -213,7 +226,7 @@ static bool script_curves(const struct report *rep, FILE *f)
     double *x = xcalloc((size_t)rep->n_run, sizeof *x);
     int64_t *points = xcalloc((size_t)rep->n_arm, sizeof *points), n_end = 0;
     struct end *end = xcalloc((size_t)rep->n_arm, sizeof *end);
-    begin(f, curves_high(rep));
+    begin(f, WIDE, curves_high(rep));
     for (int64_t a = 0; a < rep->n_arm; a++) {
         end[n_end].arm = a;
         most = max_i64(most, points[a] = put_curve(rep, a, f, &y, x, &end[n_end].y));
@@ -227,7 +240,7 @@ static bool script_curves(const struct report *rep, FILE *f)
     fprintf(f, "set xlabel '%s'\nplot ", scale > 1 ? "thousands of steps" : "step");
     for (int pass = 0; pass < 2; pass++)
         for (int64_t a = 0; a < rep->n_arm; a++) {
-            if (!points[a]) continue;
+            if (!points[a] || (!pass && !report_bands(rep))) continue;
             long long i = (long long)a;
             const char *own = report_colour(a), *line = points[a] > 40 ? "lines" : "linespoints pt 7 ps 0.3";
             if (pass == 0) fprintf(f, "$c%lld using ($1/%d.):3:4 with filledcurves fc rgb '%s' "
@@ -250,13 +263,13 @@ static void put_runs(const struct report *rep, int64_t arm, FILE *f, double x)
         if (rep->run[i].arm == arm && !rep->run[i].left_out) fprintf(f, "%.9g %.9g\n", rep->run[i].value, x);
     const struct stat_sample *s = &rep->arm[arm].sample;
     fprintf(f, "EOD\n$m%lld << EOD\n%.9g %.9g %.9g %.9g\nEOD\n", (long long)arm, s->mean, x,
-            isnan(s->lo) ? s->mean : s->lo, isnan(s->hi) ? s->mean : s->hi);
+            edge(rep, s->lo, s->mean), edge(rep, s->hi, s->mean));
 }
 
 static bool script_final(const struct report *rep, FILE *f)
 {
     int64_t drawn = 0;
-    begin(f, (int)(80 + 36 * rep->n_arm));
+    begin(f, WIDE, (int)(80 + 36 * rep->n_arm));
     fprintf(f, "set yrange [%g:0.6]\nset ytics scale 0 (", 0.4 - (double)rep->n_arm);
     for (int64_t a = 0; a < rep->n_arm; a++) {
         char letter[8];
@@ -284,31 +297,73 @@ static bool script_final(const struct report *rep, FILE *f)
 
 /* ---- the metric against the state's size ----------------------------------------------------- */
 
+static bool has_state(const struct report_arm *arm)
+{
+    return arm->state_bytes > 0 && arm->sample.n;
+}
+
+/* "GD" of "GD-16": arms that a number at the end tells apart are one family; else the whole name */
+static int family(const char *name)
+{
+    const char *end = strrchr(name, '-');
+    bool number = end && end > name && end[1] && strspn(end + 1, "0123456789.") == strlen(end + 1);
+    return (int)(number ? (size_t)(end - name) : strlen(name));
+}
+
+static bool same_family(const char *a, const char *b)
+{
+    return family(a) == family(b) && !strncmp(a, b, (size_t)family(a));
+}
+
+/* The arm of a's family with the next larger state, or -1                                        */
+static int64_t next_larger(const struct report *rep, int64_t a)
+{
+    int64_t next = -1;
+    for (int64_t i = 0; i < rep->n_arm; i++) {
+        const struct report_arm *arm = &rep->arm[i];
+        if (!has_state(arm) || arm->state_bytes <= rep->arm[a].state_bytes || !same_family(arm->name, rep->arm[a].name))
+            continue;
+        if (next < 0 || arm->state_bytes < rep->arm[next].state_bytes) next = i;
+    }
+    return next;
+}
+
+static int64_t first_of_family(const struct report *rep, int64_t a)
+{
+    for (int64_t i = 0; i < a; i++)
+        if (same_family(rep->arm[i].name, rep->arm[a].name)) return i;
+    return a;
+}
+
 static bool script_state(const struct report *rep, FILE *f)
 {
     int64_t sizes = 0, first = -1;
-    begin(f, HIGH);
-    fputs("set logscale x 2\nset format x '%.0b%BB'\nset xlabel 'bytes of state'\n"
-          "set offsets graph 0.08, graph 0.08, graph 0.08, graph 0.08\n", f);
+    begin(f, BROAD, TALL);
+    fputs("set logscale x 2\nset format x '%.0b %BB'\nset xlabel 'bytes of state'\n"
+          "set offsets graph 0.04, graph 0.04, graph 0.08, graph 0.08\n", f);
     for (int64_t a = 0; a < rep->n_arm; a++) {
         const struct report_arm *arm = &rep->arm[a];
-        if (arm->state_bytes <= 0 || !arm->sample.n) continue;
+        if (!has_state(arm)) continue;
         char letter[8];
+        int64_t next = next_larger(rep, a);
         report_letter(letter, a);
         sizes += first >= 0 && arm->state_bytes != rep->arm[first].state_bytes;
         if (first < 0) first = a;
         fprintf(f, "$s%lld << EOD\n%lld %.9g %.9g %.9g %s\nEOD\n", (long long)a, (long long)arm->state_bytes,
-                arm->sample.mean, isnan(arm->sample.lo) ? arm->sample.mean : arm->sample.lo,
-                isnan(arm->sample.hi) ? arm->sample.mean : arm->sample.hi, letter);
+                arm->sample.mean, edge(rep, arm->sample.lo, arm->sample.mean), edge(rep, arm->sample.hi, arm->sample.mean),
+                letter);
+        if (next >= 0)
+            fprintf(f, "set arrow from %lld, %.9g to %lld, %.9g nohead lw 2 lc rgb '%s'\n", (long long)arm->state_bytes,
+                    arm->sample.mean, (long long)rep->arm[next].state_bytes, rep->arm[next].sample.mean,
+                    report_colour(first_of_family(rep, a)));
     }
     fputs("plot ", f);
     for (int64_t a = 0; a < rep->n_arm; a++) {
-        const struct report_arm *arm = &rep->arm[a];
-        if (arm->state_bytes <= 0 || !arm->sample.n) continue;
-        long long i = (long long)a;
-        fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 2 pt %d ps 0.9, ", i,
-                report_colour(a), point[report_dash(a)]);
-        fprintf(f, "$s%lld using 1:2:5 with labels offset 1.4,0.6, ", i);
+        if (!has_state(&rep->arm[a])) continue;
+        long long i = (long long)a, of = (long long)first_of_family(rep, a);
+        fprintf(f, "$s%lld using 1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt %d ps 1, ", i, report_colour(of),
+                point[report_dash(of)]);
+        fprintf(f, "$s%lld using 1:2:5 with labels offset 1.6,0.5, ", i);
     }
     fputs("\n", f);
     return sizes > 0;

@@ -193,8 +193,8 @@ static void add_run(struct report *rep, const char *dir)
         if (!strcmp(real, rep->run[i].real)) return;
     rep->run = grow(rep->run, rep->n_run, sizeof *rep->run);
     struct report_run *r = &rep->run[rep->n_run++];
-    *r = (struct report_run){ .dir = xstrdup(dir), .real = xstrdup(real), .arm = -1, .value = NAN,
-                              .label = report_label(real) };
+    *r = (struct report_run){ .dir = xstrdup(dir), .real = xstrdup(real), .arm = -1, .value = NAN };
+    r->label = report_label(real, &r->place);
     read_state(r);
     read_config(r);
     read_metrics(r);
@@ -239,6 +239,24 @@ static chi_status find_runs(struct report *rep, const char *dir, int depth)
     return s;
 }
 
+static bool same_sweep(const struct report_run *a, const struct report_run *b)
+{
+    size_t n = (size_t)(strrchr(a->real, '/') - a->real);
+    return a->label && b->label && !strncmp(a->real, b->real, n + 1) && !strchr(b->real + n + 1, '/');
+}
+
+/* Jobs of a sweep in the order in which it planned them, whatever their folders are called      */
+static void in_planned_order(struct report *rep)
+{
+    for (int64_t i = 1; i < rep->n_run; i++)
+        for (int64_t j = i; j > 0; j--) {
+            struct report_run *a = &rep->run[j - 1], *b = &rep->run[j], swap = *a;
+            if (!same_sweep(a, b) || a->place <= b->place) break;
+            *a = *b;
+            *b = swap;
+        }
+}
+
 chi_status report_read(struct report *rep, char *const *folder, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -251,6 +269,7 @@ chi_status report_read(struct report *rep, char *const *folder, int n)
         if (rep->n_run == before && !before)
             return fail(CHI_ECONF, "%s holds no run (a folder with config.ini and metrics.jsonl)", folder[i]);
     }
+    in_planned_order(rep);
     return CHI_OK;
 }
 

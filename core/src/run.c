@@ -111,7 +111,7 @@ chi_status run_config(const char *subject, char *const *overrides, int n, struct
     *out = NULL;
     if (!fs_exists(subject)) return no_subject(subject);
     if (packed_is(subject))
-        return fail(CHI_ECONF, "%s is a packed model, which generate, eval, inspect and convert read; wanted is a configuration "
+        return fail(CHI_ECONF, "%s is a packed model, which generate, eval, inspect, bench and convert read; wanted is a configuration "
                     "(FILE.ini) or a run folder", subject);
     if (!fs_is_dir(subject)) return config_load(out, subject, overrides, n);
     if (!has(subject, "config.ini"))

@@ -15,6 +15,9 @@
 chi_status run_config(const char *subject, char *const *overrides, int n,
                       struct config **) CHI_MUST_CHECK;
 bool run_is_folder(const char *subject);          /* has config.ini and ckpt/     */
+bool run_has_weights(const char *subject);        /* that, or a packed model      */
+/* The spec of a configuration, a run or a packed model                          */
+chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **) CHI_MUST_CHECK;
 
 struct run;                             /* a run folder, locked for writing       */
 /* Creates or continues dir.  The lock is an flock() that dies with the process; in
@@ -61,6 +64,11 @@ struct ckpt_moments {                   /* the optimizer's; n = 0: none         
  * Old ones go only after the new one is durable.                                 */
 chi_status ckpt_save(struct run *, const struct model *, const struct ckpt_moments *,
                      const struct ckpt_meta *, int64_t keep) CHI_MUST_CHECK;
+/* The first checkpoint of a run from values that come from elsewhere: the model is only planned.  values gives
+ * those of the i-th tensor, in its own memory or in *own (mem_free() it).          */
+struct ckpt_source { chi_status (*values)(void *arg, int64_t i, const float **, float **own); void *arg; };
+chi_status ckpt_save_from(struct run *, const struct model *plan, const struct ckpt_source *,
+                          const struct ckpt_meta *) CHI_MUST_CHECK;
 /* The newest whole checkpoint of a run: manifest there, all files of the stated
  * size and XXH3.  Damaged ones are skipped with a warning that names the file.  *path
  * is malloc'ed; NULL if there is none (CHI_OK).                                  */

@@ -80,6 +80,7 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
 {
     if (packed_is(subject)) {
         TRY(run_packed_spec(subject, overrides, n, task, needs, spec));
+        if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
         TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
         return model_load_packed(*model);
     }
@@ -88,6 +89,7 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
     /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
+    if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
     TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
     return load_newest(dir, *model);
 }
@@ -109,4 +111,18 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, co
         free(why);
     }
     return s;
+}
+
+bool run_has_weights(const char *subject)
+{
+    return run_is_folder(subject) || packed_is(subject);
+}
+
+chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **spec)
+{
+    struct config *c;
+    *spec = NULL;
+    if (packed_is(subject)) return run_packed_spec(subject, overrides, n, NULL, needs, spec);
+    TRY(run_config(subject, overrides, n, &c));
+    return spec_open(spec, c, needs);
 }

@@ -12,6 +12,7 @@
 #include "core.h"
 #include "fs.h"
 #include "json.h"
+#include "mapped.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -63,6 +64,7 @@ struct st_file {
     int64_t bytes;                      /* of the file                             */
     int64_t data;                       /* where the data begins                   */
     bool    mapped, sealed;
+    struct stat identity;               /* of a mapped one                         */
     cJSON  *header;                     /* owns names and metadata                 */
     struct entry *entry;                /* [n] in order of the data                */
     struct entry **sorted;              /* [n] by name                             */
@@ -76,7 +78,10 @@ void st_close(struct st_file *f)
     mem_free(f->entry);
     mem_free(f->sorted);
     cJSON_Delete(f->header);
-    if (f->mapped) munmap(f->map, (size_t)f->bytes);
+    if (f->mapped) {
+        mapped_drop(f->map);
+        munmap(f->map, (size_t)f->bytes);
+    }
     free(f->path);
     free(f);
 }
@@ -84,6 +89,11 @@ void st_close(struct st_file *f)
 const char *st_path(const struct st_file *f)
 {
     return f->path;
+}
+
+const struct stat *st_identity(const struct st_file *f)
+{
+    return f->mapped ? &f->identity : NULL;
 }
 
 const struct st_tensor *st_at(const struct st_file *f, int64_t i)
@@ -125,11 +135,12 @@ static chi_status map_file(struct st_file *f)
     if (s == CHI_OK) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) s = fs_fail("map", f->path);
-        else f->map = p, f->bytes = st.st_size, f->mapped = true;
+        else f->map = p, f->bytes = st.st_size, f->mapped = true, f->identity = st;
     }
     if (s == CHI_OK && (fstat(fd, &again) < 0 || again.st_size != st.st_size))
         s = fail(CHI_EDATA, "%s changes while it is read", f->path);
     close(fd);
+    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
     return s;
 }
 
@@ -461,7 +472,7 @@ static chi_status put(struct st_writer *w, const void *bytes, size_t n)
 }
 
 /* {"__metadata__":{...},"NAME":{...},...} and spaces up to a multiple of 64, or 4096   */
-chi_status st_begin(struct st_writer *w)
+static chi_status make_header(struct st_writer *w, unsigned char **bytes, int64_t *length)
 {
     TRY(w->status);
     if (fflush(w->json) || fflush(w->meta))
@@ -474,14 +485,22 @@ chi_status st_begin(struct st_writer *w)
         free(header);
         return w->status = fail(CHI_EBUG, "%lld tensors do not fit into a header of 100 MB", (long long)w->n);
     }
-    unsigned char *all = xcalloc(8 + padded, 1);
+    unsigned char *all = *bytes = xcalloc(8 + padded, 1);
     for (int i = 0; i < 8; i++) all[i] = (unsigned char)((uint64_t)padded >> (8 * i));
     memcpy(all + 8, header, n);
     memset(all + 8 + n, ' ', padded - n);
-    if (w->sealed && !st_seal(all, (int64_t)(8 + padded))) w->status = CHI_ENOMEM;
-    if (w->status == CHI_OK) w->status = put(w, all, 8 + padded);
-    free(all);
     free(header);
+    *length = (int64_t)(8 + padded);
+    if (w->sealed && !st_seal(all, *length)) w->status = CHI_ENOMEM;
+    return w->status;
+}
+
+chi_status st_begin(struct st_writer *w)
+{
+    unsigned char *all = NULL;
+    int64_t n = 0;
+    if (make_header(w, &all, &n) == CHI_OK) w->status = put(w, all, (size_t)n);
+    free(all);
     return w->status;
 }
 
@@ -494,6 +513,15 @@ chi_status st_write(struct st_writer *w, const void *data, int64_t bytes)
     return w->status = put(w, data, (size_t)bytes);
 }
 
+static void drop_writer(struct st_writer *w)
+{
+    if (w->json) fclose(w->json);
+    if (w->meta) fclose(w->meta);
+    free(w->text);
+    free(w->meta_text);
+    free(w);
+}
+
 chi_status st_finish(struct st_writer *w)
 {
     chi_status s = w->status;
@@ -501,10 +529,17 @@ chi_status st_finish(struct st_writer *w)
         s = fail(CHI_EBUG, "%lld bytes of tensor data were announced, %lld written",
                  (long long)w->total, (long long)w->written);
     if (s == CHI_OK && fflush(w->file)) s = fs_fail("write", "a tensor file");
-    if (w->json) fclose(w->json);
-    if (w->meta) fclose(w->meta);
-    free(w->text);
-    free(w->meta_text);
-    free(w);
+    drop_writer(w);
+    return s;
+}
+
+chi_status st_header(struct st_writer *w, unsigned char **bytes, int64_t *n)
+{
+    *bytes = NULL;
+    chi_status s = make_header(w, bytes, n);
+    drop_writer(w);
+    if (s == CHI_OK) return s;
+    free(*bytes);
+    *bytes = NULL;
     return s;
 }

@@ -28,6 +28,9 @@ chi_status st_open(struct st_file **, const char *path) CHI_MUST_CHECK;
 chi_status st_open_bytes(struct st_file **, const char *name, const void *bytes, int64_t n) CHI_MUST_CHECK;
 void st_close(struct st_file *);
 const char *st_path(const struct st_file *);
+/* Of the file as it was when it was opened; NULL: it lies in memory            */
+struct stat;
+const struct stat *st_identity(const struct st_file *);
 const struct st_tensor *st_find(const struct st_file *, const char *name);  /* or NULL */
 const struct st_tensor *st_at(const struct st_file *, int64_t i);           /* or NULL */
 const char *st_meta(const struct st_file *, const char *key);               /* or NULL */
@@ -43,13 +46,16 @@ bool st_seal(unsigned char *bytes, int64_t n);
 
 /* Writing: announce all tensors, then write their data in the same order.      */
 struct st_writer;
-struct st_writer *st_create(FILE *);                    /* the caller's file      */
+struct st_writer *st_create(FILE *);                    /* the caller's file; NULL: st_header() */
 void st_put_meta(struct st_writer *, const char *key, const char *value);
 void st_want_seal(struct st_writer *);                  /* before all else; data then at 4096 */
 void st_add(struct st_writer *, const char *name, int dtype, int n_dim, const int64_t *dim);
 chi_status st_begin(struct st_writer *) CHI_MUST_CHECK; /* writes the header      */
 chi_status st_write(struct st_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;
 chi_status st_finish(struct st_writer *) CHI_MUST_CHECK;/* checks totals, frees   */
+/* Instead of all that follows the announcements, and without a file: the header, *n bytes with its length
+ * (free() them), for one who writes data where he wants.  Frees the writer           */
+chi_status st_header(struct st_writer *, unsigned char **, int64_t *n) CHI_MUST_CHECK;
 int64_t st_dtype_bytes(int dtype);
 const char *st_dtype_name(int dtype);
 

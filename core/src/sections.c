@@ -13,6 +13,10 @@ const struct chi_option model_table[] = {
             "added to the mean square in every rmsnorm", CHI_OPT_SHAPE),
     CHI_FLOAT(struct model_options, initializer_range, "0.02", 0, 10,
             "standard deviation of start weights", 0),
+    CHI_BOOL(struct model_options, tie_word_embeddings, "yes",
+            "the head multiplies with the embedding; no: with weights of its own, lm_head.weight", CHI_OPT_SHAPE),
+    CHI_FLOAT(struct model_options, logit_soft_cap, "0", 0, 1e6,
+            "logits become cap tanh(logit / cap) (arXiv 2408.00118); 0: they stay as they are", CHI_OPT_SHAPE),
     CHI_STRING(struct model_options, layer_pattern, "",
             "mixers by the names of [layer.NAME] sections, repeated over the layers", CHI_OPT_SHAPE),
     CHI_STRING(struct model_options, ffn_pattern, "", "channel mixers likewise", CHI_OPT_SHAPE),
@@ -75,6 +79,10 @@ const struct chi_option run_table[] = {
             "look for NaN and infinity after every call of a layer and name the first", CHI_OPT_RUNTIME),
     CHI_BOOL(struct run_options, tensorboard, "no",
             "also write the numbers of metrics.jsonl as TensorBoard events to tensorboard/", CHI_OPT_RUNTIME),
+    CHI_ENUM(struct run_options, weights, "map", "map|copy",
+            "those of a packed model: used in the file's own pages, or copied into huge pages when it is opened", CHI_OPT_RUNTIME),
+    CHI_ENUM(struct run_options, verify, "once", "once|full|no",
+            "when the data of a packed model are checked: before the first use of these very files, each time, never", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
@@ -118,6 +126,16 @@ const struct chi_option generate_table[] = {
     CHI_OPTIONS_END
 };
 
+const struct chi_option deployment_table[] = {
+    CHI_INT(struct deployment_options, streams, "8", 1, 64,
+            "texts that run at once (generate --batch); more of them wait for their turn", CHI_OPT_RUNTIME),
+    CHI_INT(struct deployment_options, max_streams, "64", 1, 64,
+            "more streams than this are refused", CHI_OPT_RUNTIME),
+    CHI_INT(struct deployment_options, memory_budget_mb, "0", 0, 1 << 30,
+            "refuse a model in use whose weights, states of all streams and work space are more; 0: no budget", CHI_OPT_RUNTIME),
+    CHI_OPTIONS_END
+};
+
 const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto",
             "auto, or names such as avx2, the first before the others; portable: the plain reference", CHI_OPT_RUNTIME),
@@ -137,11 +155,12 @@ const struct chi_option plugin_table[] = {
 const struct core_section core_sections[] = {
     { "model", "shape of the network", model_table },
     { "linear", "weights of linear maps; [linear.PATTERN] for those whose name matches, [linear.embed] for the "
-      "tied embedding and head", linear_table },
+      "embedding and the head, [linear.lm_head] for a head with weights of its own", linear_table },
     { "loop", "layers that are run several times; the options of its component stand here, too", loop_table },
     { "train", "optimisation", train_table },
     { "data", "tasks and tokenizer", data_table },
     { "generate", "sampling", generate_table },
+    { "deployment", "how many streams a model in use serves, in how much memory", deployment_table },
     { "declared", "what is said of the model elsewhere; inspect prints it beside what it counts; [declared.NAME] for "
       "the layers of [layer.NAME]", declared_table },
     { "run", "folder, seed and limits", run_table },

@@ -5,7 +5,7 @@
 #include "spec.h"
 
 extern const struct chi_option model_table[], linear_table[], train_table[], run_table[], loop_table[],
-                               data_table[], generate_table[], backend_table[], plugin_table[];
+                               data_table[], generate_table[], deployment_table[], backend_table[], plugin_table[];
 
 /* Rows of a [linear...] section, whose defaults are what it inherits                      */
 #define LINEAR_ROWS(quantizer_default, encoding_default, norm_default, adapter_default)           \

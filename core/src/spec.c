@@ -7,6 +7,7 @@
 
 #include "core.h"
 #include "hosting.h"
+#include "options.h"
 #include "packed.h"
 #include "pool.h"
 #include "reference.h"
@@ -15,10 +16,11 @@
 
 /* ---- components ------------------------------------------------------------------ */
 
-/* Finds the component and parses its section; errors go to the config at (section, key) */
-static void part_open(struct spec *s, struct part *p, int kind, const char *name,
-                      const char *section, const char *at_section, const char *at_key,
-                      const char *const *extra)
+/* Finds the component and parses its section by its table of options; errors go to the config at
+ * (section, key)                                                                        */
+static void part_parse(struct spec *s, struct part *p, int kind, const char *name, const char *section,
+                       const char *at_section, const char *at_key, const char *const *extra,
+                       const struct chi_option *(*table_of)(struct spec *, const struct chi_component *))
 {
     chi_status found = registry_find(s->registry, kind, name, &p->component);
     if (found != CHI_OK) {
@@ -28,9 +30,10 @@ static void part_open(struct spec *s, struct part *p, int kind, const char *name
     }
     static const struct chi_option none[] = { CHI_OPTIONS_END };
     const struct chi_component *c = p->component;
+    const struct chi_option *table = table_of ? table_of(s, c) : c->options;
     p->section = xstrdup(section);
     p->conf = xcalloc(1, c->conf_size ? c->conf_size : 1);
-    bool fine = config_parse(s->config, section, c->options ? c->options : none, p->conf, extra);
+    bool fine = config_parse(s->config, section, table ? table : none, p->conf, extra);
     uint32_t missing = c->needs & ~cpu_features();
     if (missing) {
         char names[128];
@@ -46,6 +49,12 @@ static void part_open(struct spec *s, struct part *p, int kind, const char *name
         }
         host_close(h);
     }
+}
+
+static void part_open(struct spec *s, struct part *p, int kind, const char *name, const char *section,
+                      const char *at_section, const char *at_key, const char *const *extra)
+{
+    part_parse(s, p, kind, name, section, at_section, at_key, extra, NULL);
 }
 
 /* A component that [at] key names and whose options stand in [key].  A verb that does not
@@ -257,9 +266,9 @@ static void rule_adapters(struct spec *s, const char *section, struct linear_rul
 {
     int64_t n;
     char **word = split(r->o.adapter ? r->o.adapter : "", &n);
-    bool embed = !strcmp(r->pattern, "embed");
+    bool embed = !strcmp(r->pattern, "embed") || !strcmp(r->pattern, "lm_head");
     if (n && embed)
-        config_error(s->config, section, "adapter", "rows of the embedding are looked up, not only multiplied: it takes no adapter");
+        config_error(s->config, section, "adapter", "embedding and head take no adapter");
     else if (n > ADAPTERS_MAX)
         config_error(s->config, section, "adapter", "%lld adapters, at most %d are possible", (long long)n, ADAPTERS_MAX);
     for (int64_t i = 0; !embed && i < min_i64(n, ADAPTERS_MAX); i++) {
@@ -281,6 +290,25 @@ static void spare_adapters(struct spec *s)
         adapter_open(s, section + strlen("adapter."), section, NULL);
 }
 
+/* A quantizer's options with the values that they have in [linear] as defaults, if it is the quantizer
+ * there, too; the config keeps the table                                                   */
+static const struct chi_option *like_linear(struct spec *s, const struct chi_component *c)
+{
+    int64_t n = 0;
+    if (c != s->rule[0].quantizer.component || !c->options) return c->options;
+    while (c->options[n].name) n++;
+    struct chi_option *table = config_own(s->config, xcalloc((size_t)n + 1, sizeof *table));
+    memcpy(table, c->options, (size_t)(n + 1) * sizeof *table);
+    for (int64_t i = 0; i < n; i++) {
+        const void *conf = s->rule[0].quantizer.conf;
+        table[i].fallback = table[i].type == CHI_OPT_STRING || table[i].type == CHI_OPT_PATH || table[i].type == CHI_OPT_REF
+            ? *(const char *const *)(const void *)((const char *)conf + table[i].offset)
+            : config_own(s->config, option_text(&table[i], conf));
+        table[i].flags &= ~(uint32_t)CHI_OPT_REQUIRED;
+    }
+    return table;
+}
+
 static void rule_open(struct spec *s, const char *section, const char *pattern,
                       const struct linear_options *inherit)
 {
@@ -298,7 +326,8 @@ static void rule_open(struct spec *s, const char *section, const char *pattern,
     *r = (struct linear_rule){ .pattern = xstrdup(pattern), .table = kept };
 
     if (config_parse(s->config, section, kept, &r->o, own))
-        part_open(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own);
+        part_parse(s, &r->quantizer, CHI_QUANTIZER, r->o.quantizer, section, section, "quantizer", own,
+                   inherit ? like_linear : NULL);
     if (r->quantizer.component) r->encoding = encoding_for(s, section, r);
     rule_adapters(s, section, r);
 }
@@ -317,37 +346,6 @@ static void rules_open(struct spec *s)
     for (int64_t i = 0; (section = config_section(s->config, "linear.", i)); i++)
         if (strcmp(section, "linear.embed")) rule_open(s, section, section + strlen("linear."), &inherit);
     spare_adapters(s);
-}
-
-/* Only the last '*' ever needs to take more, so many of them cost no more than one.      */
-bool spec_matches(const char *pattern, const char *name)
-{
-    const char *star = NULL, *from = NULL;
-    while (*name)
-        if (*pattern == '*') {
-            star = ++pattern;
-            from = name;
-        } else if (*pattern == *name) {
-            pattern++;
-            name++;
-        } else if (star) {
-            pattern = star;
-            name = ++from;
-        } else
-            return false;
-    while (*pattern == '*') pattern++;
-    return !*pattern;
-}
-
-const struct linear_rule *spec_linear(const struct spec *s, const char *name)
-{
-    const struct linear_rule *best = NULL;
-    for (int64_t i = 0; i < s->n_rule; i++) {
-        const struct linear_rule *r = &s->rule[i];
-        if (!strcmp(name, "embed") ? strcmp(r->pattern, "embed") : !spec_matches(r->pattern, name)) continue;
-        if (!best || strlen(r->pattern) >= strlen(best->pattern)) best = r;
-    }
-    return best;
 }
 
 /* ---- the loop --------------------------------------------------------------------- */
@@ -480,6 +478,19 @@ static void backends_open(struct spec *s)
     if (s->backends.autotune && backends_auto(s)) s->tune = tune_read(s);
 }
 
+/* ---- deployment --------------------------------------------------------------------- */
+
+static void deployment_open(struct spec *s)
+{
+    struct deployment_options *d = &s->deployment;
+    if (!config_parse(s->config, "deployment", deployment_table, d, NULL)) return;
+    if (d->streams > d->max_streams && config_get(s->config, "deployment", "streams"))
+        config_error(s->config, "deployment", "streams", "%lld at once, but deployment.max_streams = %lld: stream %lld is refused; "
+                     "with fewer at once the others wait for their turn", (long long)d->streams,
+                     (long long)d->max_streams, (long long)d->max_streams + 1);
+    d->streams = min_i64(d->streams, d->max_streams);
+}
+
 /* ---- all of it --------------------------------------------------------------------- */
 
 chi_status spec_registry(struct registry **r, struct config *config, struct plugin_options *o, const char *extra)
@@ -519,6 +530,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
         config_parse(config, "train", train_table, &s->train, NULL);
         config_parse(config, "data", data_table, &s->data, NULL);
         config_parse(config, "generate", generate_table, &s->generate, NULL);
+        deployment_open(s);
         declared_open(s);
         config_skip(config, "sweep");           /* read by `chimera sweep` alone          */
         backends_open(s);

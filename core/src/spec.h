@@ -14,7 +14,8 @@
 
 struct model_options {                  /* [model]                               */
     int64_t hidden_size, num_hidden_layers, vocab_size;
-    double  rms_norm_eps, initializer_range;
+    double  rms_norm_eps, initializer_range, logit_soft_cap;
+    bool    tie_word_embeddings;
     const char *layer_pattern, *ffn_pattern;
 };
 struct linear_options {                 /* [linear], [linear.embed]              */
@@ -24,6 +25,7 @@ struct linear_options {                 /* [linear], [linear.embed]             
 };
 enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE_WARMUP, SCHEDULE_WSD };
 enum { NONFINITE_STOP, NONFINITE_SKIP, NONFINITE_ROLLBACK };
+enum { WEIGHTS_MAP, WEIGHTS_COPY };
 enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK };
 struct train_options {                  /* [train]                               */
     int64_t batch_size, micro_batch, seq_len, steps, warmup_steps;
@@ -36,6 +38,7 @@ struct run_options {                    /* [run]                                
     const char *dir;
     int64_t seed, threads, memory_limit_mb;
     bool    paranoid, tensorboard;
+    int32_t weights, verify;            /* of packed models; verify as in packed.h */
 };
 struct data_options { const char *task, *tokenizer; };          /* [data]        */
 struct generate_options {               /* [generate]                            */
@@ -51,6 +54,9 @@ struct loop_options {                   /* [loop], beside its component's       
     double  adaptive_exit;              /* 0: never                              */
 };
 
+struct deployment_options {             /* [deployment]                          */
+    int64_t streams, max_streams, memory_budget_mb;
+};
 struct backend_options { const char *use; bool autotune; };    /* [backend]      */
 struct plugin_options { const char *path, *load; };             /* [plugins]      */
 
@@ -90,6 +96,7 @@ struct spec {
     struct run_options      run;
     struct data_options     data;
     struct generate_options generate;
+    struct deployment_options deployment;
     struct backend_options  backends;
     struct plugin_options   plugins;
     struct declared declared[DECLARED_MAX]; int64_t n_declared;
@@ -106,7 +113,9 @@ struct spec {
 };
 
 enum {                                  /* what a verb needs to exist            */
-    SPEC_MODEL = 1, SPEC_TRAIN = 2, SPEC_DATA = 4, SPEC_TOKENIZER = 8
+    SPEC_MODEL = 1, SPEC_TRAIN = 2, SPEC_DATA = 4, SPEC_TOKENIZER = 8,
+    SPEC_STREAMS = 16                   /* for run_load_model(): segments are streams, of which no
+                                           more than deployment.streams run at once */
 };
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;

@@ -126,7 +126,7 @@ chi_status streams_feed(struct model *m, struct stream *const *s, const struct s
 }
 
 chi_status streams_step(struct model *m, struct stream *const *s, int64_t n,
-                        float *hidden, float *logits)
+                        float *hidden, const struct shortlist *some, float *logits)
 {
     enum { FEW = 64 };
     struct model_segment seg[FEW] = { { 0 } };
@@ -135,5 +135,5 @@ chi_status streams_step(struct model *m, struct stream *const *s, int64_t n,
     for (int64_t i = 0; i < n; i++) seg[i] = segment(s[i], &s[i]->next, 1);
     TRY(model_forward(m, seg, n, hidden));
     for (int64_t i = 0; i < n; i++) s[i]->pos++;
-    return model_logits(m, hidden, n, logits);
+    return some ? model_logits_of(m, hidden, n, some, logits) : model_logits(m, hidden, n, logits);
 }

@@ -7,7 +7,7 @@
 #ifndef STREAM_H
 #define STREAM_H
 
-#include "model.h"
+#include "head.h"
 #include "text_out.h"
 
 struct stream {
@@ -39,10 +39,11 @@ struct stream_text { const int32_t *token; int64_t n; };
  * between.  hidden[model_max_rows, d] is work space.  *rows counts what went in.   */
 chi_status streams_feed(struct model *, struct stream *const *s, const struct stream_text *text,
                         int64_t n, float *hidden, bool (*stop)(void), int64_t *rows) CHI_MUST_CHECK;
-/* Feeds the next token of each: logits[n, vocab] say what follows.  n is at most
- * model_max_segs() and model_max_rows().  stream_take() must come before the next step. */
-chi_status streams_step(struct model *, struct stream *const *s, int64_t n,
-                        float *hidden, float *logits) CHI_MUST_CHECK;
+/* Feeds the next token of each: logits[n, vocab] say what follows, or logits[n, n of the
+ * shortlist] if it is not NULL.  n is at most model_max_segs() and model_max_rows().
+ * stream_take() must come before the next step.                                  */
+chi_status streams_step(struct model *, struct stream *const *s, int64_t n, float *hidden,
+                        const struct shortlist *, float *logits) CHI_MUST_CHECK;
 /* The token that was drawn becomes the next one                                  */
 void stream_take(struct stream *, int32_t token);
 

@@ -2,12 +2,14 @@
 #include "tokens.h"
 
 #include "core.h"
+#include "files.h"
 #include "hosting.h"
 
 #include <stdlib.h>
 
 struct tokens {
     struct chi_host *host;              /* owns what the tokenizer took            */
+    const struct chi_component *component;
     const struct chi_tokenizer_ops *ops;
     void    *self;
     int64_t  vocab, room;
@@ -17,39 +19,48 @@ struct tokens {
 
 /* ---- life -------------------------------------------------------------------- */
 
-static chi_status check(struct tokens *t, const struct spec *spec)
+static chi_status check(struct tokens *t)
 {
-    const char *name = spec->tokenizer.component->name;
     t->vocab = t->ops->vocab(t->self);
     t->end = t->ops->end(t->self);
-    if (t->vocab < 1 || t->end < 0 || t->end >= t->vocab)
-        return fail(CHI_EPLUGIN, "tokenizer %s: %lld tokens with the end at %d make no sense",
-                    name, (long long)t->vocab, (int)t->end);
-    if (t->vocab > spec->model.vocab_size)
-        return fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
-                    "vocab_size to at least that", (long long)spec->model.vocab_size, name,
-                    (long long)t->vocab);
-    return CHI_OK;
+    if (t->vocab >= 1 && t->end >= 0 && t->end < t->vocab) return CHI_OK;
+    return fail(CHI_EPLUGIN, "tokenizer %s: %lld tokens with the end at %d make no sense", t->component->name,
+                (long long)t->vocab, (int)t->end);
 }
 
-chi_status tokens_open(struct tokens **out, const struct spec *spec)
+chi_status tokens_open_alone(struct tokens **out, const struct spec *spec)
 {
     const struct chi_component *c = spec->tokenizer.component;
     if (!c) return fail(CHI_ECONF, "data.tokenizer is not set: text needs one, for instance byte");
     struct tokens *t = xcalloc(1, sizeof *t);
+    services_register();
     t->host = host_open(spec, "tokenizer");
+    t->component = c;
     t->ops = c->ops;
     t->self = xcalloc(1, t->ops->self_size);
     t->bytes = xcalloc(1, 64);
     t->room = 64;
     chi_status s = t->ops->open ? t->ops->open(t->host, t->self, spec->tokenizer.conf) : CHI_OK;
-    if (s == CHI_OK) s = check(t, spec);
+    if (s == CHI_OK) s = check(t);
     if (s != CHI_OK) {
         tokens_close(t);
         return s;
     }
     *out = t;
     return CHI_OK;
+}
+
+chi_status tokens_open(struct tokens **out, const struct spec *spec)
+{
+    TRY(tokens_open_alone(out, spec));
+    struct tokens *t = *out;
+    if (t->vocab <= spec->model.vocab_size) return CHI_OK;
+    chi_status s = fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
+                        "vocab_size to at least that", (long long)spec->model.vocab_size, t->component->name,
+                        (long long)t->vocab);
+    tokens_close(t);
+    *out = NULL;
+    return s;
 }
 
 void tokens_close(struct tokens *t)
@@ -73,14 +84,47 @@ int32_t tokens_end(const struct tokens *t)
     return t->end;
 }
 
+int64_t tokens_piece(const struct tokens *t, const unsigned char *text, int64_t n)
+{
+    return CHI_HAS(struct chi_tokenizer_ops, t->ops, piece) ? t->ops->piece(t->self, text, n) : 0;
+}
+
+chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
+                     int64_t max, int64_t *count)
+{
+    const struct chi_tokenizer_ops *o = c->ops;
+    *count = o->encode(self, text, n, ids, max);
+    if (*count >= 0) return CHI_OK;
+    if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
+        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
+                    (long long)*count);
+    struct chi_scratch work = { .size = (size_t)-*count };
+    work.base = malloc(work.size);
+    if (!work.base)
+        return fail(CHI_ENOMEM, "tokenizer %s wants %lld bytes of memory for a text of %lld bytes", c->name,
+                    (long long)-*count, (long long)n);
+    *count = o->encode_in(self, text, n, ids, max, &work);
+    free(work.base);
+    if (*count >= 0) return CHI_OK;
+    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
+                (long long)work.size, (long long)*count);
+}
+
 chi_status tokens_encode(const struct tokens *t, const unsigned char *text, int64_t n, bool end,
                          int32_t **ids, int64_t *n_ids)
 {
-    int64_t count = n ? t->ops->encode(t->self, text, n, NULL, 0) : 0, first = end ? 1 : 0;
-    int32_t *id = malloc((size_t)(count + first + 1) * sizeof *id);
-    if (!id) return fail(CHI_ENOMEM, "a prompt of %lld tokens does not fit into memory", (long long)count);
+    int64_t count = 0, first = end ? 1 : 0;
+    int32_t *id = malloc((size_t)(n + first + 1) * sizeof *id);
+    if (!id) return fail(CHI_ENOMEM, "the tokens of a text of %lld bytes do not fit into memory", (long long)n);
     if (end) id[0] = t->end;
-    if (count) t->ops->encode(t->self, text, n, id + first, count);
+    chi_status s = n ? tokens_of(t->component, t->self, text, n, id + first, n, &count) : CHI_OK;
+    if (s == CHI_OK && count > n)
+        s = fail(CHI_EPLUGIN, "tokenizer %s made %lld ids of %lld bytes: more than one a byte", t->component->name,
+                 (long long)count, (long long)n);
+    if (s != CHI_OK) {
+        free(id);
+        return s;
+    }
     *ids = id;
     *n_ids = count + first;
     return CHI_OK;

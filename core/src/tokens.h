@@ -6,6 +6,7 @@
 
 struct tokens;
 chi_status tokens_open(struct tokens **, const struct spec *) CHI_MUST_CHECK;
+chi_status tokens_open_alone(struct tokens **, const struct spec *) CHI_MUST_CHECK;   /* for no model */
 void    tokens_close(struct tokens *);
 int64_t tokens_vocab(const struct tokens *);
 int32_t tokens_end(const struct tokens *);              /* ends a document         */
@@ -14,6 +15,11 @@ chi_status tokens_encode(const struct tokens *, const unsigned char *text, int64
                          int32_t **ids, int64_t *n_ids) CHI_MUST_CHECK;
 /* Bytes of a token; they stay until the next call                                */
 int64_t tokens_decode(struct tokens *, int32_t id, const unsigned char **bytes);
+/* The bytes of the first piece, which no token crosses; 0: this tokenizer does not tell            */
+int64_t tokens_piece(const struct tokens *, const unsigned char *text, int64_t n);
+/* encode of any tokenizer, with the working memory that it asks for; *count: the ids of the text */
+chi_status tokens_of(const struct chi_component *, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
+                     int64_t max, int64_t *count) CHI_MUST_CHECK;
 uint64_t tokens_hash(struct tokens *);                  /* of every token's bytes  */
 
 #endif

@@ -121,10 +121,17 @@ chi_status trainer_bind(struct trainer *t, int64_t step)
 /* ---- going on -------------------------------------------------------------------- */
 
 /* Before anything of the run folder is touched                                        */
+bool trainer_imported(const char *checkpoint)
+{
+    struct ckpt_meta meta = { 0 };
+    return ckpt_read_meta(checkpoint, &meta) == CHI_OK && !meta.step && !meta.data_hash;
+}
+
 chi_status trainer_check_data(const struct trainer *t, const char *checkpoint)
 {
     struct ckpt_meta meta = { 0 };
     TRY(ckpt_read_meta(checkpoint, &meta));
+    if (trainer_imported(checkpoint)) return CHI_OK;
     if (meta.data_hash != dataset_hash(t->data))
         return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
                     "means nothing; give the old files, or begin with --fresh", checkpoint,

@@ -71,6 +71,8 @@ void trainer_close(struct trainer *);
 chi_status trainer_open_model(struct trainer *, int64_t max_segs) CHI_MUST_CHECK;
 void trainer_close_work(struct trainer *);
 /* train_save.c */
+/* Is this what chimera import wrote: weights that have seen no data of any task?        */
+bool trainer_imported(const char *checkpoint);
 chi_status trainer_check_data(const struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_start(struct trainer *, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trainer_save(struct trainer *) CHI_MUST_CHECK;

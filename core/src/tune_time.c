@@ -42,6 +42,7 @@ static chi_status bind(struct chi_linear *copy, const struct chi_linear *l, cons
     copy->n_bytes = copy->encoding->bytes(l->d_out, l->d_in, l->group);
     copy->w = copy->g = NULL;
     copy->bytes = copy->packed = NULL;
+    copy->mapped = false;
     TRY(linear_room(TUNE_ROWS, l->d_in, 0, false));
     TRY(pool_scratch(linear_scratch(copy, TUNE_ROWS)));
     return linear_bind(copy, w, 1);

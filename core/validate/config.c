@@ -17,6 +17,7 @@
 #include "files.h"
 #include "hosting.h"
 #include "instance.h"
+#include "tally.h"
 
 enum { DRAWS = 60, LINE = 192, RUN_BYTES = 4 << 20, MOST_BYTES = 256 << 20 };
 static const char silence[] = "nobody said why";
@@ -331,16 +332,22 @@ static void range(struct trial *t)
     }
 }
 
-/* Names that it gave to host->meter() while it ran                                        */
+static bool lists_meter(const struct trial *t, const char *name)
+{
+    for (const char *const *m = t->component->meters; m && *m; m++)
+        if (!strcmp(*m, name)) return true;
+    return false;
+}
+
+/* Names that it gave to host->meter() and to the tally while it ran                       */
 static void judge_meters(struct trial *t)
 {
     const char *name;
     double value;
-    for (int64_t i = 0; host_meter(i, &name, &value); i++) {
-        bool known = false;
-        for (const char *const *m = t->component->meters; m && *m; m++) known = known || !strcmp(*m, name);
-        if (!known) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
-    }
+    for (int64_t i = 0; host_meter(i, &name, &value); i++)
+        if (!lists_meter(t, name)) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
+    for (int64_t i = 0; tally_value(i, &name, &value); i++)
+        if (!lists_meter(t, name)) trial_fail(t, "it counts '%s' (chimera.tally/1), which its .meters does not list", name);
 }
 
 /* In forward and step, or in forward and backward                                          */
@@ -350,6 +357,7 @@ static void meters_of(struct trial *t, const struct layer_case *c, bool training
     if (!rig_open(&r, t, c, training, 8, 2)) return;
     struct chi_segment g = rig_segment(0, 8, 0, 1, rig_block(&r, r.state_bytes));
     float *x = rig_random_rows(&r, 8, 1), *y = rig_rows(&r, 8), *dx = rig_rows(&r, 8);
+    tally_begin();
     bool ok = rig_forward(&r, &g, 1, training, x, y);
     if (ok && training) {
         g.state = rig_block(&r, r.state_bytes);
@@ -358,6 +366,7 @@ static void meters_of(struct trial *t, const struct layer_case *c, bool training
         struct chi_segment next = rig_segment(0, 1, 8, 1, g.state);
         ok = rig_step(&r, &next, 1, x, y);
     }
+    tally_end();
     if (ok) judge_meters(t);            /* closing forgets them                            */
     rig_close(&r);
 }

@@ -148,7 +148,7 @@ static const struct { const char *names, *why; } forbidden[] = {
 };
 static const char libraries[] = "dlopen dlsym dlerror dlclose";
 
-struct imports { struct trial *t; bool strict, backend; };
+struct imports { struct trial *t; bool strict, library; };
 
 static void judge_import(void *ctx, const char *name)
 {
@@ -161,7 +161,7 @@ static void judge_import(void *ctx, const char *name)
         plain_name[n - 1] = 0;                                  /* expf, expl            */
         if (listed(maths, plain_name)) return;
     }
-    if (i->backend && listed(libraries, name)) return;          /* a backend may wrap a library */
+    if (i->library && listed(libraries, name)) return;
     const char *why = "it is not among the functions of libc and libm that plugins may call (doc/validate.md)";
     for (int64_t k = 0; k < COUNT(forbidden); k++)
         if (listed(forbidden[k].names, name)) why = forbidden[k].why;
@@ -175,6 +175,12 @@ static bool strict_kind(int kind)
     return kind != CHI_TOKENIZER && kind != CHI_TASK;
 }
 
+/* A backend may wrap a library, and a tokenizer one for regular expressions                 */
+static bool may_load(int kind)
+{
+    return kind == CHI_BACKEND || kind == CHI_TOKENIZER;
+}
+
 static void imports(struct trial *t)
 {
     char why[160];
@@ -185,7 +191,7 @@ static void imports(struct trial *t)
     }
     for (int k = 0; t->plugin->plugin->components[k]; k++) {
         i.strict |= strict_kind(t->plugin->plugin->components[k]->kind);
-        i.backend |= t->plugin->plugin->components[k]->kind == CHI_BACKEND;
+        i.library |= may_load(t->plugin->plugin->components[k]->kind);
     }
     FILE *f = fopen(t->plugin->path, "rb");
     long n = f && fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;

@@ -8,6 +8,7 @@
 #include "files.h"
 #include "hosting.h"
 #include "kinds.h"
+#include "tokens.h"
 
 enum { LONGEST = 600, TEXTS = 300 };
 
@@ -35,7 +36,7 @@ static void run_open(void *arg)
 static void run_encode(void *arg)
 {
     struct bench *b = arg;
-    b->answer = b->ops->encode(b->self, b->text, b->n, b->ids, b->max);
+    b->s = tokens_of(b->t->component, b->self, b->text, b->n, b->ids, b->max, &b->answer);
 }
 
 static void run_decode(void *arg)
@@ -49,7 +50,7 @@ static bool start(struct bench *b, struct trial *t)
 {
     *b = (struct bench){ .t = t, .ops = t->component->ops };
     if (!part_bench_open(&b->part, t, 0, NULL)) return false;
-    host_register_service("chimera.files/1", &files_service);
+    services_register();
     b->self = pile_take(&b->pile, b->ops->self_size, 64, true, "self");
     if (b->self) memset(b->self, 0, b->ops->self_size);
     bool ok = call_guarded(t, "open", b->part.options, run_open, b);
@@ -100,6 +101,10 @@ static int64_t encode(struct bench *b, const unsigned char *text, int64_t n, int
     b->n = n;
     b->max = max;
     if (!call_guarded(b->t, "encode", with, run_encode, b)) return -1;
+    if (b->s != CHI_OK) {
+        trial_fail(b->t, "%s", fail_text());
+        return -1;
+    }
     if (b->answer >= 0 && b->answer <= n) return b->answer;
     trial_fail(b->t, "encode makes %lld ids of %lld bytes, wanted is at most one a byte", (long long)b->answer, (long long)n);
     return -1;
@@ -181,6 +186,56 @@ static void maxima(struct trial *t)
     end(&b);
 }
 
+static void run_piece(void *arg)
+{
+    struct bench *b = arg;
+    b->answer = b->ops->piece(b->self, b->text, b->n);
+}
+
+/* The bytes of the first piece of the text's rest, or -1                                                */
+static int64_t piece(struct bench *b, const unsigned char *text, int64_t n)
+{
+    struct pile p = { .n = 0 };
+    b->text = pile_copy(&p, text, n, 1, true, "text");
+    b->n = n;
+    bool fine = call_guarded(b->t, "piece", "the rest of a text", run_piece, b);
+    if (fine && (b->answer < 1 || b->answer > n))
+        trial_fail(b->t, "piece answers %lld for %lld bytes, wanted is 1 .. %lld", (long long)b->answer, (long long)n, (long long)n);
+    pile_drop(&p);
+    return fine && b->t->outcome == TRIAL_OK ? b->answer : -1;
+}
+
+/* Ids of the pieces, one after another, are the ids of the text                                         */
+static void one_text_of_pieces(struct bench *b, const unsigned char *text, int64_t n)
+{
+    struct pile p = { .n = 0 };
+    int64_t all = encode(b, text, n, n, &p), done = 0, m = 0;
+    const int32_t *want = b->ids;
+    for (int64_t i = 0; all >= 0 && i < n && (m = piece(b, text + i, n - i)) > 0; i += m) {
+        struct pile q = { .n = 0 };
+        int64_t some = encode(b, text + i, m, m, &q);
+        if (some >= 0 && (done + some > all || memcmp(want + done, b->ids, (size_t)some * sizeof *want) != 0))
+            trial_fail(b->t, "the piece of bytes %lld .. %lld has other ids than these bytes have in the text: a token crosses "
+                       "its end", (long long)i, (long long)(i + m) - 1);
+        done += some;
+        pile_drop(&q);
+        if (b->t->outcome != TRIAL_OK) break;
+    }
+    pile_drop(&p);
+}
+
+static void pieces(struct trial *t)
+{
+    struct bench b;
+    unsigned char text[LONGEST];
+    bool tells = CHI_HAS(struct chi_tokenizer_ops, (const struct chi_tokenizer_ops *)t->component->ops, piece);
+    if (!tells) trial_skip(t, "it does not tell where pieces end (optional)");
+    if (!tells) return;
+    if (start(&b, t))
+        for (int i = 0; i < 100 && t->outcome == TRIAL_OK; i++) one_text_of_pieces(&b, text, draw_text(t, i, text));
+    end(&b);
+}
+
 /* Ids one by one: short rooms, the end, ids that there are not                                          */
 static void ids(struct trial *t)
 {
@@ -209,6 +264,7 @@ const struct check checks_tokenizers[] = {
     { "tokenizer.round_trip", CHI_TOKENIZER, 40, "decode(encode(text)) is text, whatever the bytes; ids are in the vocabulary",
       round_trip },
     { "tokenizer.max", CHI_TOKENIZER, 20, "encode writes no more ids than asked for, and says how many there are", maxima },
+    { "tokenizer.pieces", CHI_TOKENIZER, 40, "a text's ids are those of its pieces, one after another", pieces },
     { "tokenizer.ids", CHI_TOKENIZER, 20, "end and strange ids have no bytes; decode writes no more than asked for", ids },
     { 0 }
 };

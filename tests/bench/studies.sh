@@ -82,7 +82,10 @@ table() {
         loop-*)          compare "$1" 1 "$runs/$1" --baseline turns-1 ;;
         moe)
             compare moe 1 "$runs/moe" --baseline bias_update=0
-            compare moe-balance 0 "$runs/moe" --baseline bias_update=0 --metric moe_expert_load_balance --at last:100 --lower ;;
+            compare moe-balance 0 "$runs/moe" --baseline bias_update=0 --metric moe_expert_load_balance --at last:100 --lower
+            if grep -qs moe_global_load_balance "$runs"/moe/*/metrics.jsonl; then
+                compare moe-global 1 "$runs/moe" --baseline bias_update=0 --metric moe_global_load_balance --lower
+            fi ;;
         ternary)
             compare ternary 1 "$runs/ternary" --baseline 'f32-128, lr=2e-3'
             for size in 32 64 128; do

@@ -110,6 +110,58 @@ cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad.b158"; damaged 'no packed mo
 cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad"
 bad 3 'no packed model' "$CHIMERA" eval "$tmp/bad"
 
+# ---- experts in a second file, which belongs to the first
+sed -e 's/= *swiglu/= moe/' -e 's/^intermediate_size.*/moe_intermediate_size = 32/' -e "s#^include *= *#&$srcdir/conf/#" \
+    "$srcdir/conf/tiny.ini" >"$tmp/moe.ini"
+for seed in 1 2; do
+    run 0 "$CHIMERA" train "$tmp/moe.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=2 \
+        train.warmup_steps=1 "run.dir=$tmp/moe$seed" run.threads=1 run.seed=$seed layer.MLP.n_routed_experts=3
+    run 0 "$CHIMERA" convert "$tmp/moe$seed" -e tl2
+done
+words "$tmp/moe1" >"$tmp/want2"
+for how in run.weights=map run.weights=copy run.verify=full run.verify=no run.verify=once; do
+    "$CHIMERA" eval "$tmp/moe1.b158" -o json --limit 2000 $how >"$tmp/got" 2>"$tmp/err" || no "$how: $(cat "$tmp/err")"
+    "$CHIMERA" generate "$tmp/moe1.b158" -q --ignore-end -p "line 1" -n 40 run.threads=1 $how >>"$tmp/got"
+    same "$tmp/want2" "$tmp/got" "$how says something else"
+done
+run 0 "$CHIMERA" inspect "$tmp/moe1.b158" --verify full
+says out 'its experts +.*moe1_experts.b158'
+says out 'its data +verified$'
+bad 2 'run.verify' "$CHIMERA" inspect "$tmp/moe1.b158" --verify maybe
+mkdir "$tmp/dir"
+cp "$tmp/moe1.b158" "$tmp/dir/model.b158"
+bad 3 'moe1_experts.b158, which is missing' "$CHIMERA" eval "$tmp/dir"
+cp "$tmp/moe2_experts.b158" "$tmp/dir/model_experts.b158"
+bad 3 'model_experts.b158 holds the experts of another model' "$CHIMERA" eval "$tmp/dir"
+cp "$tmp/moe1_experts.b158" "$tmp/dir/model_experts.b158"
+words "$tmp/dir" >"$tmp/got"
+same "$tmp/want2" "$tmp/got" "a folder says something else"
+run 0 "$CHIMERA" convert "$tmp/dir" -e ternary2 -o "$tmp/dir.b158"
+[ -e "$tmp/dir_experts.b158" ] && ok || no "no file of experts"
+bad 3 'holds the experts of a packed model' "$CHIMERA" generate "$tmp/dir_experts.b158"
+
+# ---- damage after a verification is damage; without verification it says something else, but ends in order
+"$CHIMERA" eval "$tmp/dir.b158" --limit 200 >/dev/null
+printf '\377\377\377\377' | dd of="$tmp/dir_experts.b158" bs=1 seek=$(($(wc -c <"$tmp/dir_experts.b158") - 1500)) conv=notrunc 2>/dev/null
+bad 3 'dir_experts.b158: tensor .* is damaged' "$CHIMERA" eval "$tmp/dir.b158"
+bad 3 'dir_experts.b158: tensor .* is damaged' "$CHIMERA" convert "$tmp/dir.b158" -o "$tmp/x"
+run 0 "$CHIMERA" eval "$tmp/dir.b158" --verify no --limit 200
+
+# ---- a file that becomes shorter while its pages are in use
+got=0
+"$CHIMERA" generate "$tmp/dir" -q --ignore-end -p "line 1" -n 100000000 >"$tmp/text" 2>"$tmp/err" &
+pid=$!
+i=0
+while [ $i -lt 300 ] && [ "$(wc -c <"$tmp/text")" -le 100 ]; do
+    sleep 0.1
+    i=$((i + 1))
+done
+truncate -s 8192 "$tmp/dir/model_experts.b158"
+wait $pid || got=$?
+if [ $got -eq 3 ]; then ok; else no "exit code $got of a generation whose file became shorter: $(cat "$tmp/err")"; fi
+says err 'dir/model_experts.b158 cannot be read any more: it became shorter'
+if [ "$(wc -l <"$tmp/err")" -eq 1 ]; then ok; else no "more than one line: $(cat "$tmp/err")"; fi
+
 # ---- another plugin that brings an encoding of trits, first in the alphabet, changes nobody's default
 mkdir "$tmp/so"
 chmod 755 "$tmp" "$tmp/so"

@@ -11,12 +11,17 @@ tab=$(printf '\t')
 mkdir "$tmp/so"
 chmod 755 "$tmp" "$tmp/so"
 
-# gated_deltanet and what it includes, changed by $1.sed, in $tmp/layers.  Each of its lines must change something.
+# In $code the source that $1.sed names in a line `# of FILE`, or gated_deltanet, changed by it with what it includes from
+# ../shared, all in $tmp/layers.  Each line must change something.
 mutate() {
+    of=$(sed -n 's/^# of //p' "$srcdir/tests/mock/sins/$1.sed")
+    from=$srcdir/${of:-plugins/layers/gated_deltanet/gated_deltanet.c}
     rm -rf "$tmp/layers"
-    mkdir -p "$tmp/layers"
-    cp -r "$srcdir/plugins/layers/gated_deltanet" "$srcdir/plugins/layers/shared" "$tmp/layers"
+    mkdir -p "$tmp/layers/it"
+    cp "$(dirname "$from")"/*.[ch] "$tmp/layers/it"
+    cp -r "$srcdir/plugins/layers/shared" "$tmp/layers"
     chmod -R u+w "$tmp/layers"
+    code=$tmp/layers/it/$(basename "$from")
     grep '^s' "$srcdir/tests/mock/sins/$1.sed" >"$tmp/edits"
     while read -r edit; do
         before=$(cat "$tmp"/layers/*/*.[ch] | cksum)
@@ -35,7 +40,7 @@ build_mock() {
     so=$tmp/so/$1.so
     if [ -f "$so" ]; then return 0; fi
     code=$srcdir/tests/mock/sins/$1.c
-    if [ -f "$srcdir/tests/mock/sins/$1.sed" ]; then code=$tmp/layers/gated_deltanet/gated_deltanet.c; mutate "$1" || return 1; fi
+    if [ -f "$srcdir/tests/mock/sins/$1.sed" ]; then mutate "$1" || return 1; fi
     # shellcheck disable=SC2086 # CC may be several words
     $CC -std=c11 -O1 -g -w -ffp-contract=off -shared -fPIC -fvisibility=hidden -I"$srcdir/core/include" -I"$srcdir/tests/mock" \
         -I"$srcdir" -o "$so" "$code" -lm 2>"$tmp/cc" || { cat "$tmp/cc"; return 1; }

@@ -56,6 +56,19 @@ grep -q '"moe_expert_load_balance":[0-9]' "$tmp/whole/metrics.jsonl" && ok || no
 value() { sed -n 's/.*"moe_expert_load_balance":\([0-9.]*\).*/\1/p' "$tmp/$1/metrics.jsonl" | head -n 1; }
 [ "$(value whole)" = "$(value parts)" ] && ok || no "imbalance of micro-batches: $(value whole) and $(value parts)"
 
+# Loads summed over all that is held out: in the line of the measurement, the same for every cut of the calls,
+# and not what a batch has
+grep '"heldout_bpb"' "$tmp/whole/metrics.jsonl" | grep -q '"moe_global_load_balance":[0-9]' && ok || no "no global imbalance"
+for chunk in 7 512; do
+    run 0 "$CHIMERA" eval "$tmp/whole" --chunk $chunk -o json
+    cp "$tmp/out" "$tmp/eval.$chunk"
+done
+says out '"tokens":[0-9]*,"moe_global_load_balance":[0-9.e-]*}$'
+same_file() { cmp "$1" "$2" && ok || no "$1 and $2 differ"; }
+same_file "$tmp/eval.7" "$tmp/eval.512"
+run 0 "$CHIMERA" eval "$tmp/whole"
+says out '^moe_global_load_balance +[0-9]'
+
 # Threads and interruption
 same() { cmp "$tmp/$1/ckpt/0000000006/model.safetensors" "$tmp/$2/ckpt/0000000006/model.safetensors" && ok || no "$1 and $2 differ"; }
 train full train.micro_batch=2

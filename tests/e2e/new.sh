@@ -11,6 +11,7 @@ include="-I$srcdir/core/include -fvisibility=hidden -ffp-contract=off"
 strict='-std=c11 -O2 -Wall -Wextra -Wpedantic -Werror'
 compilers=${CC:-cc}
 for c in gcc clang; do
+    case $compilers in *$c) continue ;; esac
     if command -v $c >/dev/null; then compilers="$compilers|$c"; fi
 done
 cd "$tmp"

@@ -4,7 +4,7 @@
 # the disk may still lack, and wants nothing that the new name promises among it.  The log of a run
 # with any one fsync struck out must fail, so each of them is needed.
 set -eu
-if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+if [ -n "${MEMORY_TMPDIR:-}" ]; then export TMPDIR="$MEMORY_TMPDIR"; fi
 . "$srcdir/tests/e2e/lib.sh"
 . "$srcdir/tests/e2e/runs.sh"
 name=f32

@@ -98,5 +98,7 @@ sed 's/^task = copy/task = text/; s/^lengths.*/train = nowhere/; /^symbols/d; s/
 run 0 "$CHIMERA" bench "$tmp/text.ini" --profile --steps 2
 says err 'random tokens are trained on: .*nowhere'
 bad 2 'for the trace of --profile' "$CHIMERA" bench "$tmp/run.ini" --train --steps 2 --out "$tmp/x.json"
-bad 1 'nowhere' "$CHIMERA" bench "$tmp/run.ini" --profile --steps 2 --out "$tmp/nowhere/x.json"
+# What cannot be written is said before anything is measured
+bad 1 'nowhere' "$CHIMERA" bench "$tmp/run.ini" --profile --steps 1000000 --out "$tmp/nowhere/x.json"
+bad 1 'directory' "$CHIMERA" bench "$tmp/run.ini" --profile --steps 1000000 --out "$tmp"
 finish

@@ -111,6 +111,10 @@ bad 3 'no run has any' "$CHIMERA" report "$tmp/blank"
 cp -r "$tmp/sleep" "$tmp/data"; echo '{"data_hash":"00bb"}' >"$tmp/data/b4/env.json"
 bad 1 'different data .*any-data' "$CHIMERA" report "$tmp/data"
 report "$tmp/data" --any-data; is t 2 -4.0621277
+# Arms without a common seed, whose data follow the seed: the message says what to do
+for i in 1 2; do fake "apart/a$i" $i 0.01 done $i "aa$i"; fake "apart/b$i" 1$i 0.02 done $i "bb$i"; done
+bad 1 'share no seed.*same run.seed.*--any-data' "$CHIMERA" report "$tmp/apart"
+run 0 "$CHIMERA" report "$tmp/apart" --any-data
 cp -r "$tmp/sleep" "$tmp/steps"; echo '{"step":12,"heldout_bpb":-1.2}' >>"$tmp/steps/b4/metrics.jsonl"
 bad 1 'step 12.*any-steps|step 9.*any-steps' "$CHIMERA" report "$tmp/steps"
 report "$tmp/steps" --any-steps; is t 2 -4.0621277
@@ -173,6 +177,11 @@ END
 run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout"
 report "$tmp/swept" --baseline 'plain, batch_size=2'
 says out '^A +plain, batch_size=2 +2 '; says out '^[BCD] +calm, batch_size=1 +2 '
+# in the order of the plan, which is not that of the folders
+report "$tmp/swept"
+planned=$("$CHIMERA" sweep "$tmp/swept" --status | awk '$5 == "done" && $4 == 1 { print $2 }' | tr '\n' ' ')
+shown=$(sed -n 's/^[A-D]  *\([a-z]*\), batch_size=.*/\1/p' "$tmp/out" | head -n 4 | tr '\n' ' ')
+[ "$shown" = "$planned" ] && [ "$shown" = "plain plain calm calm " ] && ok || no "arms '$shown', planned '$planned'"
 run 0 "$CHIMERA" sweep "$tmp/sweep.ini" task.train="$corpus/train" task.heldout="$corpus/heldout" run.dir="$tmp/longer" \
     train.steps=2
 report "$tmp/swept" "$tmp/longer" --any-steps; says out '^[A-H] +batch_size=1, grad_clip'

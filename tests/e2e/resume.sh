@@ -6,7 +6,7 @@
 #     STRIDE=n    every n-th file operation only (default 31); make soak takes them all
 set -eu
 # Thousands of fsync() calls: in memory where there is some
-if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+if [ -n "${MEMORY_TMPDIR:-}" ]; then export TMPDIR="$MEMORY_TMPDIR"; fi
 . "$srcdir/tests/e2e/lib.sh"
 . "$srcdir/tests/e2e/runs.sh"
 stride=${STRIDE:-31}

@@ -17,7 +17,7 @@ says out '^  weights in memory .* 476 MB '
 says out '^  state per stream .* 30 MB '
 says out 'layers\.27\.ffn +moe +225\.65 M'
 says out 'layers\.23\.mixer +span_knot'
-says out 'embed \(and head\) +bf16 +512\.19 M +1\.0 GB'
+says out 'embed \(and head\) +int8 +512\.19 M +513 MB'
 [ "$(grep -c ' moe ' "$tmp/out")" -eq 7 ] && ok || no "$(grep -c ' moe ' "$tmp/out") layers of experts"
 
 # The same pattern at a small size: every letter learns, in two steps that any threads repeat, and speaks

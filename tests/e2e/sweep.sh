@@ -3,9 +3,9 @@
 # same table, the same weights and metrics of every job; no job is begun after its end.  Besides:
 # what is refused, early ends, failures, signals, the lock, the journal, the script for Slurm.
 #
-#     KILLS=n STEPS=n     default 6 and 200; make soak-sweep takes 200
+#     KILLS=n STEPS=n     default 6 and 100; make soak-sweep takes 200 and 600
 set -eu
-if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+if [ -n "${MEMORY_TMPDIR:-}" ]; then export TMPDIR="$MEMORY_TMPDIR"; fi
 . "$srcdir/tests/e2e/lib.sh"
 kills=${KILLS:-6}
 pid=
@@ -41,7 +41,7 @@ heldout = corpus/heldout
 [train]
 batch_size = 2
 seq_len = 16
-steps = ${STEPS:-200}
+steps = ${STEPS:-100}
 warmup_steps = 2
 lr = 1e-2
 checkpoint_every = 25
@@ -144,7 +144,7 @@ id=$(awk 'NR == 2 { print $1 }' "$tmp/whole/results.tsv")
 run 0 "$CHIMERA" config "$tmp/whole/$id.ini" --no-origins
 if cmp -s "$tmp/out" "$tmp/whole/$id.ini"; then ok; else no "$id.ini is not resolved"; fi
 run 0 "$CHIMERA" train "$tmp/whole/$id.ini" run.dir="$tmp/again"
-last=$(printf %010d "${STEPS:-200}")
+last=$(printf %010d "${STEPS:-100}")
 if cmp -s "$tmp/again/ckpt/$last/model.safetensors" "$tmp/whole/$id/ckpt/$last/model.safetensors"; then ok
 else no "the run of $id.ini is another one"; fi
 # nothing is left to do
@@ -281,7 +281,7 @@ cp "$tmp/early/results.tsv" "$tmp/early.tsv"
 rm "$tmp/early/journal"
 run 0 "$CHIMERA" sweep "$tmp/early.ini" --jobs 2
 if cmp -s "$tmp/early/results.tsv" "$tmp/early.tsv"; then ok; else no "early ends differ"; fi
-awk -F'\t' '$6 == "early" && $7 >= 20 && $7 < '"${STEPS:-200}"' && $8 < 4.5 { good = 1 } END { exit !good }' "$tmp/early.tsv" ||
+awk -F'\t' '$6 == "early" && $7 >= 20 && $7 < '"${STEPS:-100}"' && $8 < 4.5 { good = 1 } END { exit !good }' "$tmp/early.tsv" ||
     no "early: $(cat "$tmp/early.tsv")"
 
 # ---- the script for Slurm: its tasks from one journal, two at a time

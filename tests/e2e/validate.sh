@@ -77,5 +77,6 @@ sleep 0.3
 kill -INT $pid 2>/dev/null || :
 wait $pid 2>/dev/null || :
 sleep 0.3
-if pgrep -f "$CHIMERA validate gated_deltanet" >"$tmp/left"; then no "left behind: $(cat "$tmp/left")"; else ok; fi
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' >"$tmp/all" || :
+if grep -qF "$CHIMERA validate gated_deltanet" "$tmp/all"; then no "left behind: $CHIMERA validate gated_deltanet"; else ok; fi
 finish

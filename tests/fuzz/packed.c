@@ -27,15 +27,47 @@ static void read_tensors(const struct st_file *f)
     }
 }
 
-static void read_packed(struct st_file *f)
+/* The other file of a pair: a header without tensors                                                        */
+static struct st_file *partner(bool experts)
+{
+    static unsigned char *bytes[2];
+    static int64_t n[2];
+    static const char *const meta[2][5][2] = {
+        { { "format", PACKED_FORMAT }, { "model_hash", "0000000000000000" }, { "config", "" }, { "manifest", "" },
+          { "experts", "x_experts.b158" } },
+        { { "format", PACKED_FORMAT }, { "model_hash", "0000000000000000" }, { "part", "experts" } } };
+    struct st_file *f = NULL;
+    if (!bytes[experts]) {
+        struct st_writer *w = st_create(NULL);
+        st_want_seal(w);
+        for (int i = 0; i < 5 && meta[experts][i][0]; i++) st_put_meta(w, meta[experts][i][0], meta[experts][i][1]);
+        st_put_meta(w, "values", "");
+        if (st_header(w, &bytes[experts], &n[experts]) != CHI_OK) __builtin_trap();
+    }
+    if (st_open_bytes(&f, "partner", bytes[experts], n[experts]) != CHI_OK) __builtin_trap();
+    return f;
+}
+
+static void read_packed(struct st_file *f, struct st_file *experts)
 {
     struct packed *p;
     const struct packed_tensor *t;
-    if (packed_from(&p, f) != CHI_OK) return;
+    if (packed_from(&p, f, experts) != CHI_OK) return;
     sink += strlen(packed_config(p)) + strlen(packed_manifest(p));
     for (int64_t i = 0; (t = packed_at(p, i)); i++)
-        if (packed_find(p, t->t->name) != t || (packed_check(p, t) != CHI_OK && !*fail_text())) __builtin_trap();
+        if (packed_find(p, t->t->name) != t || (packed_check(t) != CHI_OK && !*fail_text())) __builtin_trap();
     packed_close(p);
+}
+
+/* Alone, with a file of experts, and as one                                                                  */
+static void read_pairs(const unsigned char *bytes, int64_t n)
+{
+    struct st_file *f[3] = { NULL };
+    for (int i = 0; i < 3; i++)
+        if (st_open_bytes(&f[i], "input", bytes, n) != CHI_OK) __builtin_trap();
+    read_packed(f[0], NULL);
+    read_packed(f[1], partner(true));
+    read_packed(partner(false), f[2]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -48,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (st_open_bytes(&f, "input", copy, (int64_t)n) == CHI_OK) {
         if (sealed != st_sealed(f)) __builtin_trap();
         read_tensors(f);
-        read_packed(f);
+        st_close(f);
+        read_pairs(copy, (int64_t)n);
     } else if (!*fail_text())
         __builtin_trap();
     mem_free(copy);

@@ -17,7 +17,9 @@ def tensor(dtype, shape, begin, end):
 
 
 def packed(lines, tensors, data, **meta):
-    head = {"header_xxh3": "0" * 16, "format": "chimera.packed 1", "config": "[model]\n", "manifest": "{}"}
+    head = {"header_xxh3": "0" * 16, "format": "chimera.packed 2", "model_hash": "0" * 16}
+    if "part" not in meta:
+        head.update({"config": "[model]\n", "manifest": "{}", "values": "0" * 16})
     head.update(meta)
     head.update(lines)
     text = json.dumps({"__metadata__": head, **tensors}, separators=(",", ":")).encode()
@@ -48,6 +50,11 @@ seeds = {
     "packed_shape": packed({**lines, "a.weight": line.replace("16x64", "99999999999999999999x64")}, two, bytes(320)),
     "packed_name": packed({**lines, "a.weight": line.replace("tl2", "../tl2")}, two, bytes(320)),
     "packed_hash": packed({**lines, "a.weight": line + "0"}, two, bytes(320)),
+    "packed_experts": packed(lines, two, bytes(320), part="experts"),
+    "packed_names_experts": packed({}, {}, b"", experts="x_experts.b158"),
+    "packed_names_folder": packed(lines, two, bytes(320), experts="../x_experts.b158"),
+    "packed_unaligned": packed({"a.weight": line, "b.weight": line}, {"a.weight": tensor("U8", [250], 0, 250),
+                                                                      "b.weight": tensor("U8", [6], 250, 256)}, bytes(256)),
 }
 for name, data in seeds.items():
     with open(os.path.join(sys.argv[1], name), "wb") as f:

@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "registry.h"
+#include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -12,13 +13,12 @@
 #include <unistd.h>
 
 /* Static: a test process makes one folder and removes it with its fixture        */
-static char scratch[64];
+static char scratch[SCRATCH_SIZE];
 
 static inline void mocks_setup(void)
 {
     umask(022);
-    strcpy(scratch, "/tmp/chimera-mocks-XXXXXX");
-    cr_assert(mkdtemp(scratch));
+    make_scratch(scratch);
     unsetenv("CHIMERA_PLUGIN_PATH");
     setenv("XDG_CACHE_HOME", scratch, 1);   /* files that crash are remembered there  */
 }

@@ -1,10 +1,9 @@
 /* seed_later.h - keys of the seed whose part does not exist yet, in the order of the seed: this list can
  * only shrink.  Who builds a part gives its keys a home in conf/chimera-5.1.ini, takes them out here and
  * lowers LATER_KEYS.                                                             */
-enum { LATER_KEYS = 242 };
+enum { LATER_KEYS = 237 };
 
 static const char *const later[] = {
-    "token_ids",
     "§.r10",
     "§.r11",
     "§.r12",
@@ -189,7 +188,6 @@ static const char *const later[] = {
     "byte_level.decoder_params",
     "memory_budget_mb.growth_ceiling",
     "memory_budget_mb.max_with_growth",
-    "deployment.max_streams",
     "deployment.shared",
     "deployment.mmap",
     "deployment.watchdog_tick_ms",
@@ -231,12 +229,9 @@ static const char *const later[] = {
     "safety.format_guards",
     "safety.user_facts_override_weak_memory",
     "safety.state_uncertainty_when_unsure",
-    "files.weights",
-    "files.moe",
     "files.spans",
     "files.grammar",
     "files.memory_seed",
-    "files.tokenizer",
     "files.evolution",
     "P3_ternary_compute.implemented_optimizations.mezo_optimizer.status",
     "P3_ternary_compute.implemented_optimizations.mezo_optimizer.description",

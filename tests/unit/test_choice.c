@@ -9,9 +9,10 @@
 #include "fs.h"
 #include "hosting.h"
 #include "pool.h"
+#include "scratch.h"
 
 enum { VOCAB = 257, END = 256, ROWS = 400 };
-static char dir[] = "/tmp/chimera-choice-XXXXXX";
+static char dir[SCRATCH_SIZE];
 
 static char *at(const char *name)
 {
@@ -28,7 +29,7 @@ static void put(const char *name, const char *text)
 
 static void begin(void)
 {
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     put("train.jsonl", "{\"context\": \"one\", \"choices\": [\"two\", \"three\"], \"answer\": 1}\n");
 }
 

@@ -3,6 +3,7 @@
 #include "core.h"
 #include "fake_model.h"
 #include "fs.h"
+#include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[] = "/tmp/chi-ck-XXXXXX";
+static char dir[SCRATCH_SIZE];
 static char *argv[] = { "chimera", "train", "it's a path.ini", NULL };
 static struct config config = { "[model]\nhidden_size = 4\n",
                                 "model.hidden_size = 4\nlayer.X.heads = 2\ntokenizer.size = 9\n" };
@@ -23,7 +24,7 @@ static const struct ckpt_moments mo = { 2, moment_names, moments };
 
 static void setup(void)
 {
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     cr_assert_eq(chdir(dir), 0);
     fake_open(&model, &spec, &config);
     if (!freopen("warnings", "w", stderr)) cr_assert_fail("stderr");

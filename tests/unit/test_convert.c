@@ -12,16 +12,16 @@
 #include "fs.h"
 #include "packed.h"
 #include "run.h"
+#include "scratch.h"
 
 enum { ROWS = 5, VOCAB = 41, LOGITS = ROWS * VOCAB };
 
-static char dir[64];
+static char dir[SCRATCH_SIZE];
 static struct registry *registry;
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/chi-convert-XXXXXX");
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     cr_assert_eq(chdir(dir), 0);
     if (!freopen("messages", "w", stderr)) cr_assert_fail("stderr");
     cr_assert_eq(registry_open(&registry, NULL), CHI_OK, "%s", fail_text());
@@ -477,8 +477,8 @@ Test(convert, well_sealed_lies)
     refused("bad.b158", CHI_EPLUGIN, "ternary7");
     edit("good.b158", "bad.b158", "encoding=ternary2", "encoding=../../x2");
     refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
-    edit("good.b158", "bad.b158", "chimera.packed 1", "chimera.packed 2");
-    refused("bad.b158", CHI_EDATA, "format \"chimera.packed 2\"");
+    edit("good.b158", "bad.b158", "chimera.packed 2", "chimera.packed 3");
+    refused("bad.b158", CHI_EDATA, "format \"chimera.packed 3\"");
     edit("good.b158", "bad.b158", "head_dim = 32", "head_dim = 16");
     refused("bad.b158", CHI_ESHAPE, "layer.GD.head_dim");
     edit("good.b158", "bad.b158", "\\\"shape\\\":", "\\\"shapo\\\":");
@@ -502,8 +502,10 @@ static unsigned char *small_file(int64_t *n)
     lines[1] = xprintf("xxh3=%016llx", (unsigned long long)xxh3(norm, sizeof norm));
     st_want_seal(w);
     st_put_meta(w, "format", PACKED_FORMAT);
+    st_put_meta(w, "model_hash", "0123456789abcdef");
     st_put_meta(w, "config", "[model]\n");
     st_put_meta(w, "manifest", "{}");
+    st_put_meta(w, "values", "0123456789abcdef");
     st_put_meta(w, "a.weight", lines[0]);
     st_put_meta(w, "norm.weight", lines[1]);
     st_add(w, "a.weight", ST_U8, 1, (const int64_t[]){ 192 });
@@ -531,9 +533,9 @@ static chi_status read_bytes(const unsigned char *b, int64_t n)
     struct packed *p;
     const struct packed_tensor *t;
     TRY(st_open_bytes(&f, "file", b, n));
-    TRY(packed_from(&p, f));
+    TRY(packed_from(&p, f, NULL));
     chi_status s = CHI_OK;
-    for (int64_t i = 0; s == CHI_OK && (t = packed_at(p, i)); i++) s = packed_check(p, t);
+    for (int64_t i = 0; s == CHI_OK && (t = packed_at(p, i)); i++) s = packed_check(t);
     packed_close(p);
     return s;
 }

@@ -1,6 +1,7 @@
 /* test_fs.c - files and folders.                                                  */
 #include "core.h"
 #include "fs.h"
+#include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -10,11 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char dir[] = "/tmp/chi-fs-XXXXXX";
+static char dir[SCRATCH_SIZE];
 
 static void setup(void)
 {
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     cr_assert_eq(chdir(dir), 0);
 }
 

@@ -45,7 +45,9 @@ Test(fuzz, seeds)
         { "overflow", "overflows 64 bits" }, { "meta_number", "is no string" }, { "f32", "no packed model" },
         { "packed", NULL }, { "packed_pad", "is not all zeros" }, { "packed_no_line", "says nothing of tensor" },
         { "packed_other_format", "chimera.packed 9" }, { "packed_shape", "wanted is" }, { "packed_name", "wanted is" },
-        { "packed_hash", "wanted is" },
+        { "packed_hash", "wanted is" }, { "packed_experts", "holds the experts of" },
+        { "packed_names_experts", "which is missing" }, { "packed_names_folder", "the name of a file beside it" },
+        { "packed_unaligned", "multiple of 64" },
     };
     const char *source = getenv("srcdir");
     for (int64_t i = 0; i < COUNT(seed); i++) {
@@ -57,7 +59,7 @@ Test(fuzz, seeds)
         cr_assert_eq(fs_read(path, &b, &n), CHI_OK, "%s", fail_text());
         st_seal(b, n);
         chi_status s = st_open_bytes(&f, "seed", b, n);
-        if (s == CHI_OK) s = packed_from(&p, f);
+        if (s == CHI_OK) s = packed_from(&p, f, NULL);
         cr_expect_eq(s, seed[i].words ? CHI_EDATA : CHI_OK, "%s: %s", seed[i].name, fail_text());
         if (seed[i].words) cr_expect(strstr(fail_text(), seed[i].words), "%s: %s", seed[i].name, fail_text());
         packed_close(p);

@@ -330,6 +330,9 @@ Test(mixers, mlstm_refuses_blocks_that_do_not_fit)
     cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 5\n", 12), CHI_ESHAPE);
     cr_assert(strstr(fail_text(), "qkv_proj_blocksize"), "%s", fail_text());
     spec_close(r.spec);
+    cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 8\nhead_v_dim = 4\n", 12), CHI_ESHAPE);
+    cr_assert(strstr(fail_text(), "head_v_dim"), "%s", fail_text());
+    spec_close(r.spec);
 }
 
 /* Gates far outside of what exp can hold                                               */

@@ -1,86 +1,11 @@
 /* test_model.c - whole networks: gradients against finite differences, and the promises that
  * batching, cutting, threads, recomputation and backends do not change a bit.              */
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "model_net.h"
 
-#include "core.h"
-#include "model.h"
-#include "pool.h"
-#include "rng.h"
-
-enum { ROWS = 60, STREAMS = 3, VOCAB = 41 };
-
-static const char *const shape_text =
-    "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
-    "layer_pattern = GD AT\nffn_pattern = MLP\n"
-    "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
-    "[layer.AT]\nuse = attention\nnum_heads = 3\nhead_dim = 16\nwindow = 9\n"
-    "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
-
-static const char *shape = shape_text;
-
-/* A layer whose streams start from a parameter and whose state is an MLP                    */
-static void use_memory(void)
+/* A head with weights of its own, and a cap of its logits                                    */
+static void use_head(const char *cap)
 {
-    shape = "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
-        "layer_pattern = TM GD\nffn_pattern = MLP\n"
-        "[layer.TM]\nuse = titans_mac\nnum_heads = 3\nhead_dim = 16\nchunk = 6\n"
-        "persistent_memory_slots = 5\n"
-        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
-        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
-}
-
-/* A layer from a folder that only [plugins] path names                                      */
-static void use_frozen(void)
-{
-    const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
-    cr_assert(plugins, "run me through make check");
-    shape = xprintf("[plugins]\npath = %.*s/tests/mock/layers/.libs\n"
-        "[model]\nhidden_size = 48\nnum_hidden_layers = 1\nvocab_size = 41\n"
-        "layer_pattern = FZ\nffn_pattern = MLP\n[layer.FZ]\nuse = frozen\n"
-        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n",
-        (int)(strrchr(plugins, '/') - plugins), plugins);
-}
-
-struct net { struct spec *spec; struct model *model; };
-
-static struct net open_net(const char *more, int mode, int64_t rows, int64_t segs)
-{
-    struct net n;
-    struct config *c;
-    char *text = xprintf("%s%s", shape, more);
-    chi_status st = config_load_text(&c, "test", text, NULL, 0);
-    cr_assert_eq(st, CHI_OK, "%s", fail_text());
-    st = spec_open(&n.spec, c, SPEC_MODEL | (mode == MODEL_TRAIN ? SPEC_TRAIN : 0));
-    cr_assert_eq(st, CHI_OK, "%s", fail_text());
-    st = model_open(&n.model, n.spec, mode, rows, segs);
-    cr_assert_eq(st, CHI_OK, "%s", fail_text());
-    st = model_init(n.model, 7);
-    cr_assert_eq(st, CHI_OK, "%s", fail_text());
-    free(text);
-    return n;
-}
-
-static void close_net(struct net n)
-{
-    model_close(n.model);
-    spec_close(n.spec);
-}
-
-static void fill_tokens(int32_t *t, int64_t n, uint64_t seed)
-{
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t w[4];
-        rng_words(w, seed, RNG_BENCH, 0, 0, (uint64_t)i);
-        t[i] = (int32_t)(w[0] % VOCAB);
-    }
-}
-
-static unsigned char *states(const struct model *m, int64_t n)
-{
-    return mem_take((size_t)(n * model_state_bytes(m) + 64), "states of a test");
+    shape = xprintf("[model]\ntie_word_embeddings = no\nlogit_soft_cap = %s\n%s", cap, strchr(shape_text, '\n') + 1);
 }
 
 /* ---- gradients --------------------------------------------------------------------------- */
@@ -145,6 +70,13 @@ static void check_gradients(const char *more)
 Test(model, gradients_f32)
 {
     check_gradients("[backend]\nuse = portable\n");
+}
+
+/* A cap so low that the logits bend                                                            */
+Test(model, gradients_of_a_head_of_its_own_under_a_cap)
+{
+    use_head("1.5");
+    check_gradients("");
 }
 
 Test(model, gradients_with_the_best_backend)
@@ -420,6 +352,11 @@ Test(model, the_plan_of_recomputation_in_a_loop)
 {
     check_plan("[loop]\nuse = parcae\nprelude = 0\nloop = 1\nloop_default = 4\n[train]\nrecompute = block\n", 2048, 8);
 }
+Test(model, the_plan_of_a_head_of_its_own)
+{
+    use_head("3");
+    check_plan("", 2048, 8);
+}
 Test(model, the_plan_of_a_small_call)              { check_plan("", 64, 1); }
 Test(model, the_plan_of_quantised_weights)         { check_plan("[linear]\nquantizer = ternary\n", 1024, 16); }
 
@@ -501,6 +438,19 @@ Test(model, any_cut_and_any_batch_give_the_same_logits)
     }
 }
 
+/* Neither the head's weights nor the cap are idle, and neither knows how a stream is cut              */
+Test(model, a_head_of_its_own_gives_the_same_logits_in_any_cut)
+{
+    uint64_t tied = logits_hash("", ROWS, true, 2);
+    use_head("0");
+    uint64_t own = logits_hash("", ROWS, true, 2);
+    use_head("0.5");
+    uint64_t capped = logits_hash("", ROWS, true, 2);
+    cr_expect(tied != own && own != capped);
+    cr_expect_eq(logits_hash("", 7, false, 3), capped);
+    cr_expect_neq(logits_hash("[linear.lm_head]\nquantizer = int8\n", ROWS, true, 2), capped);
+}
+
 Test(model, a_learned_start_survives_any_cut)
 {
     use_memory();
@@ -518,161 +468,4 @@ Test(model, backends_give_the_same_logits)
         cr_expect_eq(logits_hash(portable, 7, true, 2), logits_hash(kinds[k], 7, true, 2), "%s", kinds[k]);
         free(portable);
     }
-}
-
-/* ---- what is refused ----------------------------------------------------------------------------- */
-
-Test(model, a_token_outside_the_vocabulary_is_refused)
-{
-    struct net n = open_net("", MODEL_INFER, 4, 1);
-    unsigned char *state = states(n.model, 1);
-    float hidden[4 * 48];
-    int32_t token = VOCAB;
-    struct model_segment seg = { .tokens = &token, .rows = 1, .fresh = true, .state = state };
-    chi_status st = model_forward(n.model, &seg, 1, hidden);
-    cr_expect_eq(st, CHI_EDATA);
-    cr_expect_not_null(strstr(fail_text(), "outside the vocabulary"), "%s", fail_text());
-    mem_free(state);
-    close_net(n);
-}
-
-Test(model, a_plan_beyond_the_limit_is_refused_before_memory_is_taken)
-{
-    struct config *c;
-    struct spec *s;
-    struct model *m;
-    char *text = xprintf("%s[run]\nmemory_limit_mb = 8\n[train]\nseq_len = 4096\n", shape_text);
-    cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK);
-    cr_assert_eq(spec_open(&s, c, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
-    int64_t before = mem_used();
-    cr_expect_eq(model_open(&m, s, MODEL_TRAIN, 32768, 64), CHI_ENOMEM);
-    cr_expect_not_null(strstr(fail_text(), "memory_limit_mb"), "%s", fail_text());
-    cr_expect_leq(mem_used(), before + 65536);
-    spec_close(s);
-    free(text);
-}
-
-/* Sizes whose product leaves 64 bits are refused like any others                               */
-Test(model, a_plan_beyond_all_numbers_is_refused)
-{
-    struct config *c;
-    struct spec *s;
-    struct model *m;
-    char *text = xprintf("%s[run]\nmemory_limit_mb = 64\n", shape_text);
-    char wide[] = "model.hidden_size=65536", deep[] = "model.num_hidden_layers=1024", *const set[] = { wide, deep };
-    cr_assert_eq(config_load_text(&c, "test", text, set, COUNT(set)), CHI_OK);
-    cr_assert_eq(spec_open(&s, c, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
-    int64_t before = mem_used();
-    for (int shift = 30; shift <= 44; shift++) {
-        cr_assert_eq(model_open(&m, s, MODEL_TRAIN, (int64_t)1 << shift, 64), CHI_ENOMEM, "2^%d rows", shift);
-        cr_expect_not_null(strstr(fail_text(), "training this model"), "%s", fail_text());
-    }
-    cr_expect_eq(mem_used(), before);
-    spec_close(s);
-    free(text);
-}
-
-/* The room that a closed model leaves is taken over by the next, not counted a second time      */
-Test(model, the_same_model_fits_again)
-{
-    for (int again = 0; again < 3; again++)
-        close_net(open_net("[run]\nmemory_limit_mb = 34\n", MODEL_TRAIN, 4096, 8));
-}
-
-/* open() of a layer refuses: its words behind the layer's name, nothing left behind            */
-Test(model, a_layer_may_refuse_its_options)
-{
-    use_memory();
-    struct spec *spec;
-    struct model *model;
-    struct config *c;
-    int64_t before = mem_used();
-    char theta[] = "layer.TM.theta_max=9", chunk[] = "layer.TM.chunk=199", *const set[] = { theta, chunk };
-    cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
-    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
-    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_ECONF);
-    cr_assert_str_eq(fail_text(), "layers.0.mixer: theta_max = 9 with chunk = 199 diverges: their product must not "
-                     "exceed 100");
-    cr_assert_null(model);
-    cr_assert_eq(mem_used(), before);
-    spec_close(spec);
-}
-
-/* Sizes that nobody has are refused where they are planned, by name                            */
-Test(model, a_negative_size_is_refused)
-{
-    static const char *const said[][2] = {
-        { "state", "layers.0.mixer: state memory has -48 values" }, { "array", "layers.0.mixer: array rows has -1 values" },
-        { "every", "layers.0.mixer: array rows is planned for every -2 rows" },
-        { "scratch", "layers.0.mixer: scratch of a task has -64 bytes" },
-    };
-    use_frozen();
-    for (int i = 0; i < COUNT(said); i++) {
-        struct spec *spec;
-        struct model *model;
-        struct config *c;
-        int64_t before = mem_used();
-        char use[] = "layer.FZ.use=faulty", *size = xprintf("layer.FZ.size=%s", said[i][0]), *const set[] = { use, size };
-        cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
-        cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
-        cr_expect_neq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", said[i][0]);
-        cr_expect_str_eq(fail_text(), said[i][1]);
-        cr_expect_eq(mem_used(), before);
-        spec_close(spec);
-        free(size);
-    }
-}
-
-Test(model, a_layer_without_a_backward_pass_runs_but_does_not_train)
-{
-    use_frozen();
-    struct spec *spec;
-    struct model *model;
-    struct config *c;
-    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
-    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
-    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 4, 1), CHI_ECONF);
-    cr_assert_str_eq(fail_text(), "layers.0.mixer: layer frozen has no backward pass: it can run, but not train");
-    cr_assert_eq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", fail_text());
-    model_close(model);
-    spec_close(spec);
-}
-
-Test(model, training_wants_an_objective)
-{
-    struct spec *spec;
-    struct model *model;
-    struct config *c;
-    int32_t token[] = { 1, 2 };
-    struct model_segment seg = { .tokens = token, .rows = 2, .fresh = true };
-    double loss = 0;
-    cr_assert_eq(config_load_text(&c, "test", shape, NULL, 0), CHI_OK, "%s", fail_text());
-    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
-    cr_assert_eq(model_open(&model, spec, MODEL_TRAIN, 2, 1), CHI_OK, "%s", fail_text());
-    cr_assert_eq(model_init(model, 1), CHI_OK, "%s", fail_text());
-    cr_assert_eq(model_train(model, &seg, 1, token, 1, &loss), CHI_EBUG);
-    cr_assert(strstr(fail_text(), "objective"), "%s", fail_text());
-    model_close(model);
-    spec_close(spec);
-}
-
-Test(model, calls_beyond_the_plan_are_refused)
-{
-    struct net n = open_net("", MODEL_INFER, 4, 2);
-    int32_t token[8] = { 0 };
-    float hidden[4 * 48];
-    unsigned char *state = states(n.model, 3);
-    struct model_segment seg[3];
-    for (int i = 0; i < 3; i++)
-        seg[i] = (struct model_segment){ .tokens = token, .rows = 1, .fresh = true,
-                                         .state = state + i * model_state_bytes(n.model) };
-    cr_assert_eq(model_forward(n.model, seg, 3, hidden), CHI_EBUG);
-    seg[1].rows = 4;
-    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
-    seg[1].rows = 0;
-    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_EBUG);
-    seg[1].rows = 3;
-    cr_assert_eq(model_forward(n.model, seg, 2, hidden), CHI_OK, "%s", fail_text());
-    mem_free(state);
-    close_net(n);
 }

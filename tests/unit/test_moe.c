@@ -5,6 +5,7 @@
 #include "model.h"
 #include "network.h"
 #include "pool.h"
+#include "tally.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -528,6 +529,69 @@ Test(moe, the_load_is_that_of_the_whole_step)
     for (int e = 0; e < 4; e++) cr_assert_eq(again.bias->g[e], first[e], "recomputed: %g", (double)again.bias->g[e]);
     close_net(n);
     close_net(again);
+}
+
+/* Reads rows as an evaluation does                                                             */
+static void read_rows(struct net n, int64_t from, int64_t rows)
+{
+    int32_t token[BATCH];
+    float *hidden = rows_of(rows * 16);
+    unsigned char *state = xcalloc((size_t)model_state_bytes(n.model), 1);
+    for (int64_t i = 0; i < rows; i++) token[i] = (int32_t)((from + i) * 613 % VOCAB);
+    struct model_segment seg = { .tokens = token, .rows = rows, .fresh = true, .state = state };
+    must(model_forward(n.model, &seg, 1, hidden));
+    free(hidden);
+    free(state);
+}
+
+static double global_load(void)
+{
+    const char *name;
+    double value;
+    cr_assert(tally_value(0, &name, &value));
+    cr_assert_str_eq(name, "moe_global_load_balance");
+    const char *other;
+    double more;
+    cr_assert(!tally_value(1, &other, &more), "a second tally: %s", other);
+    return value;
+}
+
+static double max_vio(const float *load)
+{
+    double sum = 0, most = 0;
+    for (int e = 0; e < 4; e++) sum += (double)load[e], most = fmax(most, (double)load[e]);
+    return most / (sum / 4) - 1;
+}
+
+/* What a backward pass would count, over all calls of a measurement and none beside it           */
+Test(moe, the_global_load_is_that_of_the_whole_measurement)
+{
+    struct net n = open_net("");
+    const char *name;
+    double value;
+    float first[4];
+    model_zero_grads(n.model);
+    train_rows(n, 0, 40);
+    memcpy(first, n.bias->g, sizeof first);
+    train_rows(n, 40, 156);
+    read_rows(n, 0, 40);
+    cr_assert(!tally_value(0, &name, &value), "counted before the measurement began");
+    tally_begin();
+    read_rows(n, 0, 40);
+    cr_assert_eq(global_load(), max_vio(first));
+    read_rows(n, 40, 156);
+    train_rows(n, 300, 50);                         /* training does not count              */
+    tally_end();
+    read_rows(n, 500, 30);
+    model_zero_grads(n.model);
+    train_rows(n, 0, 40);
+    train_rows(n, 40, 156);
+    cr_assert_eq(global_load(), max_vio(n.bias->g));
+    cr_assert_neq(max_vio(first), max_vio(n.bias->g));
+    tally_begin();
+    tally_end();
+    cr_assert(!tally_value(0, &name, &value), "a new measurement began with old counts");
+    close_net(n);
 }
 
 /* A gate that prefers two of four experts; nothing but the bias is trained                       */

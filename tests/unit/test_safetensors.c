@@ -1,27 +1,28 @@
 /* test_safetensors.c - round trips, and every damage that a small file can have.   */
 #include "core.h"
 #include "safetensors.h"
+#include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char path[] = "/tmp/chi-st-XXXXXX";
+static char dir[SCRATCH_SIZE], path[SCRATCH_SIZE + 8];
 static const double f64[2] = { 1.5, -2.25 };
 static const float  f32[6] = { 0, 1, 2, 3, 4, 5 };
 static const int8_t i8[3] = { -1, 0, 1 };
 
 static void setup(void)
 {
-    int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    close(fd);
+    make_scratch(dir);
+    snprintf(path, sizeof path, "%s/file", dir);
 }
 
 static void teardown(void)
 {
     unlink(path);
+    rmdir(dir);
 }
 
 static void put(const void *bytes, size_t n)

@@ -1,6 +1,7 @@
 /* Session files: back as they were, or refused.                                   */
 #include "core.h"
 #include "fs.h"
+#include "scratch.h"
 #include "session.h"
 
 #include <criterion/criterion.h>
@@ -10,12 +11,11 @@
 
 enum { STATE = 100, WINDOW = 6 };
 
-static char folder[64], path[96];
+static char folder[SCRATCH_SIZE], path[SCRATCH_SIZE + 8];
 
 static void set_up(void)
 {
-    strcpy(folder, "/tmp/test_session.XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
+    make_scratch(folder);
     snprintf(path, sizeof path, "%s/s", folder);
 }
 

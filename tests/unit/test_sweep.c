@@ -1,6 +1,7 @@
 /* test_sweep.c - [sweep] to jobs; the journal with torn and changed lines; stop conditions. */
 #include "core.h"
 #include "fs.h"
+#include "scratch.h"
 #include "sweep.h"
 
 #include <criterion/criterion.h>
@@ -10,11 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char dir[] = "/tmp/chimera-sweep.XXXXXX";
+static char dir[SCRATCH_SIZE];
 
 static void folder(void)
 {
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
 }
 
 static void no_folder(void)

@@ -9,11 +9,12 @@
 #include "fake_host.h"
 #include "files.h"
 #include "fs.h"
+#include "scratch.h"
 
 extern const struct chi_plugin chimera_plugin_text;
 struct conf { const char *train, *heldout; bool binary; };
 
-static char dir[] = "/tmp/chimera-text-XXXXXX";
+static char dir[SCRATCH_SIZE];
 static void *self;
 
 static const void *service(const struct chi_host *h, const char *id)
@@ -36,7 +37,7 @@ static void put(const char *name, const char *bytes, size_t n)
 
 static void begin(void)
 {
-    cr_assert(mkdtemp(dir));
+    make_scratch(dir);
     mkdir(at("t"), 0700);
     mkdir(at("t/b"), 0700);
     mkdir(at("none"), 0700);

@@ -18,6 +18,15 @@ struct chi_tokenizer_ops {          /* kind CHI_TOKENIZER                       
      * id outside the vocabulary has none.                                      */
     int64_t (*decode)(const void *self, int32_t id, unsigned char *text,
                       int64_t max);
+
+    /* Optional: encode with working memory.  Where encode returns a negative number,
+     * -bytes, it wrote nothing of use, and the core calls this with a scratch that has
+     * so many bytes.                                                           */
+    int64_t (*encode_in)(const void *self, const unsigned char *text, int64_t n,
+                         int32_t *ids, int64_t max, struct chi_scratch *);
+    /* Optional: the bytes of the first piece of text[n], 1 .. n.  No token crosses from
+     * a piece into the next: `chimera tokenizer train` counts pieces.          */
+    int64_t (*piece)(const void *self, const unsigned char *text, int64_t n);
 };
 
 /* A document: its bytes stay where they are until the task is closed.          */

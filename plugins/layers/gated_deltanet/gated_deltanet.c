@@ -5,12 +5,16 @@
 static const struct chi_option options[] = {
     CHI_INT(struct delta_conf, num_heads, "4", 1, 1024, "number of heads", CHI_OPT_SHAPE),
     CHI_INT(struct delta_conf, head_dim, "64", 1, 1024,
-            "channels of a head: keys, values and one side of its state", CHI_OPT_SHAPE),
+            "channels of a head's q and k: one side of its state", CHI_OPT_SHAPE),
+    CHI_INT(struct delta_conf, head_v_dim, "0", 0, 2048,
+            "channels of a head's v, output and gate: the other side; 0: head_dim", CHI_OPT_SHAPE),
     CHI_INT(struct delta_conf, conv_size, "4", 1, 16,
             "taps of the short causal convolution of q, k and v", CHI_OPT_SHAPE),
     CHI_BOOL(struct delta_conf, allow_neg_eigval, "no",
              "let beta reach 2, so that a write can flip the sign of what it meets "
              "(arXiv 2411.12537)", CHI_OPT_SHAPE),
+    CHI_BOOL(struct delta_conf, use_gate, "yes",
+             "multiply the normed output by silu(W_g x)", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
@@ -18,8 +22,9 @@ static chi_status delta_open(const struct chi_host *host, void *self, const void
                              const struct chi_shape *shape, const struct chi_plan_ops *ops,
                              struct chi_plan *plan)
 {
+    const struct delta_conf *c = conf;
     (void)host;
-    return delta_plan(self, conf, (struct delta_parts){ .decay = true, .gate = true }, shape, ops, plan);
+    return delta_plan(self, c, (struct delta_parts){ .decay = true, .gate = c->use_gate }, shape, ops, plan);
 }
 
 static const struct chi_component gated_deltanet = {

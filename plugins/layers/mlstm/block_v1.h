@@ -138,7 +138,7 @@ static void qkv_task(void *arg, int64_t i, struct chi_scratch *scratch)
     const struct mlstm *s = j.s;
     float *u = take(scratch, s->inner);
     for (int64_t row = j.from; row < j.to; row++) {
-        float *qkv = CHI_ARRAY(j.r, s->qkv[Q], float) + row * s->stride;
+        float *qkv = CHI_ARRAY(j.r, s->qkv[Q], float) + row * s->stride[Q];
         j.r->h->k->silu(u, CHI_ARRAY(j.r, s->c, float) + row * s->inner, s->inner);
         for (int w = Q; w <= V; w++)
             headwise(qkv + s->offset[w], CHI_PARAM(j.r, s->headwise[w], float),
@@ -157,7 +157,7 @@ static void qkv_back_task(void *arg, int64_t i, struct chi_scratch *scratch)
     zero(dw, 3 * size);
     for (int64_t row = j.from; row < j.to; row++) {
         const float *c = CHI_ARRAY(j.r, s->c, float) + row * n, *x = CHI_ARRAY(j.r, s->up, float) + row * 2 * n;
-        const float *d = CHI_ARRAY(j.r, s->dqkv[Q], float) + row * s->stride;
+        const float *d = CHI_ARRAY(j.r, s->dqkv[Q], float) + row * s->stride[Q];
         float *du = CHI_ARRAY(j.r, s->du, float) + row * n;
         j.r->h->k->silu(u, c, n);
         for (int w = Q; w <= V; w++) headwise_dw(dw + w * size, d + s->offset[w], w == V ? x : u, n, s->block);
@@ -175,7 +175,7 @@ static void v_back_task(void *arg, int64_t i, struct chi_scratch *scratch)
     (void)scratch;
     for (int64_t row = j.from; row < j.to; row++)
         headwise_dx(CHI_ARRAY(j.r, s->dup, float) + row * 2 * s->inner, CHI_PARAM(j.r, s->headwise[V], float),
-                    CHI_ARRAY(j.r, s->dqkv[V], float) + row * s->stride + s->offset[V], s->inner, s->block);
+                    CHI_ARRAY(j.r, s->dqkv[V], float) + row * s->stride[V] + s->offset[V], s->inner, s->block);
 }
 
 /* ---- the block ------------------------------------------------------------------------- */
@@ -214,7 +214,7 @@ static void plan_block_v1(struct mlstm *s, const struct chi_shape *shape, const 
         s->dqkv[i]   = dqkv;
         s->offset[i] = i * n;
     }
-    s->stride = 3 * n;
+    for (int i = Q; i <= V; i++) s->stride[i] = 3 * n;
     ops->scratch(plan, n * (int64_t)sizeof(float) + 64);
 }
 

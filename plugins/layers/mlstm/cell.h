@@ -3,11 +3,12 @@
  *     i = cap tanh((w_i x + b_i) / cap),  f likewise,  lf = log sigmoid(f)
  *     m' = max(lf + m, i);  fa = exp(lf + m - m');  ia = exp(i - m')
  *     C = fa C + ia v k';   n = fa n + ia k
- *     r = s <n, q>;  h = s C q / (max(|r|, exp(-m')) + cell_eps),  s = D^-1/2
+ *     r = s <n, q>;  h = s C q / (max(|r|, exp(-m')) + cell_eps),  s = dk^-1/2
  *     y = (h - mean h) / sqrt(var h + norm_eps) * multihead_norm
  *
  * (C, n, m) and (C e^c, n e^c, m - c) are the same state: m only keeps exponents small
- * and is a constant in backward.  k lies raw in the state.                       */
+ * and is a constant in backward.  k lies raw in the state.  A head has dk channels of
+ * q and k, dim of v: C is [dim,dk].                                              */
 #ifndef MLSTM_CELL_H
 #define MLSTM_CELL_H
 
@@ -16,8 +17,8 @@
 static float *cell_in(const struct hebb_chunk *c, const int64_t *array, int i, int64_t t)
 {
     const struct mlstm *s = c->layer;
-    return CHI_ARRAY(c->r, array[i], float) + (c->g->first + c->row + t) * s->stride + s->offset[i]
-           + c->head * s->dim;
+    return CHI_ARRAY(c->r, array[i], float) + (c->g->first + c->row + t) * s->stride[i] + s->offset[i]
+           + c->head * width(s, i);
 }
 
 static float soft_cap(float x, float cap)       /* slope: 1 - (result / cap)^2    */
@@ -48,7 +49,7 @@ static struct gates cell_gates(const struct hebb_chunk *c, int64_t t)
 static void cell_prepare(struct hebb_chunk *c)
 {
     const struct mlstm *s = c->layer;
-    int64_t D = s->dim;
+    int64_t D = s->dim, dk = s->dk;
 
     for (int64_t t = 0; t < c->n; t++) {
         struct gates g = cell_gates(c, t);
@@ -56,8 +57,8 @@ static void cell_prepare(struct hebb_chunk *c)
         c->a[t] = chi_exp(kept - m);
         c->b[t] = chi_exp(g.i - m);
         *hebb_at(c, s->stabiliser, t, 1) = m;
-        copy(c->q + t * D, cell_in(c, s->qkv, Q, t), D);
-        copy(c->k + t * D, cell_in(c, s->qkv, K, t), D);
+        copy(c->q + t * dk, cell_in(c, s->qkv, Q, t), dk);
+        copy(c->k + t * dk, cell_in(c, s->qkv, K, t), dk);
         copy(c->v + t * (D + 1), cell_in(c, s->qkv, V, t), D);
         c->v[t * (D + 1) + D] = 1;
     }
@@ -87,15 +88,14 @@ static struct normal cell_normal(const struct hebb_chunk *c, int64_t t, float *x
 static void ones(const struct hebb_chunk *c)
 {
     float *x = own_row(c, OWN_ONES);
-    for (int64_t j = 0; j < c->s->dk; j++) x[j] = 1;
+    for (int64_t j = 0; j < c->s->dv - 1; j++) x[j] = 1;
 }
 
 static void cell_begin(struct hebb_chunk *c, bool back)
 {
-    int64_t D = c->s->dk;
     ones(c);
     if (!back) return;
-    zero(own_row(c, OWN_DNORM), D);
+    zero(own_row(c, OWN_DNORM), c->s->dv - 1);
     zero(c->own, 16);
 }
 
@@ -120,7 +120,7 @@ static void cell_out_back(const struct hebb_chunk *c, int64_t t, const float *x,
 static float cell_dm(const struct hebb_chunk *c)
 {
     const struct mlstm *s = c->layer;
-    int64_t t = c->n - 1, D = s->dim;
+    int64_t t = c->n - 1, D = s->dk;
     float along = c->dlog_a[t] + c->b[t] * c->db[t] - c->r->h->k->dot(c->q + t * D, c->dq + t * D, D);
     return CHI_DSTATE(c->g, s->m, float)[c->head] - along;
 }
@@ -128,7 +128,7 @@ static float cell_dm(const struct hebb_chunk *c)
 static void cell_prepare_back(struct hebb_chunk *c)
 {
     const struct mlstm *s = c->layer;
-    int64_t D = s->dim;
+    int64_t D = s->dim, dk = s->dk;
 
     if (c->last && c->g->dstate) c->own[DM] = cell_dm(c);
     for (int64_t t = c->n - 1; t >= 0; t--) {
@@ -145,8 +145,8 @@ static void cell_prepare_back(struct hebb_chunk *c)
         *hebb_at(c, s->dfpre, t, 1) = df;
         c->own[DIBIAS] += di;
         c->own[DFBIAS] += df;
-        copy(cell_in(c, s->dqkv, Q, t), c->dq + t * D, D);
-        copy(cell_in(c, s->dqkv, K, t), c->dk + t * D, D);
+        copy(cell_in(c, s->dqkv, Q, t), c->dq + t * dk, dk);
+        copy(cell_in(c, s->dqkv, K, t), c->dk + t * dk, dk);
         copy(cell_in(c, s->dqkv, V, t), c->dv + t * (D + 1), D);
     }
 }

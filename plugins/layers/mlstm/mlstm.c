@@ -10,7 +10,7 @@
 #include "block_v1.h"
 
 struct mlstm_conf {
-    int64_t num_heads, head_dim, conv_size, qkv_proj_blocksize;
+    int64_t num_heads, head_dim, head_v_dim, conv_size, qkv_proj_blocksize;
     double  gate_soft_cap, norm_eps, cell_eps;
     int32_t block;
 };
@@ -18,7 +18,9 @@ struct mlstm_conf {
 static const struct chi_option options[] = {
     CHI_INT(struct mlstm_conf, num_heads, "4", 1, 1024, "number of heads", CHI_OPT_SHAPE),
     CHI_INT(struct mlstm_conf, head_dim, "64", 1, 1024,
-            "channels of a head: keys, values and one side of its state", CHI_OPT_SHAPE),
+            "channels of a head's q and k: one side of its state", CHI_OPT_SHAPE),
+    CHI_INT(struct mlstm_conf, head_v_dim, "0", 0, 2048,
+            "channels of a head's v and output: the other side; 0: head_dim", CHI_OPT_SHAPE),
     CHI_FLOAT(struct mlstm_conf, gate_soft_cap, "15", 1e-3, 80,
               "the gates' pre-activations stay between this and its negative", CHI_OPT_SHAPE),
     CHI_FLOAT(struct mlstm_conf, norm_eps, "1e-6", 1e-30, 1, "eps of the norm of each head", CHI_OPT_SHAPE),
@@ -42,16 +44,16 @@ static void plan_block_v2(struct mlstm *s, const struct chi_shape *shape, const 
     static const char *const dname[] = { "dq", "dk", "dv", "dogate", "digate", "dfgate" };
 
     for (int i = 0; i < N_IN; i++) {
-        int64_t n = i < IGATE ? s->inner : s->heads;
+        int64_t n = i < V ? s->heads * s->dk : i < IGATE ? s->inner : s->heads;
         s->in[i]  = ops->linear(plan, linear[i], n, shape->d_in, i < IGATE ? 0 : CHI_LINEAR_F32);
         s->pre[i] = ops->array(plan, name[i], CHI_F32, n, CHI_PER_ROW, CHI_ARRAY_KEEP);
         if (shape->training) s->dpre[i] = ops->array(plan, dname[i], CHI_F32, n, CHI_PER_ROW, 0);
     }
     for (int i = Q; i <= V; i++) {
-        s->qkv[i]  = s->pre[i];
-        s->dqkv[i] = s->dpre[i];
+        s->qkv[i]    = s->pre[i];
+        s->dqkv[i]   = s->dpre[i];
+        s->stride[i] = s->heads * width(s, i);
     }
-    s->stride = s->inner;
     s->ipre   = s->pre[IGATE];
     s->fpre   = s->pre[FGATE];
     s->dipre  = s->dpre[IGATE];
@@ -127,19 +129,23 @@ static chi_status mlstm_open(const struct chi_host *host, void *self, const void
     struct mlstm *s = self;
 
     s->heads    = c->num_heads;
-    s->dim      = c->head_dim;
+    s->dk       = c->head_dim;
+    s->dim      = c->head_v_dim ? c->head_v_dim : c->head_dim;
     s->inner    = s->heads * s->dim;
     s->cap      = (float)c->gate_soft_cap;
     s->norm_eps = (float)c->norm_eps;
     s->cell_eps = (float)c->cell_eps;
-    s->scale    = (float)(1 / sqrt((double)s->dim));
+    s->scale    = (float)(1 / sqrt((double)s->dk));
     s->v1       = c->block == 1;
     s->block    = c->qkv_proj_blocksize;
     s->conv     = (struct causal){ .channels = s->inner, .taps = c->conv_size };
+    if (s->v1 && s->dk != s->dim)
+        return host->fail(host, CHI_ESHAPE, "block = v1 makes q, k and v of the same channels: head_v_dim = %lld must be "
+                          "head_dim = %lld, or 0", (long long)s->dim, (long long)s->dk);
     if (s->v1 && s->inner % s->block)
         return host->fail(host, CHI_ESHAPE, "num_heads x head_dim is %lld, which qkv_proj_blocksize = %lld does not "
                           "divide", (long long)s->inner, (long long)s->block);
-    s->memory   = (struct hebb){ .ops = s->v1 ? &block_v1 : &block_v2, .heads = s->heads, .dk = s->dim, .dv = s->dim + 1,
+    s->memory   = (struct hebb){ .ops = s->v1 ? &block_v1 : &block_v2, .heads = s->heads, .dk = s->dk, .dv = s->dim + 1,
                                  .own = 16 + OWN_ROWS * s->dim };
     if (s->v1) plan_block_v1(s, shape, ops, plan);
     else plan_block_v2(s, shape, ops, plan);

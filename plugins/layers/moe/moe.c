@@ -55,6 +55,7 @@ struct ffn {
  * the sort put it.                                                              */
 struct moe {
     const struct chi_host *host;
+    const struct chi_tally *tally;                  /* NULL: this host keeps none */
     int64_t d, n, k;
     float   route_scale, bias_update;
     const struct chi_linear *router;                /* [n, d], f32               */
@@ -67,6 +68,7 @@ struct moe {
                                                        are first[e] .. first[e+1]-1 */
     int64_t gate, up, out;                          /* [rows k, width | d] by place */
     int64_t shared_gate, shared_up;                 /* [rows, shared.width]      */
+    int64_t load;                                   /* [n]: rows of each expert  */
     int64_t x, h;                                   /* of one expert: [rows, d | widest] */
     int64_t dout, dx, dh, dgate, dup;               /* likewise, training only   */
 };
@@ -100,6 +102,7 @@ static void plan_arrays(struct moe *m, int64_t width, bool training, const struc
     m->slot   = p->array(plan, "slot", CHI_I64, m->k, CHI_PER_ROW, CHI_ARRAY_KEEP);
     m->place  = p->array(plan, "place", CHI_I64, m->k, CHI_PER_ROW, CHI_ARRAY_KEEP);
     m->first  = p->array(plan, "first", CHI_I64, m->n + 1, CHI_PER_CALL, CHI_ARRAY_KEEP);
+    m->load   = p->array(plan, "load", CHI_I64, m->n, CHI_PER_CALL, 0);
     m->gate   = p->array(plan, "gate", CHI_F32, m->k * width, CHI_PER_ROW, CHI_ARRAY_KEEP);
     m->up     = p->array(plan, "up", CHI_F32, m->k * width, CHI_PER_ROW, CHI_ARRAY_KEEP);
     m->out    = p->array(plan, "out", CHI_F32, m->k * m->d, CHI_PER_ROW, CHI_ARRAY_KEEP);
@@ -130,7 +133,8 @@ static chi_status moe_open(const struct chi_host *host, void *self, const void *
         return host->fail(host, CHI_ESHAPE, "input %lld and output %lld wide: a mixture of experts keeps the width",
                           (long long)shape->d_in, (long long)shape->d_out);
     *m = (struct moe){ .host = host, .d = shape->d_in, .n = c->n_routed_experts, .k = c->num_experts_per_tok,
-                       .route_scale = (float)c->route_scale, .bias_update = (float)c->bias_update };
+                       .route_scale = (float)c->route_scale, .bias_update = (float)c->bias_update,
+                       .tally = host->service(host, "chimera.tally/1") };
     m->expert = host->alloc(host, (size_t)m->n * sizeof *m->expert);
     if (!m->expert) return CHI_ENOMEM;
     m->router = p->linear(plan, "gate", m->n, m->d, CHI_LINEAR_F32);
@@ -246,6 +250,16 @@ static void sort_slots(const struct job *j)
     }
     memmove(first + 1, first, (size_t)m->n * sizeof *first);     /* each was moved to its end */
     first[0] = 0;
+}
+
+/* For MaxVio over all that a measurement reads                                       */
+static void tally_loads(const struct chi_run *r, const struct job *j)
+{
+    const struct moe *m = j->m;
+    int64_t *load = CHI_ARRAY(r, m->load, int64_t);
+    if (!m->tally) return;
+    for (int64_t e = 0; e < m->n; e++) load[e] = j->first[e + 1] - j->first[e];
+    m->tally->add(r->h, "moe_global_load_balance", load, m->n);
 }
 
 /* ---- feed-forward networks ------------------------------------------------------------ */
@@ -367,6 +381,7 @@ static chi_status moe_forward(const void *self, struct chi_run *r, const float *
     if (st != CHI_OK) return st;
     for_rows(r, route_task, &j);
     sort_slots(&j);
+    if (!r->keep) tally_loads(r, &j);
     if (m->shared.width)
         st = ffn_forward(m, &m->shared, r, x, r->rows, CHI_ARRAY(r, m->shared_gate, float),
                          CHI_ARRAY(r, m->shared_up, float), y);
@@ -468,7 +483,8 @@ static chi_status moe_backward(const void *self, struct chi_run *r, const float 
 /* ---- balance --------------------------------------------------------------------------------- */
 
 /* load_e rows chose e in this step, mean is their average:  b_e += bias_update sign(mean - load_e).
- * The meter is MaxVio of 2408.15664, max load / mean - 1.                                  */
+ * The meter is MaxVio of 2408.15664, max load / mean - 1, of this batch; tally_loads() has the
+ * global one.                                                                              */
 static void moe_settle(const void *self, unsigned char *params, const unsigned char *grads)
 {
     const struct moe *m = self;
@@ -498,7 +514,7 @@ static const struct chi_layer_ops ops = {
     .settle = moe_settle,
 };
 
-static const char *const meters[] = { "moe_expert_load_balance", NULL };
+static const char *const meters[] = { "moe_expert_load_balance", "moe_global_load_balance", NULL };
 
 static const struct chi_component moe = {
     .struct_size = sizeof moe,

@@ -8,6 +8,9 @@
  *     S       = e^g S;  S += beta (v - S k) k'      forget, then correct what k reads
  *     y       = W_o (rmsnorm(S q D^-1/2; o_norm) * silu(W_g x)), the last if gate
  *
+ * A head's q and k have D = dk channels, v, o and the gate dv of them: S is [dv,dk].
+ * Rows of a chunk have one stride for all of them, the larger of the two.
+ *
  * A task is some heads of one segment.  It walks the rows in chunks on the stream's
  * own grid, so that everything between the linears stays in the cache, and backward
  * (delta_back.h) starts each chunk from a state that forward kept at the chunk's first
@@ -26,7 +29,7 @@ enum { CHUNK = 16 };                            /* rows between two kept states 
 enum { TASK_WORK = 1 << 14 };                   /* state values read by a task   */
 
 struct delta_conf {                             /* options; a layer shows some   */
-    int64_t num_heads, head_dim, conv_size;
+    int64_t num_heads, head_dim, head_v_dim, conv_size;         /* head_v_dim 0: head_dim */
     bool    allow_neg_eigval, efla, sketch, use_gate;
 };
 
@@ -34,12 +37,12 @@ struct delta_parts { bool decay, gate, efla; };
 
 struct delta {
     struct delta_parts has;
-    int64_t heads, dim, inner, taps;
+    int64_t heads, dk, dv, stride, taps;        /* stride: of rows in a chunk    */
     float   eps, beta_max, scale;
     int     n_in, role[N_ROLES];                /* which in[] are there          */
     const struct chi_linear *in[N_ROLES], *out;
     int64_t A_log, dt_bias, conv[3], o_norm;    /* parameters                    */
-    int64_t S, tail;                            /* state: [H,D,D], [3][taps-1][inner] */
+    int64_t S, tail;                            /* state: [H,dv,dk], [taps-1][H dk] twice, [taps-1][H dv] */
     int64_t pre[N_ROLES];                       /* arrays by role: outputs of in[], kept */
     int64_t o, start, h;                        /* S q kept, S at chunks kept, input of out */
     int64_t dh, dpre[N_ROLES];                  /* training                      */
@@ -57,14 +60,14 @@ struct bench {
     int64_t seg, head;
     int64_t row, n;                 /* the chunk: its first row in the segment, rows */
     float *in[3], *c[3], *y[3];     /* raw input, convolved, after silu and norm */
-    float *w[3];                    /* taps of this head, [taps][D]              */
-    float *o, *t;                   /* [CHUNK][D]                                */
+    float *w[3];                    /* taps of this head, [taps][stride]         */
+    float *o, *t;                   /* [CHUNK][stride]                           */
     float *alpha, *beta, *log_a, *qr, *kr;  /* [CHUNK]; qr, kr: 1 / lengths      */
     float *raw, *lambda;            /* efla: beta before it is replaced (else beta), |k|^2 */
     /* backward                                                                  */
-    float *dc[3], *dw[3];           /* [CHUNK + taps][D], [taps][D]              */
-    float *dy[3], *dout, *xh;       /* [CHUNK][D]                                */
-    float *dS, *work;               /* [D][D], [CHUNK][D][D]                     */
+    float *dc[3], *dw[3];           /* [CHUNK + taps][stride], [taps][stride]    */
+    float *dy[3], *dout, *xh;       /* [CHUNK][stride]                           */
+    float *dS, *work;               /* [dv][dk], [CHUNK][dv][dk]                 */
     float *dlog_a, *dbeta, *dnorm, *gain;
     float  dA_log, ddt_bias;
 };
@@ -75,24 +78,30 @@ struct job {
     int64_t group, groups;          /* heads of a task, tasks of a segment       */
 };
 
+/* Channels of a head in role i: q and k; v and the gate                         */
+static inline int64_t width(const struct delta *s, int i)
+{
+    return i < V ? s->dk : s->dv;
+}
+
 static inline float *tail_row(const struct bench *b, unsigned char *state, int i, int64_t j)
 {
     const struct delta *s = b->s;
     float *tail = (float *)(void *)(state + s->tail);
-    return tail + ((int64_t)i * (s->taps - 1) + j) * s->inner + b->head * s->dim;
+    int64_t D = width(s, i);
+    return tail + (i * (s->taps - 1) * s->dk + j * D) * s->heads + b->head * D;
 }
 
-/* This head's channels of a row of the segment in an array [rows, inner]       */
-static inline float *head_row(const struct bench *b, int64_t array, int64_t row)
+/* This head's D channels of a row of the segment in an array [rows, H D]        */
+static inline float *head_row(const struct bench *b, int64_t array, int64_t row, int64_t D)
 {
-    return CHI_ARRAY(b->r, array, float) + (b->g->first + row) * b->s->inner
-           + b->head * b->s->dim;
+    return CHI_ARRAY(b->r, array, float) + ((b->g->first + row) * b->s->heads + b->head) * D;
 }
 
 /* The state that forward kept for this head at chunk number i of the segment   */
 static inline float *kept_state(const struct bench *b, int64_t i)
 {
-    int64_t size = b->s->dim * b->s->dim;
+    int64_t size = b->s->dk * b->s->dv;
     return CHI_ARRAY(b->r, b->s->start, float) + (i * b->s->heads + b->head) * size;
 }
 
@@ -100,27 +109,33 @@ static inline float *kept_state(const struct bench *b, int64_t i)
 
 static const float L2_EPS = 1e-6f;
 
+/* Values of a row in the linear of role i                                       */
+static int64_t outputs(const struct delta *s, int i)
+{
+    return i < A ? s->heads * width(s, i) : s->heads;
+}
+
 static void plan_arrays(struct delta *s, const struct chi_plan_ops *ops,
                         struct chi_plan *plan, bool training)
 {
     static const char *const name[] = { "q", "k", "v", "g", "a", "b" };
     static const char *const dname[] = { "dq", "dk", "dv", "dg", "da", "db" };
     static const char *const cname[] = { "part_conv_q", "part_conv_k", "part_conv_v" };
-    int64_t inner = s->inner, H = s->heads, D = s->dim;
+    int64_t inner = s->heads * s->dv, H = s->heads;
 
     for (int i = 0; i < s->n_in; i++)
-        s->pre[s->role[i]] = ops->array(plan, name[s->role[i]], CHI_F32, s->role[i] < A ? inner : H,
+        s->pre[s->role[i]] = ops->array(plan, name[s->role[i]], CHI_F32, outputs(s, s->role[i]),
                                         CHI_PER_ROW, CHI_ARRAY_KEEP);
     s->h = ops->array(plan, "h", CHI_F32, inner, CHI_PER_ROW, 0);
     if (!training) return;
     s->o     = ops->array(plan, "o", CHI_F32, inner, CHI_PER_ROW, CHI_ARRAY_KEEP);
-    s->start = ops->array(plan, "start", CHI_F32, inner * D, CHUNK, CHI_ARRAY_KEEP);
+    s->start = ops->array(plan, "start", CHI_F32, inner * s->dk, CHUNK, CHI_ARRAY_KEEP);
     s->dh    = ops->array(plan, "dh", CHI_F32, inner, CHI_PER_ROW, 0);
     for (int i = 0; i < s->n_in; i++)
-        s->dpre[s->role[i]] = ops->array(plan, dname[s->role[i]], CHI_F32, s->role[i] < A ? inner : H,
+        s->dpre[s->role[i]] = ops->array(plan, dname[s->role[i]], CHI_F32, outputs(s, s->role[i]),
                                          CHI_PER_ROW, 0);
     for (int i = 0; i < 3; i++)
-        s->part_conv[i] = ops->array(plan, cname[i], CHI_F32, inner * s->taps, CHI_PER_SEG, 0);
+        s->part_conv[i] = ops->array(plan, cname[i], CHI_F32, outputs(s, i) * s->taps, CHI_PER_SEG, 0);
     if (s->has.decay) s->part_gate = ops->array(plan, "part_gate", CHI_F32, 2 * H, CHI_PER_SEG, 0);
     s->part_norm = ops->array(plan, "part_norm", CHI_F32, inner, CHI_PER_SEG, 0);
 }
@@ -128,10 +143,10 @@ static void plan_arrays(struct delta *s, const struct chi_plan_ops *ops,
 /* Floats that a task takes: see struct bench                                   */
 static int64_t scratch_bytes(const struct delta *s, bool training)
 {
-    int64_t rows = CHUNK * s->dim, history = (CHUNK + s->taps) * s->dim, tap = s->taps * s->dim;
+    int64_t rows = CHUNK * s->stride, history = (CHUNK + s->taps) * s->stride, tap = s->taps * s->stride;
     int64_t n = 3 * (history + 2 * rows + tap) + 2 * rows + 10 * CHUNK;
     if (training)
-        n += 3 * (history + tap) + 5 * rows + s->dim * s->dim * (CHUNK + 1) + 4 * s->dim;
+        n += 3 * (history + tap) + 5 * rows + s->dk * s->dv * (CHUNK + 1) + 4 * s->stride;
     return n * (int64_t)sizeof(float) + 64 * 64;
 }
 
@@ -147,9 +162,9 @@ static void plan_params(struct delta *s, const struct chi_plan_ops *ops, struct 
                                 CHI_INIT_INV_SOFTPLUS, 1e-3, 1e-1, 0);
     }
     for (int i = 0; i < 3; i++)
-        s->conv[i] = ops->param(plan, name[i], (int64_t[]){ s->inner, s->taps, 0 },
+        s->conv[i] = ops->param(plan, name[i], (int64_t[]){ outputs(s, i), s->taps, 0 },
                                 CHI_INIT_UNIFORM, -bound, bound, 0);
-    s->o_norm  = ops->param(plan, "o_norm.weight", (int64_t[]){ s->dim, 0 },
+    s->o_norm  = ops->param(plan, "o_norm.weight", (int64_t[]){ s->dv, 0 },
                             CHI_INIT_CONST, 1, 0, 0);
 }
 
@@ -159,11 +174,11 @@ static void plan_linears(struct delta *s, const struct chi_shape *shape, const s
     static const char *const name[] = { "q_proj", "k_proj", "v_proj", "g_proj", "a_proj", "b_proj" };
     for (int i = 0; i < N_ROLES; i++) {
         if ((i == G && !s->has.gate) || (i == A && !s->has.decay)) continue;
-        s->in[s->n_in] = ops->linear(plan, name[i], i < A ? s->inner : s->heads, shape->d_in,
+        s->in[s->n_in] = ops->linear(plan, name[i], outputs(s, i), shape->d_in,
                                      i < A ? 0 : CHI_LINEAR_F32);
         s->role[s->n_in++] = i;
     }
-    s->out = ops->linear(plan, "o_proj", shape->d_out, s->inner, 0);
+    s->out = ops->linear(plan, "o_proj", shape->d_out, s->heads * s->dv, 0);
 }
 
 static chi_status delta_plan(struct delta *s, const struct delta_conf *c, struct delta_parts has,
@@ -172,16 +187,17 @@ static chi_status delta_plan(struct delta *s, const struct delta_conf *c, struct
 {
     s->has      = has;
     s->heads    = c->num_heads;
-    s->dim      = c->head_dim;
-    s->inner    = s->heads * s->dim;
+    s->dk       = c->head_dim;
+    s->dv       = c->head_v_dim ? c->head_v_dim : c->head_dim;
+    s->stride   = s->dk > s->dv ? s->dk : s->dv;
     s->taps     = c->conv_size;
     s->eps      = (float)shape->rms_norm_eps;
     s->beta_max = c->allow_neg_eigval ? 2.0f : 1.0f;
-    s->scale    = (float)(1 / sqrt((double)s->dim));
+    s->scale    = (float)(1 / sqrt((double)s->dk));
     plan_linears(s, shape, ops, plan);
     plan_params(s, ops, plan);
-    s->S = ops->state(plan, "S", CHI_F32, s->inner * s->dim);
-    if (s->taps > 1) s->tail = ops->state(plan, "tail", CHI_F32, 3 * (s->taps - 1) * s->inner);
+    s->S = ops->state(plan, "S", CHI_F32, s->heads * s->dv * s->dk);
+    if (s->taps > 1) s->tail = ops->state(plan, "tail", CHI_F32, (s->taps - 1) * s->heads * (2 * s->dk + s->dv));
     plan_arrays(s, ops, plan, shape->training);
     ops->scratch(plan, scratch_bytes(s, shape->training));
     return CHI_OK;
@@ -192,14 +208,15 @@ static chi_status delta_plan(struct delta *s, const struct delta_conf *c, struct
 static struct bench delta_bench(const struct delta *s, struct chi_run *r, int64_t seg,
                                struct chi_scratch *scratch)
 {
-    int64_t rows = CHUNK * s->dim;
+    int64_t rows = CHUNK * s->stride;
     struct bench b = { .s = s, .r = r, .g = &r->seg[seg], .seg = seg };
 
     for (int i = 0; i < 3; i++) {
-        b.in[i] = take(scratch, (CHUNK + s->taps) * s->dim);
+        b.in[i] = take(scratch, (CHUNK + s->taps) * s->stride);
         b.c[i]  = take(scratch, rows);
         b.y[i]  = take(scratch, rows);
-        b.w[i]  = take(scratch, s->taps * s->dim);
+        b.w[i]  = take(scratch, s->taps * s->stride);
+        if (width(s, i) < s->stride) zero(b.c[i], rows);        /* what lies behind the channels    */
     }
     b.o = take(scratch, rows);
     b.t = take(scratch, rows);
@@ -213,41 +230,42 @@ static struct bench delta_bench(const struct delta *s, struct chi_run *r, int64_
     return b;
 }
 
-/* Weights as [taps][D], so that the inner loop runs along channels             */
+/* Weights as [taps][stride], so that the inner loop runs along channels        */
 static void delta_begin_head(struct bench *b, int64_t head)
 {
-    int64_t D = b->s->dim, W = b->s->taps;
+    int64_t L = b->s->stride, W = b->s->taps;
     b->head = head;
     for (int i = 0; i < 3; i++) {
+        int64_t D = width(b->s, i);
         const float *w = CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W;
         for (int64_t j = 0; j < W; j++)
-            for (int64_t c = 0; c < D; c++) b->w[i][j * D + c] = w[c * W + j];
+            for (int64_t c = 0; c < D; c++) b->w[i][j * L + c] = w[c * W + j];
     }
 }
 
 /* c_t = sum over j of w_j x_{t - taps + 1 + j}, j = 0 first, one sum a channel */
 static void convolve(struct bench *b, int i)
 {
-    int64_t D = b->s->dim, W = b->s->taps, first = b->row - (W - 1);
+    int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps, first = b->row - (W - 1);
     float *in = b->in[i], *c = b->c[i];
     const float *w = b->w[i];
 
     for (int64_t j = 0; j < b->n + W - 1; j++)
-        copy(in + j * D, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
-                                       : head_row(b, b->s->pre[i], first + j), D);
+        copy(in + j * L, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
+                                       : head_row(b, b->s->pre[i], first + j, D), D);
     for (int64_t t = 0; t < b->n; t++)
-        for (int64_t ch = 0; ch < D; ch++) c[t * D + ch] = w[ch] * in[t * D + ch];
+        for (int64_t ch = 0; ch < D; ch++) c[t * L + ch] = w[ch] * in[t * L + ch];
     for (int64_t j = 1; j < W; j++)
-        for (int64_t t = 0; t < b->n * D; t += D)
+        for (int64_t t = 0; t < b->n * L; t += L)
             for (int64_t ch = 0; ch < D; ch++)
-                c[t + ch] += w[j * D + ch] * in[j * D + t + ch];
+                c[t + ch] += w[j * L + ch] * in[j * L + t + ch];
 }
 
-/* y = x times / sqrt(|x|^2 + eps); r keeps the factor                          */
+/* y = x times / sqrt(|x|^2 + eps) of q or k; r keeps the factor                */
 static void normalise(struct bench *b, float *y, float *r, float times)
 {
-    int64_t D = b->s->dim;
-    for (int64_t t = 0; t < b->n; t++, y += D) {
+    int64_t D = b->s->dk;
+    for (int64_t t = 0; t < b->n; t++, y += b->s->stride) {
         float factor = times / sqrtf(b->r->h->k->dot(y, y, D) + L2_EPS);
         for (int64_t c = 0; c < D; c++) y[c] *= factor;
         r[t] = factor;
@@ -275,10 +293,10 @@ static float efla_slope(float x)
 /* The exact step of dS/dt = (v - S k) k' over a time beta                       */
 static void efla(struct bench *b)
 {
-    int64_t D = b->s->dim;
+    int64_t L = b->s->stride;
     for (int64_t t = 0; t < b->n; t++) {
         b->raw[t]    = b->beta[t];
-        b->lambda[t] = b->r->h->k->dot(b->y[K] + t * D, b->y[K] + t * D, D);
+        b->lambda[t] = b->r->h->k->dot(b->y[K] + t * L, b->y[K] + t * L, b->s->dk);
         b->beta[t]   = b->raw[t] * efla_share(b->raw[t] * b->lambda[t]);
     }
 }
@@ -307,7 +325,7 @@ static void delta_prepare_chunk(struct bench *b)
 
     for (int i = 0; i < 3; i++) {
         convolve(b, i);
-        b->r->h->k->silu(b->y[i], b->c[i], b->n * s->dim);
+        b->r->h->k->silu(b->y[i], b->c[i], b->n * s->stride);
     }
     normalise(b, b->y[Q], b->qr, s->scale);
     if (!s->has.efla) normalise(b, b->y[K], b->kr, 1);
@@ -325,14 +343,14 @@ static void delta_gate_output(const struct bench *b, int64_t row, const float *o
     const struct delta *s = b->s;
     const struct chi_kernels *k = b->r->h->k;
     const float *gain = CHI_PARAM(b->r, s->o_norm, float);
-    float *h = head_row(b, s->h, row);
+    float *h = head_row(b, s->h, row, s->dv);
 
     if (!s->has.gate) {
-        k->rmsnorm(h, o, gain, s->dim, s->eps);
+        k->rmsnorm(h, o, gain, s->dv, s->eps);
         return;
     }
-    k->rmsnorm(t, o, gain, s->dim, s->eps);
-    k->silu_mul(h, head_row(b, s->pre[G], row), t, s->dim);
+    k->rmsnorm(t, o, gain, s->dv, s->eps);
+    k->silu_mul(h, head_row(b, s->pre[G], row, s->dv), t, s->dv);
 }
 
 /* ---- forward ------------------------------------------------------------------ */
@@ -341,31 +359,31 @@ static void delta_gate_output(const struct bench *b, int64_t row, const float *o
  * the old tail is read before it is written                                    */
 static void move_tail(struct bench *b)
 {
-    int64_t D = b->s->dim, T = b->s->taps - 1, rows = b->g->rows;
+    int64_t T = b->s->taps - 1, rows = b->g->rows;
     for (int i = 0; i < 3; i++)
-        for (int64_t j = 0; j < T; j++)
+        for (int64_t j = 0, D = width(b->s, i); j < T; j++)
             memmove(tail_row(b, b->g->state, i, j),
                     rows - T + j < 0 ? tail_row(b, b->g->state, i, rows + j)
-                                     : head_row(b, b->s->pre[i], rows - T + j),
+                                     : head_row(b, b->s->pre[i], rows - T + j, D),
                     (size_t)D * sizeof(float));
 }
 
 static void forward_head(struct bench *b, int64_t head, int64_t chunk)
 {
     const struct delta *s = b->s;
-    int64_t D = s->dim;
-    float *S = CHI_STATE(b->g, s->S, float) + head * D * D;
+    int64_t size = s->dk * s->dv, L = s->stride;
+    float *S = CHI_STATE(b->g, s->S, float) + head * size;
 
     delta_begin_head(b, head);
     for (b->row = 0; b->row < b->g->rows; b->row += b->n) {
         b->n = rows_to_grid(b->g, b->row, CHUNK);
         delta_prepare_chunk(b);
-        if (b->r->keep) copy(kept_state(b, chunk++), S, D * D);
-        b->r->h->k->delta_rule(S, b->y[Q], b->y[K], b->y[V], D, b->alpha, b->beta, 1,
-                               b->o, b->n, D, D);
+        if (b->r->keep) copy(kept_state(b, chunk++), S, size);
+        b->r->h->k->delta_rule(S, b->y[Q], b->y[K], b->y[V], L, b->alpha, b->beta, 1,
+                               b->o, b->n, s->dk, s->dv);
         for (int64_t t = 0; t < b->n; t++) {
-            if (b->r->keep) copy(head_row(b, s->o, b->row + t), b->o + t * D, D);
-            delta_gate_output(b, b->row + t, b->o + t * D, b->t);
+            if (b->r->keep) copy(head_row(b, s->o, b->row + t, s->dv), b->o + t * L, s->dv);
+            delta_gate_output(b, b->row + t, b->o + t * L, b->t);
         }
     }
     move_tail(b);
@@ -376,7 +394,7 @@ static void forward_head(struct bench *b, int64_t head, int64_t chunk)
 static struct job delta_job(const struct delta *s, struct chi_run *r)
 {
     int64_t rows = (r->rows + r->n_seg - 1) / r->n_seg;
-    int64_t group = TASK_WORK / (rows * s->dim * s->dim);
+    int64_t group = TASK_WORK / (rows * s->dk * s->dv);
     if (group < 1) group = 1;
     if (group > s->heads) group = s->heads;
     return (struct job){ s, r, group, (s->heads + group - 1) / group };

@@ -12,21 +12,22 @@ static chi_status delta_open(const struct chi_host *, void *self, const void *co
 static void add_backward(struct bench *b, struct chi_scratch *scratch)
 {
     const struct delta *s = b->s;
-    int64_t D = s->dim, rows = CHUNK * D;
+    int64_t L = s->stride, rows = CHUNK * L;
 
     for (int i = 0; i < 3; i++) {
-        b->dc[i] = take(scratch, (CHUNK + s->taps) * D);
-        b->dw[i] = take(scratch, s->taps * D);
+        b->dc[i] = take(scratch, (CHUNK + s->taps) * L);
+        b->dw[i] = take(scratch, s->taps * L);
         b->dy[i] = take(scratch, rows);
+        if (width(s, i) < L) zero(b->dy[i], rows);              /* what lies behind the channels    */
     }
     b->dout   = take(scratch, rows);
     b->xh     = take(scratch, rows);
-    b->dS     = take(scratch, D * D);
-    b->work   = take(scratch, rows * D);
+    b->dS     = take(scratch, s->dk * s->dv);
+    b->work   = take(scratch, CHUNK * s->dk * s->dv);
     b->dlog_a = take(scratch, CHUNK);
     b->dbeta  = take(scratch, CHUNK);
-    b->dnorm  = take(scratch, D);
-    b->gain   = take(scratch, D);
+    b->dnorm  = take(scratch, L);
+    b->gain   = take(scratch, L);
 }
 
 /* h = n * silu(g), n = xh * w, xh = o r (no gate: h = n):
@@ -37,16 +38,16 @@ static void gate_back(struct bench *b)
     const struct delta *s = b->s;
     const struct chi_kernels *k = b->r->h->k;
     const float *w = CHI_PARAM(b->r, s->o_norm, float);
-    int64_t D = s->dim;
+    int64_t D = s->dv;
 
     for (int64_t t = 0; t < b->n; t++) {
-        const float *dh = head_row(b, s->dh, b->row + t);
-        float *dout = b->dout + t * D, *xh = b->xh;
-        float r = k->rmsnorm(xh, head_row(b, s->o, b->row + t), NULL, D, s->eps);
+        const float *dh = head_row(b, s->dh, b->row + t, D);
+        float *dout = b->dout + t * s->stride, *xh = b->xh;
+        float r = k->rmsnorm(xh, head_row(b, s->o, b->row + t, D), NULL, D, s->eps);
 
         if (s->has.gate) {
-            const float *g = head_row(b, s->pre[G], b->row + t);
-            float *dg = head_row(b, s->dpre[G], b->row + t);
+            const float *g = head_row(b, s->pre[G], b->row + t, D);
+            float *dg = head_row(b, s->dpre[G], b->row + t, D);
             for (int64_t c = 0; c < D; c++) dg[c] = dh[c] * (xh[c] * w[c]);
             k->silu_back(dg, g, dg, D);
             k->silu_mul(dout, g, dh, D);
@@ -63,11 +64,11 @@ static void gate_back(struct bench *b)
  *     dbeta = dbeta' e^-x;  dlambda = dbeta' beta^2 slope(x);  dk += 2 k dlambda */
 static void efla_back(struct bench *b)
 {
-    int64_t D = b->s->dim;
+    int64_t L = b->s->stride;
     for (int64_t t = 0; t < b->n; t++) {
         float x = b->raw[t] * b->lambda[t];
         float dlambda = b->dbeta[t] * (b->raw[t] * b->raw[t] * efla_slope(x));
-        b->r->h->k->axpy(b->dy[K] + t * D, 2 * dlambda, b->y[K] + t * D, D);
+        b->r->h->k->axpy(b->dy[K] + t * L, 2 * dlambda, b->y[K] + t * L, b->s->dk);
         b->dbeta[t] *= chi_exp(-x);
     }
 }
@@ -106,8 +107,8 @@ static void gates_back(struct bench *b)
 /* y = x f, f = times / sqrt(|x|^2 + eps):  dx = f (dy - y <y, dy> / times^2)   */
 static void normalise_back(struct bench *b, float *dy, const float *y, const float *f, float times)
 {
-    int64_t D = b->s->dim;
-    for (int64_t t = 0; t < b->n; t++, dy += D, y += D) {
+    int64_t D = b->s->dk, L = b->s->stride;
+    for (int64_t t = 0; t < b->n; t++, dy += L, y += L) {
         float m = b->r->h->k->dot(y, dy, D) / (times * times);
         for (int64_t c = 0; c < D; c++) dy[c] = f[t] * (dy[c] - y[c] * m);
     }
@@ -117,10 +118,10 @@ static void normalise_back(struct bench *b, float *dy, const float *y, const flo
  * next chunk's dc.                                                             */
 static void convolve_back_row(const struct bench *b, int i, int64_t s, float *dx)
 {
-    int64_t D = b->s->dim, W = b->s->taps;
+    int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps;
     for (int64_t j = 0; j < W; j++) {
         if (s + W - 1 - j < 0) break;
-        const float *dc = b->dc[i] + (s + W - 1 - j) * D, *w = b->w[i] + j * D;
+        const float *dc = b->dc[i] + (s + W - 1 - j) * L, *w = b->w[i] + j * L;
         for (int64_t c = 0; c < D; c++) dx[c] += w[c] * dc[c];
     }
 }
@@ -128,17 +129,17 @@ static void convolve_back_row(const struct bench *b, int i, int64_t s, float *dx
 /* Of channel group i: dy is the gradient of silu(c)                            */
 static void convolve_back(struct bench *b, int i)
 {
-    int64_t D = b->s->dim, W = b->s->taps, T = W - 1;
+    int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps, T = W - 1;
     float *dc = b->dc[i];
 
-    memmove(dc + b->n * D, dc, (size_t)(T * D) * sizeof(float));
-    b->r->h->k->silu_back(dc, b->c[i], b->dy[i], b->n * D);
+    memmove(dc + b->n * L, dc, (size_t)(T * L) * sizeof(float));
+    b->r->h->k->silu_back(dc, b->c[i], b->dy[i], b->n * L);
     for (int64_t j = 0; j < W; j++)
-        for (int64_t t = 0; t < b->n * D; t += D)
+        for (int64_t t = 0; t < b->n * L; t += L)
             for (int64_t c = 0; c < D; c++)
-                b->dw[i][j * D + c] += dc[t + c] * b->in[i][j * D + t + c];
+                b->dw[i][j * L + c] += dc[t + c] * b->in[i][j * L + t + c];
     for (int64_t t = 0; t < b->n; t++) {
-        float *dx = head_row(b, b->s->dpre[i], b->row + t);
+        float *dx = head_row(b, b->s->dpre[i], b->row + t, D);
         int64_t tail = b->row + t - (b->g->rows - T);       /* its place in the new tail */
         if (tail >= 0 && b->g->dstate) copy(dx, tail_row(b, b->g->dstate, i, tail), D);
         else zero(dx, D);
@@ -151,9 +152,9 @@ static void convolve_back(struct bench *b, int i)
  * from row j + rows; dc begins with the segment's first rows.                  */
 static void tail_back(struct bench *b)
 {
-    int64_t D = b->s->dim, T = b->s->taps - 1, rows = b->g->rows;
+    int64_t T = b->s->taps - 1, rows = b->g->rows;
     for (int i = 0; i < 3; i++)
-        for (int64_t j = T - 1; j >= 0; j--) {
+        for (int64_t j = T - 1, D = width(b->s, i); j >= 0; j--) {
             float *d = tail_row(b, b->g->dstate, i, j);
             if (j >= rows) copy(d, tail_row(b, b->g->dstate, i, j - rows), D);
             else zero(d, D);
@@ -164,13 +165,12 @@ static void tail_back(struct bench *b)
 static void chunk_back(struct bench *b, int64_t chunk)
 {
     const struct delta *s = b->s;
-    int64_t D = s->dim;
 
     delta_prepare_chunk(b);
     gate_back(b);
-    b->r->h->k->delta_rule_back(kept_state(b, chunk), b->dS, b->y[Q], b->y[K], b->y[V], D,
+    b->r->h->k->delta_rule_back(kept_state(b, chunk), b->dS, b->y[Q], b->y[K], b->y[V], s->stride,
                                 b->alpha, b->beta, 1, b->dout, b->dy[Q], b->dy[K], b->dy[V],
-                                b->dlog_a, b->dbeta, b->n, D, D, b->work);
+                                b->dlog_a, b->dbeta, b->n, s->dk, s->dv, b->work);
     gates_back(b);
     normalise_back(b, b->dy[Q], b->y[Q], b->qr, s->scale);
     if (!s->has.efla) normalise_back(b, b->dy[K], b->y[K], b->kr, 1);
@@ -181,14 +181,15 @@ static void chunk_back(struct bench *b, int64_t chunk)
 static void put_partials(const struct bench *b)
 {
     const struct delta *s = b->s;
-    int64_t D = s->dim, W = s->taps, at = b->seg * s->heads + b->head;
+    int64_t W = s->taps, at = b->seg * s->heads + b->head;
 
     for (int i = 0; i < 3; i++) {
+        int64_t D = width(s, i);
         float *part = CHI_ARRAY(b->r, s->part_conv[i], float) + at * D * W;
         for (int64_t c = 0; c < D; c++)
-            for (int64_t j = 0; j < W; j++) part[c * W + j] = b->dw[i][j * D + c];
+            for (int64_t j = 0; j < W; j++) part[c * W + j] = b->dw[i][j * s->stride + c];
     }
-    copy(CHI_ARRAY(b->r, s->part_norm, float) + at * D, b->dnorm, D);
+    copy(CHI_ARRAY(b->r, s->part_norm, float) + at * s->dv, b->dnorm, s->dv);
     if (!s->has.decay) return;
     float *gate = CHI_ARRAY(b->r, s->part_gate, float) + b->seg * 2 * s->heads + b->head;
     gate[0] = b->dA_log;
@@ -198,18 +199,18 @@ static void put_partials(const struct bench *b)
 static void backward_head(struct bench *b, int64_t head, int64_t chunk)
 {
     const struct delta *s = b->s;
-    int64_t D = s->dim, last = chi_chunks(b->g, CHUNK) - 1;
-    float *dS = b->g->dstate ? CHI_DSTATE(b->g, s->S, float) + head * D * D : NULL;
+    int64_t size = s->dk * s->dv, last = chi_chunks(b->g, CHUNK) - 1;
+    float *dS = b->g->dstate ? CHI_DSTATE(b->g, s->S, float) + head * size : NULL;
 
     delta_begin_head(b, head);
     for (int i = 0; i < 3; i++) {
-        zero(b->dc[i], (CHUNK + s->taps) * D);
-        zero(b->dw[i], s->taps * D);
+        zero(b->dc[i], (CHUNK + s->taps) * s->stride);
+        zero(b->dw[i], s->taps * s->stride);
     }
-    zero(b->dnorm, D);
+    zero(b->dnorm, s->dv);
     b->dA_log = b->ddt_bias = 0;
-    if (dS) copy(b->dS, dS, D * D);
-    else zero(b->dS, D * D);
+    if (dS) copy(b->dS, dS, size);
+    else zero(b->dS, size);
     for (int64_t i = last, end = b->g->rows; i >= 0; i--, end = b->row) {
         int64_t row = (b->g->pos / CHUNK + i) * CHUNK - b->g->pos;
         b->row = row > 0 ? row : 0;
@@ -217,7 +218,7 @@ static void backward_head(struct bench *b, int64_t head, int64_t chunk)
         chunk_back(b, chunk + i);
     }
     if (dS) {
-        copy(dS, b->dS, D * D);
+        copy(dS, b->dS, size);
         tail_back(b);
     }
     put_partials(b);
@@ -240,13 +241,13 @@ static void remake_h(void *arg, int64_t i, struct chi_scratch *scratch)
     const struct job *j = arg;
     const struct delta *s = j->s;
     struct bench b = { .s = s, .r = j->r, .g = &(struct chi_segment){ .first = 0 } };
-    float *t = take(scratch, s->dim);
+    float *t = take(scratch, s->stride);
     int64_t end = (i + 1) * CHUNK < j->r->rows ? (i + 1) * CHUNK : j->r->rows;
 
     for (int64_t row = i * CHUNK; row < end; row++) {
         for (b.head = 0; b.head < s->heads; b.head++)
-            delta_gate_output(&b, row, head_row(&b, s->o, row), t);
-        zero(CHI_ARRAY(j->r, s->dh, float) + row * s->inner, s->inner);
+            delta_gate_output(&b, row, head_row(&b, s->o, row, s->dv), t);
+        zero(CHI_ARRAY(j->r, s->dh, float) + row * s->heads * s->dv, s->heads * s->dv);
     }
 }
 
@@ -256,9 +257,9 @@ static void reduce_partials(const struct delta *s, struct chi_run *r)
 
     for (int i = 0; i < 3; i++)
         h->reduce(h, CHI_GRAD(r, s->conv[i], float), CHI_ARRAY(r, s->part_conv[i], float),
-                  r->n_seg, s->inner * s->taps);
+                  r->n_seg, outputs(s, i) * s->taps);
     h->reduce(h, CHI_GRAD(r, s->o_norm, float), CHI_ARRAY(r, s->part_norm, float),
-              r->n_seg * s->heads, s->dim);
+              r->n_seg * s->heads, s->dv);
     if (!s->has.decay) return;
     const float *gate = CHI_ARRAY(r, s->part_gate, float);
     float *dA_log = CHI_GRAD(r, s->A_log, float), *ddt = CHI_GRAD(r, s->dt_bias, float);

@@ -1,0 +1,283 @@
+/* carry.c - see carry.h.
+ *
+ *     out:  w = fl(scale q), which F16 has exactly when scale is a half and q a trit
+ *     in:   q = rne(w / scale), and fl(scale q) = w is checked; without a scale the trits of a group are the
+ *           signs of its values, which all have the same size or are 0                                        */
+#include "carry.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "half.h"
+
+void carried_drop(struct carried *c)
+{
+    mem_free(c->own);
+    mem_free(c->scale);
+    *c = (struct carried){ .type = CARRY_BEST };
+}
+
+chi_status carry_read(struct weights *w, const struct packed *p, const struct packed_tensor *t, struct registry *r,
+                      const struct chi_component **encoding)
+{
+    TRY(registry_find(r, CHI_ENCODING, t->encoding, encoding));
+    const struct chi_encoding_ops *e = (*encoding)->ops;
+    TRY(packed_check(t));
+    if (e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(p), t->t->name,
+                    (long long)t->t->bytes, t->encoding, (long long)t->group,
+                    (long long)e->bytes(t->rows, t->cols, t->group));
+    TRY(weights_take(w, e->portable->integer, t->rows, t->cols, t->group, t->t->name));
+    weights_decode(w, e, t->t->data);
+    if (values_fit(e->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
+    weights_drop(w);
+    return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
+                packed_path(p), t->t->name, e->values);
+}
+
+/* ---- back to integers ------------------------------------------------------------------------------------- */
+
+static bool same_bits(float a, float b)
+{
+    return !memcmp(&a, &b, sizeof a);
+}
+
+/* One group of n values; *scale is known, or found if find is set.  False: these are no such products          */
+static bool recover_group(const float *w, int64_t n, bool find, float *scale, int8_t *q)
+{
+    if (find) *scale = 0;
+    for (int64_t k = 0; find && k < n && *scale == 0; k++) *scale = fabsf(w[k]);
+    for (int64_t k = 0; k < n; k++) {
+        double x = *scale != 0 ? nearbyint((double)w[k] / (double)*scale) : 0;
+        if (!(x >= -127 && x <= 127)) return false;
+        q[k] = (int8_t)x;
+        if (!same_bits(*scale * q[k], w[k])) return false;
+    }
+    return true;
+}
+
+/* Fills q and scale of w from the floats; scale is read if it is given                                         */
+static bool recover_row(struct weights *w, int64_t r, const float *row, const float *scale)
+{
+    for (int64_t g = 0; g < w->groups; g++) {
+        int64_t k = g * w->group;
+        float *s = &w->scale[r * w->groups + g];
+        if (scale) *s = scale[r * w->groups + g];
+        if (!recover_group(row + k, min_i64(w->group, w->cols - k), !scale, s, w->q + r * w->cols + k)) return false;
+    }
+    return true;
+}
+
+/* Do the floats alone give the same integers and scales?  with: scales are known                                */
+static chi_status recovers(const struct weights *w, bool with, const char *name, bool *yes)
+{
+    struct weights back;
+    float *row = mem_take((size_t)w->cols * sizeof *row, name);
+    if (!row) return CHI_ENOMEM;
+    chi_status s = weights_take(&back, true, w->rows, w->cols, w->group, name);
+    *yes = s == CHI_OK;
+    for (int64_t r = 0; *yes && r < w->rows; r++) {
+        weights_row(w, r, row);
+        *yes = recover_row(&back, r, row, with ? w->scale : NULL);
+    }
+    if (*yes)
+        *yes = !memcmp(back.q, w->q, (size_t)(w->rows * w->cols))
+               && !memcmp(back.scale, w->scale, (size_t)(w->rows * w->groups) * sizeof *w->scale);
+    if (s == CHI_OK) weights_drop(&back);
+    mem_free(row);
+    return s;
+}
+
+static chi_status add_scales(struct carried *c, const struct weights *w, const char *name)
+{
+    bool plain, scaled = true;
+    if (!w->q) return CHI_OK;
+    TRY(recovers(w, false, name, &plain));
+    if (plain) return CHI_OK;
+    TRY(recovers(w, true, name, &scaled));
+    if (!scaled)
+        return fail(CHI_ECONF, "%s: its products of scale and integer underflow: floats cannot carry it exactly", name);
+    c->groups = w->groups;
+    c->n_scale = w->rows * w->groups;
+    if (!(c->scale = mem_take((size_t)c->n_scale * sizeof *c->scale, name))) return CHI_ENOMEM;
+    memcpy(c->scale, w->scale, (size_t)c->n_scale * sizeof *c->scale);
+    return CHI_OK;
+}
+
+/* ---- out ---------------------------------------------------------------------------------------------------- */
+
+static const char *tq_name(int type)
+{
+    return type == GGUF_TQ1_0 ? "tq1_0" : "tq2_0";
+}
+
+/* CHI_ECONF: the blocks do not hold these numbers                                                               */
+static chi_status as_blocks(struct carried *c, const struct weights *w, const char *values, int type, struct registry *r,
+                            const char *name)
+{
+    const struct chi_component *to;
+    TRY(registry_find(r, CHI_ENCODING, tq_name(type), &to));
+    TRY(fit_exact(w, values, to, name, &c->own));
+    c->type = type;
+    c->bytes = gguf_bytes(type, w->rows * w->cols);
+    return CHI_OK;
+}
+
+/* CHI_ECONF: a value is no half                                                                                 */
+static chi_status as_halves(struct carried *c, const struct weights *w, const char *name)
+{
+    bool exact = true;
+    float *row = mem_take((size_t)w->cols * sizeof *row, name);
+    uint16_t *to = mem_take((size_t)(w->rows * w->cols) * sizeof *to, name);
+    chi_status s = row && to ? CHI_OK : CHI_ENOMEM;
+    for (int64_t r = 0; s == CHI_OK && exact && r < w->rows; r++) {
+        weights_row(w, r, row);
+        for (int64_t k = 0; k < w->cols; k++) exact = half_exact(row[k], &to[r * w->cols + k]) && exact;
+    }
+    mem_free(row);
+    if (s == CHI_OK && !exact) s = fail(CHI_ECONF, "%s: F16 does not hold its values exactly", name);
+    if (s == CHI_OK) {
+        *c = (struct carried){ .type = GGUF_F16, .own = to, .bytes = w->rows * w->cols * 2, .why = c->why };
+        return add_scales(c, w, name);
+    }
+    mem_free(to);
+    return s;
+}
+
+static chi_status as_floats(struct carried *c, const struct weights *w, const char *name)
+{
+    float *to = mem_take((size_t)(w->rows * w->cols) * sizeof *to, name);
+    if (!to) return CHI_ENOMEM;
+    for (int64_t r = 0; r < w->rows; r++) weights_row(w, r, to + r * w->cols);
+    *c = (struct carried){ .type = GGUF_F32, .own = to, .bytes = w->rows * w->cols * 4, .why = c->why };
+    return add_scales(c, w, name);
+}
+
+/* Why blocks of 256 do not hold these trits                                                                     */
+static const char *in_the_way(const struct weights *w)
+{
+    if (w->cols % 256) return "rows of no multiple of 256";
+    return "several scales in a block of 256, or one that is no half";
+}
+
+chi_status carry_out(struct carried *c, const struct weights *w, const struct chi_component *encoding, int type,
+                     struct registry *r, const char *name)
+{
+    const char *values = ((const struct chi_encoding_ops *)encoding->ops)->values;
+    bool blocks = type == CARRY_BEST || type == GGUF_TQ1_0 || type == GGUF_TQ2_0, trits = !strcmp(values, "ternary");
+    *c = (struct carried){ .type = CARRY_BEST };
+    chi_status s = CHI_ECONF;
+    if (blocks && trits) {
+        s = as_blocks(c, w, values, type == CARRY_BEST ? GGUF_TQ2_0 : type, r, name);
+        if (s == CHI_ECONF) c->why = in_the_way(w);
+    }
+    if (s == CHI_ECONF && type != GGUF_F32) s = as_halves(c, w, name);
+    if (s == CHI_ECONF) {
+        if (type != GGUF_F32) c->why = "values that are no halves";
+        s = as_floats(c, w, name);
+    }
+    c->data = c->own;
+    if (s != CHI_OK) carried_drop(c);
+    return s;
+}
+
+/* ---- lines ---------------------------------------------------------------------------------------------------- */
+
+static bool take(const char **p, const char *key)
+{
+    size_t n = strlen(key);
+    if (strncmp(*p, key, n) != 0) return false;
+    *p += n;
+    return true;
+}
+
+static bool count(const char **p, int64_t *v)
+{
+    const char *from = *p;
+    for (*v = 0; **p >= '0' && **p <= '9' && *v <= (int64_t)1 << 40; ++*p) *v = *v * 10 + (**p - '0');
+    return *p > from && *v > 0 && *v <= (int64_t)1 << 40;
+}
+
+static bool name(const char **p, const char *of, char *out, size_t room)
+{
+    size_t n = of ? strspn(*p, of) : strcspn(*p, " \n");
+    if (!n || n >= room) return false;
+    memcpy(out, *p, n);
+    out[n] = 0;
+    *p += n;
+    return true;
+}
+
+bool carry_line(const char **p, struct carry_line *l)
+{
+    *l = (struct carry_line){ .rows = 0 };
+    if (!name(p, NULL, l->name, sizeof l->name) || !take(p, " ")) return false;
+    if (take(p, "encoding=")
+        && (!name(p, "abcdefghijklmnopqrstuvwxyz0123456789_", l->encoding, sizeof l->encoding) || !take(p, " shape=")
+            || !count(p, &l->rows) || !take(p, "x") || !count(p, &l->cols) || !take(p, " group=") || !count(p, &l->group)
+            || !take(p, " "))) return false;
+    if (!take(p, "xxh3=") || strspn(*p, "0123456789abcdef") != 16) return false;
+    l->hash = strtoull(*p, NULL, 16);
+    *p += 16;
+    return take(p, "\n");
+}
+
+/* ---- in ---------------------------------------------------------------------------------------------------------- */
+
+static void row_of(float *out, int type, const void *data, int64_t r, int64_t cols)
+{
+    if (type == GGUF_F32) memcpy(out, (const unsigned char *)data + r * cols * 4, (size_t)cols * sizeof *out);
+    for (int64_t k = 0; type == GGUF_F16 && k < cols; k++) {
+        uint16_t h;
+        memcpy(&h, (const unsigned char *)data + (r * cols + k) * 2, sizeof h);
+        out[k] = half_value(h);
+    }
+}
+
+static chi_status from_floats(struct weights *w, const struct carry_line *l, int type, const void *data, const float *scale)
+{
+    float *row = mem_take((size_t)w->cols * sizeof *row, l->name);
+    bool fine = row != NULL;
+    for (int64_t r = 0; fine && r < w->rows; r++) {
+        if (!w->q) row_of(w->scale + r * w->cols, type, data, r, w->cols);
+        else {
+            row_of(row, type, data, r, w->cols);
+            fine = recover_row(w, r, row, scale);
+        }
+    }
+    mem_free(row);
+    if (!row) return CHI_ENOMEM;
+    return fine ? CHI_OK : fail(CHI_EDATA, "%s: its values are no products of integers with one scale for each %lld of a row",
+                                l->name, (long long)l->group);
+}
+
+static chi_status from_blocks(struct weights *w, const struct carry_line *l, int type, const void *data, struct registry *r)
+{
+    const struct chi_component *from;
+    TRY(registry_find(r, CHI_ENCODING, tq_name(type), &from));
+    const struct chi_encoding_ops *e = from->ops;
+    if (!w->q || e->bytes(w->rows, w->cols, w->group) <= 0)
+        return fail(CHI_EDATA, "%s: %s cannot hold %lld x %lld weights in groups of %lld for encoding %s", l->name, from->name,
+                    (long long)w->rows, (long long)w->cols, (long long)w->group, l->encoding);
+    weights_decode(w, e, data);
+    if (values_fit("ternary", w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
+    return fail(CHI_EDATA, "%s: its blocks hold codes that are no trits, or scales that are not finite", l->name);
+}
+
+chi_status carry_in(struct weights *w, const struct carry_line *l, int type, const void *data, const float *scale,
+                    struct registry *r, const struct chi_component **encoding)
+{
+    TRY(registry_find(r, CHI_ENCODING, l->encoding, encoding));
+    const struct chi_encoding_ops *e = (*encoding)->ops;
+    bool integer = e->portable->integer, blocks = type == GGUF_TQ1_0 || type == GGUF_TQ2_0;
+    if (!integer && l->group != 1) return fail(CHI_EDATA, "%s: floats in groups of %lld, wanted 1", l->name, (long long)l->group);
+    TRY(weights_take(w, integer, l->rows, l->cols, l->group, l->name));
+    chi_status s = blocks ? from_blocks(w, l, type, data, r) : from_floats(w, l, type, data, scale);
+    if (s == CHI_OK && !values_fit(e->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups))
+        s = fail(CHI_EDATA, "%s: its numbers are no %s weights", l->name, e->values);
+    if (s != CHI_OK) weights_drop(w);
+    return s;
+}

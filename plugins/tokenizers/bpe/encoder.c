@@ -1,0 +1,200 @@
+/* encoder.c - see encoder.h: special tokens are cut out first, what lies between them goes
+ * through the steps, and each last piece is merged.                                           */
+#include "encoder.h"
+
+#include <string.h>
+
+#include "regex.h"
+
+struct encoding {
+    const struct encoder *e;
+    struct id_writer out;
+    struct chi_scratch *work;
+    int64_t wanted;                         /* bytes of work that a piece had needed          */
+};
+
+/* ---- pieces -------------------------------------------------------------------------- */
+
+static void merge(struct encoding *g, const unsigned char *text, int64_t n)
+{
+    for (int64_t i = 0, m; i < n; i += m) {
+        m = n - i < PIECE_MAX ? n - i : PIECE_MAX;
+        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work) && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
+    }
+}
+
+static void cut(struct encoding *g, int64_t step, const unsigned char *text, int64_t n);
+
+static bool text_match(const struct step *s, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+{
+    for (*begin = from; *begin + s->n <= n; ++*begin)
+        if (!memcmp(text + *begin, s->text, (size_t)s->n)) {
+            *end = *begin + s->n;
+            return true;
+        }
+    return false;
+}
+
+static bool digit_match(const struct encoder *e, const unsigned char *text, int64_t n, int64_t from, int64_t *begin,
+                        int64_t *end)
+{
+    for (int64_t i = from, bytes; i < n; i += bytes)
+        if (bpe_class_at(e->class_of, text + i, n - i, &bytes) == CLASS_N) {
+            *begin = i;
+            *end = i + bytes;
+            return true;
+        }
+    return false;
+}
+
+static bool match(struct encoding *g, const struct step *s, const unsigned char *text, int64_t n, int64_t from,
+                  int64_t *begin, int64_t *end)
+{
+    if (s->kind == STEP_TEXT) return text_match(s, text, n, from, begin, end);
+    if (s->kind == STEP_DIGITS) return digit_match(g->e, text, n, from, begin, end);
+    return bpe_regex_match(s->code, text, n, from, begin, end);
+}
+
+/* A match follows another; what lies between two is a piece, too.  [done, from): a match whose
+ * piece may go on                                                                             */
+static void cut_at_matches(struct encoding *g, int64_t step, const unsigned char *text, int64_t n)
+{
+    const struct step *s = &g->e->step[step];
+    int64_t from = 0, done = 0, begin, end;
+    while (from < n && match(g, s, text, n, from, &begin, &end)) {
+        bool waits = from > done, touches = waits && begin == from;
+        if (waits && (s->cut == CUT_WITH_NEXT ? touches : !touches && s->cut == CUT_CONTIGUOUS)) {
+            cut(g, step + 1, text + done, from - done);
+            done = from;
+        }
+        bool goes_on = s->cut == CUT_WITH_PREVIOUS || (s->cut == CUT_CONTIGUOUS && touches);
+        if (!goes_on && begin > done) cut(g, step + 1, text + done, begin - done);
+        if (!goes_on) done = begin;
+        if (s->cut == CUT_ISOLATED || s->cut == CUT_WITH_PREVIOUS) {
+            cut(g, step + 1, text + done, end - done);
+            done = end;
+        }
+        from = end;
+    }
+    if (s->cut == CUT_CONTIGUOUS && from > done && from < n) {
+        cut(g, step + 1, text + done, from - done);
+        done = from;
+    }
+    if (done < n) cut(g, step + 1, text + done, n - done);
+}
+
+static void cut(struct encoding *g, int64_t step, const unsigned char *text, int64_t n)
+{
+    const struct encoder *e = g->e;
+    if (step == e->n_step) {
+        merge(g, text, n);
+    } else if (e->step[step].kind == STEP_RULE) {
+        for (int64_t i = 0, m; i < n; i += m) {
+            m = bpe_piece(e->step[step].rule, e->class_of, text + i, n - i);
+            cut(g, step + 1, text + i, m);
+        }
+    } else {
+        cut_at_matches(g, step, text, n);
+    }
+}
+
+/* ---- special tokens -------------------------------------------------------------------- */
+
+static const struct special *special_at(const struct encoder *e, const unsigned char *text, int64_t n)
+{
+    for (int64_t i = 0; i < e->n_special; i++) {
+        const struct special *s = &e->special[i];
+        if ((e->recognise || s->always) && s->id != e->end && s->n <= n && !memcmp(s->text, text, (size_t)s->n)) return s;
+    }
+    return NULL;
+}
+
+int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
+                   struct chi_scratch *work)
+{
+    struct encoding g = { .e = e, .out = { ids, max, 0, NULL }, .work = work };
+    struct memo memo[MEMO];
+    int64_t done = 0;
+    if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
+    if (e->n_special)
+        for (int64_t i = 0; i < n; i++) {
+            const struct special *s = e->begins[text[i]] ? special_at(e, text + i, n - i) : NULL;
+            if (!s) continue;
+            if (i > done) cut(&g, 0, text + done, i - done);
+            bpe_put(&g.out, s->id);
+            done = i + s->n;
+            i = done - 1;
+        }
+    if (done < n) cut(&g, 0, text + done, n - done);
+    return g.wanted ? -g.wanted : g.out.n;
+}
+
+/* The longer ones first, so that the first that fits is the longest                         */
+static void sort_special(struct encoder *e)
+{
+    for (int64_t i = 1; i < e->n_special; i++)
+        for (int64_t j = i; j && e->special[j].n > e->special[j - 1].n; j--) {
+            struct special s = e->special[j];
+            e->special[j] = e->special[j - 1];
+            e->special[j - 1] = s;
+        }
+}
+
+chi_status bpe_encoder_ready(const struct chi_host *h, struct encoder *e)
+{
+    e->class_of = bpe_classes(h);
+    if (!e->class_of) return CHI_ENOMEM;
+    sort_special(e);
+    for (int64_t i = 0; i < e->n_special; i++)
+        if ((e->recognise || e->special[i].always) && e->special[i].id != e->end)
+            e->begins[(unsigned char)e->special[i].text[0]] = true;
+    return CHI_OK;
+}
+
+/* ---- ops -------------------------------------------------------------------------------- */
+
+int64_t bpe_ids(const void *self)
+{
+    return ((const struct encoder *)self)->ids;
+}
+
+int32_t bpe_end(const void *self)
+{
+    return ((const struct encoder *)self)->end;
+}
+
+int64_t bpe_encode_plain(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max)
+{
+    return bpe_encode(self, text, n, ids, max, NULL);
+}
+
+int64_t bpe_encode_in(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
+                      struct chi_scratch *work)
+{
+    return bpe_encode(self, text, n, ids, max, work);
+}
+
+int64_t bpe_decode(const void *self, int32_t id, unsigned char *text, int64_t max)
+{
+    const struct encoder *e = self;
+    const void *from = NULL;
+    int64_t n = 0;
+    if (id < 0 || id == e->end) return 0;
+    if (id < e->v.n) {
+        from = e->v.bytes + e->v.at[id];
+        n = e->v.at[id + 1] - e->v.at[id];
+    }
+    for (int64_t i = 0; i < e->n_special && !n; i++)
+        if (e->special[i].id == id) {
+            from = e->special[i].text;
+            n = e->special[i].n;
+        }
+    if (n && max > 0) memcpy(text, from, (size_t)(n < max ? n : max));
+    return n;
+}
+
+int64_t bpe_first_piece(const void *self, const unsigned char *text, int64_t n)
+{
+    const struct encoder *e = self;
+    return bpe_piece(e->step[0].rule, e->class_of, text, n);
+}

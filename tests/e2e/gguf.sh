@@ -1,0 +1,86 @@
+#!/bin/sh
+# chimera export and import of GGUF and of dequantised safetensors: what comes back is the packed model that went out, to
+# the last byte, whichever types carried it; a second reader, written from the public description, finds the same numbers;
+# damaged and foreign files are refused.
+set -eu
+. "$srcdir/tests/e2e/lib.sh"
+make_corpus
+train() {
+    dir=$1
+    shift
+    run 0 "$CHIMERA" train "$srcdir/conf/tiny.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=2 \
+        train.warmup_steps=1 "run.dir=$dir" run.threads=1 train.batch_size=1 "$@"
+}
+same() {
+    if cmp -s "$1" "$2"; then ok; else no "$3"; fi
+}
+
+# ---- groups of 256 fit the blocks, but rows of 64 do not; an int8 embedding has scales that floats alone do not tell
+train "$tmp/run" model.hidden_size=256 layer.GD.head_dim=32 layer.MLP.intermediate_size=256 linear.group_size=256 \
+    linear.embed.quantizer=int8 model.num_hidden_layers=1
+run 0 "$CHIMERA" convert "$tmp/run" -o "$tmp/m.b158"
+for as in best tq1_0 tq2_0 f16 f32; do
+    flag=$as
+    if [ $as = best ]; then run 0 "$CHIMERA" export "$tmp/m.b158" -o "$tmp/$as.gguf"
+    else run 0 "$CHIMERA" export "$tmp/m.b158" -o "$tmp/$as.gguf" --as $as; fi
+    case $as in best) flag=tq2_0;; esac
+    want=$(echo $flag | tr a-z A-Z)
+    says out "^layers.0.mixer.q_proj.weight +64 x 256  ternary2 -> $want  [0-9]+ bytes  exact$"
+    [ $as = f32 ] || says out '^layers.0.mixer.o_proj.weight +256 x 64  ternary2 -> F16  32768 bytes  exact'
+    [ $as = f32 ] || says out '^embed.weight .*int8 -> F32 .*exact, scales beside it \(values that are no halves\)'
+    run 0 "$CHIMERA" import "$tmp/$as.gguf" -o "$tmp/back.b158"
+    same "$tmp/m.b158" "$tmp/back.b158" "$as: another model comes back"
+    rm "$tmp/back.b158"
+done
+run 0 "$CHIMERA" export "$tmp/m.b158" -o "$tmp/f.safetensors"
+run 0 "$CHIMERA" import "$tmp/f.safetensors" -o "$tmp/back.b158"
+same "$tmp/m.b158" "$tmp/back.b158" "safetensors: another model comes back"
+rm "$tmp/back.b158"
+
+# ---- a run goes out as what it computes with, and nothing is left behind
+run 0 "$CHIMERA" export "$tmp/run" -o "$tmp/run.gguf"
+run 0 "$CHIMERA" import "$tmp/run.gguf" -o "$tmp/back.b158"
+"$CHIMERA" eval "$tmp/run" -o json --limit 500 >"$tmp/want"
+"$CHIMERA" eval "$tmp/back.b158" -o json --limit 500 >"$tmp/got"
+same "$tmp/want" "$tmp/got" "the model that came back says something else"
+[ -z "$(find "$tmp" -name '*.tmp*')" ] && ok || no "something is left: $(find "$tmp" -name '*.tmp*')"
+
+# ---- the second reader
+if command -v python3 >/dev/null 2>&1; then
+    for as in best tq1_0 f16 f32; do
+        run 0 python3 -B "$srcdir/tests/gguf_reader.py" "$tmp/$as.gguf" "$tmp/m.b158" "$tmp/f.safetensors"
+        says out '^general.architecture = chimera$'
+        says out ' 0 wrong$'
+    done
+else
+    echo "no python3: GGUF files are not read a second time"
+fi
+
+# ---- damage
+size=$(wc -c <"$tmp/best.gguf")
+flip() {
+    cp "$tmp/best.gguf" "$tmp/bad.gguf"
+    byte=$(od -An -tu1 -j "$1" -N 1 "$tmp/bad.gguf")
+    printf '%b' "\\0$(printf '%o' $((byte ^ 16)))" | dd of="$tmp/bad.gguf" bs=1 seek="$1" conv=notrunc 2>/dev/null
+    bad 3 "$2" "$CHIMERA" import "$tmp/bad.gguf" -o "$tmp/x"
+}
+flip 0 'too short|header length|no safetensors|promises'
+flip 4 'is GGUF version 19, this program reads 3'
+flip 12 'promises .* tensors'
+flip 300 'header is damaged|key|type'
+flip $((size / 2)) 'is damaged'
+head -c $((size - 64)) "$tmp/best.gguf" >"$tmp/bad.gguf"
+bad 3 'copied incompletely' "$CHIMERA" import "$tmp/bad.gguf" -o "$tmp/x"
+cp "$tmp/best.gguf" "$tmp/bad.gguf"; echo >>"$tmp/bad.gguf"
+bad 3 'something was appended' "$CHIMERA" import "$tmp/bad.gguf" -o "$tmp/x"
+[ -e "$tmp/x" ] && no "a refused import leaves a file" || ok
+
+# ---- usage
+bad 2 'wanted is NAME.gguf or NAME.safetensors' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/x.bin"
+bad 2 '.-as q4: wanted is' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/x.gguf" --as q4
+bad 2 'types are for GGUF' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/x.safetensors" --as f16
+bad 2 'is there already' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/best.gguf"
+bad 2 'is there already' "$CHIMERA" import "$tmp/best.gguf" -o "$tmp/m.b158"
+bad 2 '-o .* is missing' "$CHIMERA" export "$tmp/m.b158"
+bad 2 'no such file' "$CHIMERA" export "$tmp/nothing" -o "$tmp/x.gguf"
+finish

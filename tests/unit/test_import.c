@@ -1,0 +1,150 @@
+/* test_import.c - checkpoints of other programs: logits against those that tests/checkpoints.py computes in float64
+ * from the public equations, and what is refused.                                                          */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ckpt.h"
+#include "core.h"
+#include "export.h"
+#include "fs.h"
+#include "import.h"
+#include "run.h"
+
+static char dir[64];
+
+static void setup(void)
+{
+    strcpy(dir, "/tmp/chi-import-XXXXXX");
+    cr_assert(mkdtemp(dir));
+    cr_assert_eq(chdir(dir), 0);
+    if (!freopen("messages", "w", stderr)) cr_assert_fail("stderr");
+}
+
+static void teardown(void)
+{
+    cr_assert_eq(fs_remove_tree(dir), CHI_OK);
+}
+
+TestSuite(import, .init = setup, .fini = teardown);
+
+/* Writes a checkpoint to the folder of that name; false: there is no python3                                */
+static bool make(const char *variant)
+{
+    const char *src = getenv("srcdir");
+    char *command = xprintf("python3 -B '%s/tests/checkpoints.py' %s %s >python 2>&1", src ? src : ".", variant, variant);
+    bool python = system("command -v python3 >/dev/null 2>&1") == 0;
+    if (python) cr_assert_eq(system(command), 0, "checkpoints.py %s fails", variant);
+    free(command);
+    return python;
+}
+
+static chi_status bring(const char *from, const char *out, const char *override)
+{
+    char *word = xstrdup(override ? override : "run.threads=1");
+    struct import_request r = { .subject = from, .out = out, .override = &word, .n_override = 1 };
+    FILE *report = fopen("report", "w");
+    cr_assert(report);
+    chi_status s = import_model(&r, report);
+    fclose(report);
+    free(word);
+    return s;
+}
+
+/* Logits of n tokens, one stream                                                                            */
+static float *logits(const char *run, const int32_t *tokens, int64_t n, int64_t vocab)
+{
+    struct spec *spec;
+    struct model *m;
+    cr_assert_eq(run_load_model(run, NULL, 0, NULL, 0, n, 1, &spec, &m), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec->model.vocab_size, vocab);
+    unsigned char *state = mem_take((size_t)model_state_bytes(m), "state");
+    float *hidden = mem_take((size_t)(n * spec->model.hidden_size) * sizeof *hidden, "hidden");
+    float *y = mem_take((size_t)(n * vocab) * sizeof *y, "logits");
+    const struct model_segment s = { .tokens = tokens, .rows = n, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(m, &s, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_eq(model_logits(m, hidden, n, y), CHI_OK, "%s", fail_text());
+    mem_free(hidden);
+    mem_free(state);
+    model_close(m);
+    spec_close(spec);
+    return y;
+}
+
+static void check(const char *variant)
+{
+    struct st_file *f;
+    if (!make(variant)) cr_skip_test("no python3");
+    cr_assert_eq(bring(variant, "run", NULL), CHI_OK, "%s: %s", variant, fail_text());
+    char *path = fs_join(variant, "expect.safetensors");
+    cr_assert_eq(st_open(&f, path), CHI_OK, "%s", fail_text());
+    const struct st_tensor *want = st_find(f, "logits"), *tokens = st_find(f, "tokens");
+    float *got = logits("run", tokens->data, tokens->n, want->dim[1]);
+    double most = 0, worst = 0;
+    for (int64_t i = 0; i < want->n; i++) {
+        double w = ((const double *)want->data)[i];
+        most = fmax(most, fabs(w));
+        worst = fmax(worst, fabs(got[i] - w));
+    }
+    cr_assert(most > 0.5);
+    cr_assert(worst <= 2e-5 * most, "%s: logits are wrong by %.3g of %.3g", variant, worst, most);
+    mem_free(got);
+    st_close(f);
+    free(path);
+}
+
+Test(import, gated_deltanet)        { check("gdn"); }
+Test(import, gated_deltanet_tied)   { check("gdn_tied"); }
+Test(import, gated_deltanet_narrow) { check("gdn_narrow"); }
+Test(import, xlstm)                 { check("xlstm"); }
+Test(import, xlstm_fused)           { check("xlstm_fused"); }
+Test(import, xlstm_native)          { check("xlstm_native"); }
+
+static struct spec *spec_of(const char *more)
+{
+    struct config *c;
+    struct spec *spec;
+    char *text = xprintf("[model]\nhidden_size = 8\nlayer_pattern = A\nffn_pattern = A\n%s[layer.A]\nuse = swiglu\n"
+                         "intermediate_size = 8\n", more);
+    cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+    free(text);
+    return spec;
+}
+
+/* A checkpoint of a program without logit_soft_cap is one whose cap is the default                            */
+Test(import, options_that_an_older_program_did_not_have)
+{
+    struct ckpt_meta meta = { .step = 1 };
+    struct spec *plain = spec_of(""), *capped = spec_of("logit_soft_cap = 2\n");
+    cJSON *j = manifest_new(plain, &meta), *list = cJSON_GetObjectItem(j, "shape");
+    int n = cJSON_GetArraySize(list);
+    for (int i = n - 1; i >= 0; i--)
+        if (strstr(cJSON_GetStringValue(cJSON_GetArrayItem(list, i)), "logit_soft_cap")) cJSON_DeleteItemFromArray(list, i);
+    cr_assert_eq(cJSON_GetArraySize(list), n - 1);
+    char *text = cJSON_PrintUnformatted(j);
+    cr_assert_eq(manifest_text_fits("old", text, plain), CHI_OK, "%s", fail_text());
+    cr_assert_eq(manifest_text_fits("old", text, capped), CHI_ESHAPE);
+    cr_assert(strstr(fail_text(), "model.logit_soft_cap = 2"), "%s", fail_text());
+    cJSON_free(text);
+    cJSON_Delete(j);
+    spec_close(plain);
+    spec_close(capped);
+}
+
+/* Out as masters and in again: the same bits                                                                 */
+Test(import, masters_there_and_back)
+{
+    static const int32_t tokens[] = { 3, 40, 7, 7, 0, 12 };
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(bring("xlstm_native", "one", NULL), CHI_OK, "%s", fail_text());
+    struct export_request q = { .subject = "one", .out = "masters.safetensors" };
+    cr_assert_eq(export_model(&q, NULL), CHI_OK, "%s", fail_text());
+    cr_assert_eq(bring("masters.safetensors", "two", NULL), CHI_OK, "%s", fail_text());
+    float *a = logits("one", tokens, 6, 41), *b = logits("two", tokens, 6, 41);
+    cr_assert_eq(memcmp(a, b, 6 * 41 * sizeof *a), 0);
+    mem_free(a);
+    mem_free(b);
+}
