@@ -98,13 +98,13 @@ static _Thread_local struct chi_scratch *mine;
  * one who is still asleep or has no core.  Nobody outside ever looks at the job.
  *
  * Who waits spins for SHORT, since a decode step is hundreds of loops a few microseconds
- * apart, and waking a thread takes longer than one of them.  Unless the machine took the
- * core from it since its last wait, it goes on until LONG; then it sleeps.  On a busy
+ * apart, and waking a thread takes longer than one of them.  Unless the machine took a
+ * core from the process within CALM, it goes on until LONG; then it sleeps.  On a busy
  * machine a spinning thread takes the time of the very one that it waits for.  The caller
  * wakes one sleeper, who wakes the next.                                                */
 
 #ifdef CHI_THREADS
-enum { SHORT_NS = 20000, LONG_NS = 1000000, TEAM_BITS = 16 };
+enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16 };
 
 struct gate {                               /* waiting for a word to change            */
     pthread_mutex_t lock;
@@ -135,14 +135,16 @@ static void rest(void)
 #endif
 }
 
-static bool disturbed(void)                 /* was the core taken since the last question? */
+/* Was a core taken from this process a moment ago?                                      */
+static bool disturbed(double now)
 {
     static _Thread_local long was;
+    static _Thread_local double until;
     struct rusage u;
-    getrusage(RUSAGE_THREAD, &u);
-    bool more = u.ru_nivcsw != was;
+    getrusage(RUSAGE_SELF, &u);
+    if (u.ru_nivcsw != was) until = now + CALM_NS * 1e-9;
     was = u.ru_nivcsw;
-    return more;
+    return now < until;
 }
 
 /* Until the word is (equal) or is no longer (not equal) this value                      */
@@ -162,7 +164,7 @@ static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
         double now = now_s();
         if (begun == 0) begun = now;
         if (now - begun < limit) continue;
-        if (limit > SHORT_NS * 1e-9 || disturbed()) return false;
+        if (limit > SHORT_NS * 1e-9 || disturbed(now)) return false;
         limit = LONG_NS * 1e-9;
     }
 }
