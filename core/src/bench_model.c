@@ -332,7 +332,7 @@ static chi_status open_model(struct whole *w)
 {
     const struct bench *b = w->b;
     struct config *config;
-    if (run_is_folder(b->subject))
+    if (run_has_weights(b->subject))
         return run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, ROWS, STREAMS, &w->spec, &w->m);
     TRY(run_config(b->subject, b->override, b->n_override, &config));
     TRY(spec_open(&w->spec, config, SPEC_MODEL));
