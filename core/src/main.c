@@ -32,6 +32,7 @@ static void man(FILE *f)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
     crash_catch();
     return cli_main(argc, argv, verbs, version, man);
 }

@@ -311,7 +311,18 @@ chi_status model_refresh(struct model *m)
     return CHI_OK;
 }
 
-chi_status model_forward(struct model *m, const struct model_segment *seg, int64_t n, float *hidden)
+/* A pass through the blocks: hundreds of small loops, for which the threads stay at hand           */
+struct pass {
+    struct model *m;
+    const struct model_segment *seg;
+    int64_t n;
+    float *hidden;                      /* out, of a pass forward alone                            */
+    const int32_t *target;              /* of a pass there and back                                */
+    double scale, *loss;
+    chi_status status;
+};
+
+static chi_status forward(struct model *m, const struct model_segment *seg, int64_t n, float *hidden)
 {
     const struct turning *t = &m->loop;
     struct call c = { .seg = m->seg, .stream = m->stream, .n = n };
@@ -325,6 +336,19 @@ chi_status model_forward(struct model *m, const struct model_segment *seg, int64
     norm_rows(m, hidden, m->x, GAIN(&m->bottom, m->bottom.param[0].offset), c.rows);
     span_end();
     return CHI_OK;
+}
+
+static void forward_pass(void *arg)
+{
+    struct pass *p = arg;
+    p->status = forward(p->m, p->seg, p->n, p->hidden);
+}
+
+chi_status model_forward(struct model *m, const struct model_segment *seg, int64_t n, float *hidden)
+{
+    struct pass p = { .m = m, .seg = seg, .n = n, .hidden = hidden };
+    pool_hold(forward_pass, &p);
+    return p.status;
 }
 
 /* ---- the head -------------------------------------------------------------------------------------- */
@@ -452,8 +476,8 @@ chi_status blocks_backward(struct model *m, int64_t from, int64_t to, const stru
     return CHI_OK;
 }
 
-chi_status model_train(struct model *m, const struct model_segment *seg, int64_t n, const int32_t *target,
-                       double scale, double *loss)
+static chi_status there_and_back(struct model *m, const struct model_segment *seg, int64_t n, const int32_t *target,
+                                 double scale, double *loss)
 {
     const struct turning *t = &m->loop;
     int64_t behind = t->prelude + t->length;
@@ -476,6 +500,20 @@ chi_status model_train(struct model *m, const struct model_segment *seg, int64_t
     pool_run(ceil_div(m->d, COLUMNS), scatter_task, &a);
     span_end();
     return CHI_OK;
+}
+
+static void train_pass(void *arg)
+{
+    struct pass *p = arg;
+    p->status = there_and_back(p->m, p->seg, p->n, p->target, p->scale, p->loss);
+}
+
+chi_status model_train(struct model *m, const struct model_segment *seg, int64_t n, const int32_t *target,
+                       double scale, double *loss)
+{
+    struct pass p = { .m = m, .seg = seg, .n = n, .target = target, .scale = scale, .loss = loss };
+    pool_hold(train_pass, &p);
+    return p.status;
 }
 
 /* ---- finding what is not finite ------------------------------------------------------------------------ */

@@ -6,14 +6,15 @@
 #include "core.h"
 #include "crumb.h"
 
-#include <sched.h>
-#include <stdlib.h>
-#ifdef CHI_THREADS
+#ifdef _OPENMP
+# include <omp.h>
 # include <pthread.h>
-# include <signal.h>
 # include <stdatomic.h>
 # include <sys/resource.h>
 #endif
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 enum { THREADS_MAX = 1024 };
 static int threads;                         /* 0: not decided yet                */
@@ -22,9 +23,29 @@ static int n_scratch;
 static int64_t scratch_bytes;
 static _Thread_local bool inside;           /* in a task                         */
 
+/* GNU's OpenMP lets a thread that waits spin for about a millisecond before it sleeps, LLVM's for
+ * 200.  On idle cores that gains nothing over some 30 us; beside other busy programs the spinning
+ * takes the time of the very thread that is waited for, and training was 13 and 20 times slower
+ * (doc/performance.md).  LLVM's counts in whole milliseconds: it gets none.  Either library reads
+ * its variable from the environment before main() runs, so the program sets both, unless
+ * somebody did, and becomes itself again.                                        */
+void pool_begin(char **argv)
+{
+#ifdef _OPENMP
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME") || getenv("OMP_WAIT_POLICY") || n <= 0) return;
+    self[n] = 0;
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0 && setenv("KMP_BLOCKTIME", "0", 1) == 0) execv(self, argv);
+    /* If that failed we only wait less well.                                     */
+#else
+    (void)argv;
+#endif
+}
+
 static int usable_cores(void)
 {
-#ifdef CHI_THREADS
+#ifdef _OPENMP
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
 #endif
@@ -34,7 +55,7 @@ static int usable_cores(void)
 void pool_threads(int n)
 {
     threads = n > 0 ? n : usable_cores();
-#ifndef CHI_THREADS
+#ifndef _OPENMP
     threads = 1;
 #else
     if (threads > THREADS_MAX) threads = THREADS_MAX;
@@ -90,20 +111,23 @@ static void serial(int64_t n, chi_task *task, void *arg, struct chi_scratch *s)
 
 static _Thread_local struct chi_scratch *mine;
 
-/* ---- workers ------------------------------------------------------------------- *
+/* ---- a team -------------------------------------------------------------------- *
  *
- * A call is a number that goes up, in one word with the size of its team: who reads
- * the word knows at once whether the call is his.  Then he must get through the door,
- * which the caller shuts when no piece is left: it waits for members inside, never for
+ * A pass through a large model is hundreds of loops a few microseconds apart, and opening a
+ * parallel region for each takes longer than some of them.  pool_hold() opens one for all:
+ * member 0 runs the pass and posts its loops, the others wait for them.
+ *
+ * A loop is a number that goes up, in one word with the size of its team: who reads
+ * the word knows at once whether the loop is his.  Then he must get through the door,
+ * which member 0 shuts when no piece is left: it waits for members inside, never for
  * one who is still asleep or has no core.  Nobody outside ever looks at the job.
  *
- * Who waits spins for SHORT, since a decode step is hundreds of loops a few microseconds
- * apart, and waking a thread takes longer than one of them.  Unless the machine took a
- * core from the process within CALM, it goes on until LONG; then it sleeps.  On a busy
- * machine a spinning thread takes the time of the very one that it waits for.  The caller
- * wakes one sleeper, who wakes the next.                                                */
+ * Who waits spins for SHORT, since waking a thread takes longer than many a loop.  Unless
+ * the machine took a core from the process within CALM, it goes on until LONG; then it
+ * sleeps.  On a busy machine a spinning thread takes the time of the very one that it
+ * waits for.  Member 0 wakes one sleeper, who wakes the next.                           */
 
-#ifdef CHI_THREADS
+#ifdef _OPENMP
 enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16 };
 
 struct gate {                               /* waiting for a word to change            */
@@ -113,16 +137,16 @@ struct gate {                               /* waiting for a word to change     
 };
 
 static struct {
+    int       team;                         /* of the region that is open; 0: none      */
     chi_task *task;
     void     *arg;
     int64_t   n;
     const struct crumb *crumb;
     _Alignas(64) atomic_llong next;         /* the first piece that nobody has          */
-    _Alignas(64) atomic_uint_least64_t word; /* number of the call << TEAM_BITS | team  */
+    _Alignas(64) atomic_uint_least64_t word; /* number of the loop << TEAM_BITS | team, 0: go */
     _Alignas(64) atomic_uint_least64_t door; /* number << TEAM_BITS | members that came in; 0: shut */
     _Alignas(64) atomic_uint_least64_t gone; /* of those that are done                  */
     struct gate start, end;
-    int workers;
 } pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
            .end = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 } };
 
@@ -213,55 +237,39 @@ static bool enter(uint64_t number)
     return false;
 }
 
-static void *worker(void *arg)
+static void post(uint64_t team)
 {
-    uint64_t member = (uint64_t)(intptr_t)arg, seen = 0;
+    uint64_t number = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> TEAM_BITS) + 1;
+    atomic_store(&pool.door, number << TEAM_BITS);
+    atomic_store(&pool.word, number << TEAM_BITS | team);
+}
+
+static void dismiss(void)
+{
+    post(0);
+    pthread_mutex_lock(&pool.start.lock);
+    pthread_cond_broadcast(&pool.start.moved);
+    pthread_mutex_unlock(&pool.start.lock);
+}
+
+static void member(uint64_t me, uint64_t seen)
+{
     for (;;) {
         bool slept = await(&pool.start, &pool.word, seen, false);
         seen = atomic_load(&pool.word);
-        if (member >= (seen & ((1 << TEAM_BITS) - 1)) || !enter(seen >> TEAM_BITS)) continue;
+        uint64_t team = seen & ((1 << TEAM_BITS) - 1);
+        if (!team) return;
+        if (me >= team || !enter(seen >> TEAM_BITS)) continue;
         if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(&pool.start);
-        crumb_adopt(pool.crumb);            /* a worker crashes in this call, or idle    */
-        pieces((int)member);
+        crumb_adopt(pool.crumb);            /* a member crashes in this loop, or idle    */
+        pieces((int)me);
         crumb_adopt(NULL);                  /* it lies on the caller's stack             */
         atomic_fetch_add(&pool.gone, 1);
         wake(&pool.end);
     }
-    return NULL;
 }
 
-/* A child of fork() has none of its parent's threads                                  */
-static void forget_workers(void)
-{
-    pool.workers = 0;
-    atomic_store(&pool.word, 0);
-    atomic_store(&pool.door, 0);
-    pool.start = pool.end = (struct gate){ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
-}
-
-/* How large a team there can be, at most the one that is wanted.  Signals from outside stay the
- * caller's, crashes a worker's own                                                        */
-static int hire(int team)
-{
-    static const int crash[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS };
-    static bool once;
-    pthread_attr_t attr;
-    sigset_t outside, was;
-    if (pool.workers + 1 >= team) return team;
-    if (!once) once = pthread_atfork(NULL, NULL, forget_workers) == 0;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    sigfillset(&outside);
-    for (int64_t i = 0; i < COUNT(crash); i++) sigdelset(&outside, crash[i]);
-    pthread_sigmask(SIG_SETMASK, &outside, &was);
-    for (pthread_t t; pool.workers + 1 < team; pool.workers++)
-        if (pthread_create(&t, &attr, worker, (void *)(intptr_t)(pool.workers + 1))) break;
-    pthread_sigmask(SIG_SETMASK, &was, NULL);
-    pthread_attr_destroy(&attr);
-    return pool.workers + 1;
-}
-
-static void run_team(int team, int64_t n, chi_task *task, void *arg)
+static void run_held(int team, int64_t n, chi_task *task, void *arg)
 {
     pool.task = task;
     pool.arg = arg;
@@ -269,15 +277,47 @@ static void run_team(int team, int64_t n, chi_task *task, void *arg)
     pool.crumb = crumb_now();
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
     atomic_store_explicit(&pool.gone, 0, memory_order_relaxed);
-    uint64_t number = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> TEAM_BITS) + 1;
-    atomic_store(&pool.door, number << TEAM_BITS);
-    atomic_store(&pool.word, number << TEAM_BITS | (uint64_t)team);
+    post((uint64_t)team);
     wake(&pool.start);
     pieces(0);
     uint64_t inside_now = atomic_exchange(&pool.door, 0) & ((1 << TEAM_BITS) - 1);
     await(&pool.end, &pool.gone, inside_now, true);
 }
+
+static int held(void) { return pool.team; }
+
+static void in_region(int team, void (*pass)(void *), void *arg)
+{
+    uint64_t seen = atomic_load(&pool.word);
+#pragma omp parallel num_threads(team)
+    if (omp_get_thread_num()) {
+        member((uint64_t)omp_get_thread_num(), seen);
+    } else {
+        pool.team = omp_get_num_threads();
+        pass(arg);
+        pool.team = 0;
+        dismiss();
+    }
+}
+#else
+static int held(void) { return 1; }
+static void run_held(int team, int64_t n, chi_task *task, void *arg) { (void)team, serial(n, task, arg, mine); }
+static void in_region(int team, void (*pass)(void *), void *arg) { (void)team, pass(arg); }
 #endif
+
+void pool_hold(void (*pass)(void *), void *arg)
+{
+    if (inside || held() || pool_size() == 1) pass(arg);
+    else in_region(pool_size(), pass, arg);
+}
+
+struct loop { int64_t n; chi_task *task; void *arg; };
+
+static void one_loop(void *arg)
+{
+    const struct loop *l = arg;
+    pool_run(l->n, l->task, l->arg);
+}
 
 void pool_run(int64_t n, chi_task *task, void *arg)
 {
@@ -287,14 +327,16 @@ void pool_run(int64_t n, chi_task *task, void *arg)
         return;
     }
     bool ready = n_scratch >= pool_size() || pool_scratch(64) == CHI_OK;
-#ifdef CHI_THREADS
-    int team = ready ? hire((int)min_i64(pool_size(), n)) : 1;
-    if (team > 1) {
-        run_team(team, n, task, arg);
+    int team = ready ? (int)min_i64(pool_size(), n) : 1;     /* without scratch nobody takes any  */
+    if (team > 1 && !held()) {
+        in_region(team, one_loop, &(struct loop){ n, task, arg });
         return;
     }
-#endif
-    (void)ready;                            /* without scratch nobody takes any          */
+    team = (int)min_i64(team, held() ? held() : 1);
+    if (team > 1) {
+        run_held(team, n, task, arg);
+        return;
+    }
     inside = true;
     mine = n_scratch ? scratch : NULL;
     serial(n, task, arg, mine);

@@ -1,12 +1,11 @@
 /* test_pool.c - parallel loops: every piece runs once, whatever the number of threads, of pieces,
- * and what came before; nested loops; a loop after fork().                                 */
+ * and what came before; nested loops; loops in a pass that holds its threads.              */
 #include "core.h"
 #include "pool.h"
 
 #include <criterion/criterion.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { PIECES = 300 };
@@ -76,18 +75,33 @@ Test(pool, nested)
     for (int i = 0; i < 10; i++) cr_assert_eq(count[i], 6);
 }
 
-/* The child has none of the threads that its parent has                                    */
-Test(pool, after_fork, .timeout = 20)
+struct many { int loops, by; };
+
+static void pass(void *arg)
 {
-    check(3, PIECES);
-    pid_t child = fork();
-    if (!child) {
-        alarm(10);
-        check(3, PIECES);
-        _exit(0);
+    const struct many *m = arg;
+    for (int i = 0; i < m->loops; i++) pool_run(i % 12, piece, (void *)&m->by);
+}
+
+static void pass_in_pass(void *arg)
+{
+    pass(arg);
+    pool_hold(pass, arg);
+    usleep(3000);                                   /* the others sleep by now              */
+    pass(arg);
+}
+
+/* Loops of 0 .. 11 pieces, 50 times; longer and shorter waits between them                 */
+Test(pool, a_pass_of_many_loops)
+{
+    static const int threads[] = { 1, 2, 3, 8 };
+    for (int t = 0; t < COUNT(threads); t++) {
+        struct many m = { 600, 1 };
+        memset(count, 0, sizeof count);
+        pool_threads(threads[t]);
+        pool_hold(pass_in_pass, &m);
+        pool_run(12, piece, &m.by);
+        for (int i = 0; i < 12; i++)
+            cr_assert_eq(count[i], 3 * 50 * (11 - i) + 1, "%d threads: piece %d ran %d times", threads[t], i, count[i]);
     }
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with status %x", status);
-    check(3, PIECES);
 }

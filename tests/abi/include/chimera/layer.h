@@ -114,6 +114,16 @@ struct chi_run {
     bool     keep;                  /* backward() will follow                   */
 };
 
+/* host->service(h, "chimera.tally/1"): counts over a whole measurement on held-out data.
+ * add() adds count[i] to the i-th of n sums kept for this instance under name, which the
+ * component lists among its meters; the core makes them zero when a measurement begins.
+ * Each instance's imbalance, largest / mean - 1, is what the name stands for; reported is the
+ * mean over instances.  Outside of measurements add() does nothing.  [run]               */
+struct chi_tally {
+    uint32_t struct_size;
+    void (*add)(const struct chi_host *, const char *name, const int64_t *count, int64_t n);
+};
+
 #define CHI_PARAM(r, off, T)  ((const T *)(const void *)((r)->params + (off)))
 #define CHI_GRAD(r, off, T)   ((T *)(void *)((r)->grads  + (off)))
 #define CHI_ARRAY(r, id, T)   ((T *)(r)->array[id])
