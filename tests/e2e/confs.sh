@@ -20,6 +20,10 @@ for f in "$conf"/*.ini "$conf"/ablations/*.ini; do
     choice) set -- ;;
     *) set -- task.heldout=2 ;;
     esac
+    if grep -q '^tokenizer *= bpe' "$tmp/config"; then      # its vocabulary is made at setup
+        [ -e "$tmp/ranks" ] || "$CHIMERA" tokenizer train "$corpus/train" -n 300 -o "$tmp/ranks" >/dev/null 2>&1
+        set -- "$@" tokenizer.file="$tmp/ranks" model.vocab_size=300
+    fi
     run 0 "$CHIMERA" train "$f" "$@" train.steps=1 train.minutes=0 train.warmup_steps=0 train.batch_size=2 \
         run.threads=1 run.dir="$tmp/run"
     if grep -q '"heldout_' "$tmp/run/metrics.jsonl"; then ok; else no "$f: nothing was measured"; fi

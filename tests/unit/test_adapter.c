@@ -313,7 +313,7 @@ Test(adapter, what_is_refused)
     refused("adapter = hgff\n", "hgf");
     refused("adapter = lora, hgf, lora\n", "lora stands there twice");
     refused("adapter = lora\n[adapter.lora]\nrnk = 3\n", "rank");
-    refused("[linear.embed]\nadapter = lora\n", "the embedding");
+    refused("[linear.embed]\nadapter = lora\n", "embedding and head take no adapter");
     refused("adapter = mine\n[adapter.mine]\nuse = ternary\n", "ternary");
     refused("[adapter.hgf]\nwarmup = 0.9\n", "warmup = 0.9");
     struct net n = open_net("[linear.layers.0.*]\nadapter = hgf\n[linear.layers.0.mixer.q_proj]\nadapter =\n", MODEL_TRAIN);
