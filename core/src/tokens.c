@@ -99,12 +99,9 @@ chi_status tokens_of(const struct chi_component *c, const void *self, const unsi
         return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
                     (long long)*count);
     struct chi_scratch work = { .size = (size_t)-*count };
-    work.base = malloc(work.size);
-    if (!work.base)
-        return fail(CHI_ENOMEM, "tokenizer %s wants %lld bytes of memory for a text of %lld bytes", c->name,
-                    (long long)-*count, (long long)n);
+    if (!(work.base = mem_take(work.size, "the tokenizer's working memory"))) return CHI_ENOMEM;
     *count = o->encode_in(self, text, n, ids, max, &work);
-    free(work.base);
+    mem_free(work.base);
     if (*count >= 0) return CHI_OK;
     return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
                 (long long)work.size, (long long)*count);

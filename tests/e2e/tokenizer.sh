@@ -99,6 +99,10 @@ says out "(^|[^0-9])$n([^0-9]|\$)"
 run 0 "$CHIMERA" generate "$T/run" -p "line 1" -n 40 --ignore-end -q
 iconv -f UTF-8 -t UTF-8 "$T/out" >/dev/null && ok || no "what was generated is no UTF-8"
 bad 2 'vocab_size' "$CHIMERA" train "$T/tiny.ini" model.vocab_size=299 run.dir="$T/small"
+# Another vocabulary of as many tokens: the place in the corpus means nothing
+tok train "$corpus/heldout" -n 300 --least 1 -o "$T/other.ranks"
+bad 3 'other data' "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5 tokenizer.file="$T/other.ranks"
+run 0 "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5
 rm "$T/a.ranks"
 bad 3 'a.ranks' "$CHIMERA" generate "$T/run" -p "line 1" -n 4
 finish

@@ -363,6 +363,24 @@ Test(bpe, long_pieces)
     shut(&o);
 }
 
+/* A piece of 2 MB wants 64 MB of work, which count like all other memory                                  */
+Test(bpe, working_memory_is_counted)
+{
+    enum { LONG = 2000000 };
+    struct open o;
+    int32_t *id;
+    int64_t n, used = mem_used();
+    open_file(&o, "bpe", "small.ranks", "tokenizer.split=none");
+    unsigned char *text = malloc(LONG);
+    memset(text, 'l', LONG);
+    mem_limit(mem_used() + 60000000);
+    cr_assert_eq(tokens_encode(o.t, text, LONG, false, &id, &n), CHI_ENOMEM);
+    cr_assert(strstr(fail_text(), "working memory"), "%s", fail_text());
+    free(text);
+    shut(&o);
+    cr_assert_eq(mem_used(), used);
+}
+
 /* ---- special tokens ----------------------------------------------------------------------------------------- */
 
 static int64_t count_id(struct tokens *t, const char *text, int32_t wanted)
@@ -556,9 +574,13 @@ Test(bpe, tokenizer_json_that_is_damaged_or_unknown)
           "add_prefix_space" },
         { "\"vocab\":{", "\"vocab\":{\"zz\":7,", "id 7 to both" }, { "\"vocab\":{", "\"vocab\":{\"zz\":-1,", "whole number" },
         { "\"vocab\":{", "\"vocab\":{\"zz\":1e9,", "whole number" }, { "\"vocab\":{", "\"vocab\":{\"zz\":0.5,", "whole number" },
+        { "\"vocab\":{", "\"vocab\":{\"a\\nb\":702,", "a?b, is not written" },
         { "\"merges\":[", "\"merges\":[\"q q\",", "not in model.vocab" }, { "\"merges\":[", "\"merges\":[7,", "merge 0" },
         { "\"merges\":[", "\"merges\":[\"zq\",", "merge 0" }, { "\"merges\":", "\"other\":", "model.merges" },
         { "\"content\":\"return x\"", "\"content\":\"th\"", "in model.vocab" },
+        { "\"id\":701,\"content\":\"return x\"", "\"id\":300,\"content\":\"return x\"", "has id 300, which is" },
+        { "\"id\":701,\"content\":\"return x\"", "\"id\":700,\"content\":\"return x\"",
+          "id 700, which is <|im_start|> already" },
         { "\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":false",
           "\"lstrip\":true,\"rstrip\":false,\"normalized\":false,\"special\":false", "lstrip" },
     };

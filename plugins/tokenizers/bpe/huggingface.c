@@ -26,6 +26,7 @@ struct import {
     const struct huggingface_conf *conf;
     struct encoder *e;
     const struct chi_json_value *model, *vocab, *merges, *added;
+    const char **name;                      /* [ids] in vocab, then in added, too; or NULL        */
     int16_t byte_of[324];                   /* from the characters of the table; -1: none         */
     unsigned char *bytes;                   /* of tokens, in the order of ids                     */
 };
@@ -85,23 +86,23 @@ static chi_status read_vocab(struct import *m)
     const struct chi_host *h = m->f.h;
     struct vocabulary *v = &m->e->v;
     v->n = m->e->ids;
-    const struct chi_json_value **of = h->alloc(h, (size_t)v->n * sizeof *of);
+    const char **of = m->name = h->alloc(h, (size_t)v->n * sizeof *of);
     m->bytes = h->alloc(h, (size_t)m->f.n + 1);
     v->at = h->alloc(h, (size_t)(v->n + 1) * sizeof *v->at);
     if (!of || !m->bytes || !v->at) return CHI_ENOMEM;
     for (int64_t i = 0; i < m->vocab->n; i++) {
         int64_t id = (int64_t)m->vocab->item[i].number;
-        if (of[id]) return json_refuse(&m->f, "model.vocab gives id %lld to both %s and %s", (long long)id, of[id]->key,
+        if (of[id]) return json_refuse(&m->f, "model.vocab gives id %lld to both %s and %s", (long long)id, of[id],
                                        m->vocab->item[i].key);
-        of[id] = &m->vocab->item[i];
+        of[id] = m->vocab->item[i].key;
     }
     for (int64_t id = 0; id < v->n; id++) {
         int64_t n = 0;
         if (of[id] && id != m->e->end) {
-            n = from_characters(m, of[id]->key, (int64_t)strlen(of[id]->key), m->bytes + v->at[id]);
+            n = from_characters(m, of[id], (int64_t)strlen(of[id]), m->bytes + v->at[id]);
             if (n < 0 && !added_of(m, id))
                 return json_refuse(&m->f, "token %lld, %s, is not written in the characters of byte-level BPE; other "
-                                   "vocabularies are not known", (long long)id, of[id]->key);
+                                   "vocabularies are not known", (long long)id, of[id]);
         }
         v->at[id + 1] = v->at[id] + (n > 0 ? n : 0);
     }
@@ -165,10 +166,13 @@ static chi_status read_merges(struct import *m)
 
 /* ---- added tokens ----------------------------------------------------------------------------- */
 
-/* The library would take the vocabulary's id for it, whatever added_tokens says                     */
+/* One text for an id.  The library would take the vocabulary's id for it, whatever added_tokens says */
 static chi_status check_added(const struct import *m, const struct chi_json_value *content, int32_t id)
 {
     unsigned char bytes[LONGEST_TOKEN];
+    if (m->name[id] && strcmp(m->name[id], content->text) != 0)
+        return json_refuse(&m->f, "added token %s has id %d, which is %s already", content->text, (int)id, m->name[id]);
+    m->name[id] = content->text;
     int64_t n = content->n <= LONGEST_TOKEN ? from_characters(m, content->text, content->n, bytes) : -1;
     int32_t other = n > 0 ? bpe_find(&m->e->v, bytes, n) : NO_ID;
     if (other == NO_ID || other == id) return CHI_OK;

@@ -27,6 +27,8 @@ chi_status json_refuse(const struct json_file *f, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    for (char *c = text; *c; c++)               /* a token may have a line's end: one message, one line */
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
     return f->h->fail(f->h, CHI_EDATA, "%s: %s", f->name, text);
 }
 

@@ -39,7 +39,8 @@ static int64_t length(const struct vocabulary *v, int32_t id)
 
 static int32_t find_hash(const struct vocabulary *v, uint64_t hash, const unsigned char *text, int64_t n)
 {
-    uint64_t h = stir(hash);
+    uint64_t h = stir(hash), bit = h & v->seen_mask;
+    if (!(v->seen[bit / 64] >> bit % 64 & 1)) return NO_ID;
     for (uint64_t i = h & v->slot_mask;; i = (i + 1) & v->slot_mask) {
         const struct token_slot *s = &v->slot[i];
         if (s->id < 0) return NO_ID;
@@ -63,6 +64,7 @@ static bool add_token(struct vocabulary *v, int32_t id)
     uint64_t h = stir(v->hash[id]), i = h & v->slot_mask;
     while (v->slot[i].id >= 0) i = (i + 1) & v->slot_mask;
     v->slot[i] = (struct token_slot){ .tag = (uint32_t)(h >> 32), .id = id };
+    v->seen[(h & v->seen_mask) / 64] |= (uint64_t)1 << h % 64;
     return true;
 }
 
@@ -82,10 +84,12 @@ chi_status bpe_vocabulary(const struct chi_host *h, const char *name, struct voc
                        LONGEST_TOKEN);
     v->slot_mask = mask_for(v->n);
     v->slot = h->alloc(h, (size_t)(v->slot_mask + 1) * sizeof *v->slot);
+    v->seen_mask = mask_for(v->n * 4);
+    v->seen = h->alloc(h, (size_t)(v->seen_mask + 1) / 8);
     v->hash = h->alloc(h, (size_t)(v->n + 1) * sizeof *v->hash);
     v->power = h->alloc(h, (size_t)(v->longest + 1) * sizeof *v->power);
     v->byte_pair = h->alloc(h, 65536 * sizeof *v->byte_pair);
-    if (!v->slot || !v->hash || !v->power || !v->byte_pair) return CHI_ENOMEM;
+    if (!v->slot || !v->seen || !v->hash || !v->power || !v->byte_pair) return CHI_ENOMEM;
     memset(v->slot, 0xff, (size_t)(v->slot_mask + 1) * sizeof *v->slot);
     v->power[0] = 1;
     for (int64_t i = 1; i <= v->longest; i++) v->power[i] = v->power[i - 1] * FACTOR;

@@ -19,6 +19,8 @@ struct vocabulary {
     int64_t   longest;                      /* bytes of a token                              */
     struct token_slot *slot;                /* [slot_mask + 1] from bytes to id              */
     uint64_t  slot_mask;
+    uint64_t *seen;                         /* [(seen_mask + 1) / 64] bits of the tokens' hashes   */
+    uint64_t  seen_mask;
     struct pair_slot *pair;                 /* [pair_mask + 1]; NULL: a pair's rank is the id
                                                of the token that has the bytes of both       */
     uint64_t  pair_mask;

@@ -1,0 +1,28 @@
+/* counts_written.c - a tokenizer of bytes that says how many ids it wrote, not how many there are.    */
+#include <chimera/data.h>
+#include <chimera/plugin.h>
+static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self, (void)conf; return CHI_OK; }
+static int64_t vocab(const void *self) { (void)self; return 257; }
+static int32_t end(const void *self) { (void)self; return 256; }
+static int64_t encode(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max)
+{
+    int64_t count = n < max ? n : max;
+    (void)self;
+    for (int64_t i = 0; i < count; i++) ids[i] = text[i];
+    return count;
+}
+static int64_t decode(const void *self, int32_t id, unsigned char *text, int64_t max)
+{
+    (void)self;
+    if (id < 0 || id > 255) return 0;
+    if (max > 0) *text = (unsigned char)id;
+    return 1;
+}
+static const struct chi_tokenizer_ops ops = { .struct_size = sizeof ops, .open = open, .vocab = vocab, .end = end,
+                                              .encode = encode, .decode = decode };
+static const struct chi_component counts_written = {
+    .struct_size = sizeof counts_written, .kind = CHI_TOKENIZER, .name = "counts_written", .revision = 1, .summary = "bytes",
+    .ops = &ops,
+};
+CHI_PLUGIN(counts_written, .version = "1.0", .license = "MIT", .summary = "bytes",
+           .components = CHI_COMPONENTS(&counts_written));
