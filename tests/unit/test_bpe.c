@@ -141,23 +141,39 @@ Test(bpe, ids_are_those_of_the_tokenizers_library)
     shut(&o);
 }
 
-/* small.json with another pre_tokenizer                                                              */
-static void open_with_pre(struct open *o, const char *pre)
+/* small.json with some of it changed; of a pair the first place becomes the second               */
+static void open_changed(struct open *o, const char *const (*change)[2], int n_change, const char *more)
 {
     int64_t n;
-    char path[] = "/tmp/chimera-bpe.XXXXXX";
-    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":");
-    char *to = strstr(text, ",\"post_processor\"");
-    cr_assert(from && to);
-    char *file = xprintf("%.*s\"pre_tokenizer\":%s%s", (int)(from - text), text, pre, to);
+    char path[] = "/tmp/chimera-bpe.XXXXXX", *text = (char *)file_of("small.json", &n), *file = xprintf("%.*s", (int)n, text);
+    for (int i = 0; i < n_change; i++) {
+        char *from = strstr(file, change[i][0]), *old = file;
+        cr_assert(from, "%s", change[i][0]);
+        file = xprintf("%.*s%s%s", (int)(from - old), old, change[i][1], from + strlen(change[i][0]));
+        free(old);
+    }
     int fd = mkstemp(path);
     char *set = xprintf("tokenizer.file=%s", path);
     cr_assert(fd >= 0 && fs_write_all(fd, file, (int64_t)strlen(file)));
     close(fd);
-    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, NULL }), CHI_OK, "%s", fail_text());
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, more, NULL }), CHI_OK, "%s", fail_text());
     remove(path);
     free(set);
     free(file);
+    mem_free(text);
+}
+
+/* small.json with another pre_tokenizer                                                              */
+static void open_with_pre(struct open *o, const char *pre)
+{
+    int64_t n;
+    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":");
+    char *to = strstr(text, ",\"post_processor\"");
+    cr_assert(from && to);
+    char *was = xprintf("%.*s", (int)(to - from), from), *is = xprintf("\"pre_tokenizer\":%s", pre);
+    open_changed(o, &(const char *const[2]){ was, is }, 1, NULL);
+    free(was);
+    free(is);
     mem_free(text);
 }
 
@@ -230,6 +246,9 @@ Test(bpe, invalid_bytes_are_signs)
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd ab", 5), 2);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd\xa0 ab", 6), 3);
     cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xc1\xa1" "b", 3), 2, "an overlong a is no letter");
+    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xed\xa0\x80" "b", 4), 3, "a surrogate is three signs");
+    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xf0\x81\x81\x81" "b", 5), 4, "overlong: four signs");
+    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xf4\x90\x80\x80" "b", 5), 4, "above U+10FFFF: four signs");
     shut(&o);
 }
 
@@ -403,8 +422,22 @@ Test(bpe, special_tokens_only_when_asked)
         cr_assert_eq(count_id(o.t, text, 700), asked);
         cr_assert_eq(count_id(o.t, text, 699), 0, "the end of a document came from a text");
         cr_assert_eq(count_id(o.t, text, 701), 1, "added tokens that are not special are always there");
+        const unsigned char *none;
+        cr_assert_eq(tokens_decode(o.t, 699, &none), 0, "the end of a document has bytes");
         shut(&o);
     }
+}
+
+Test(bpe, the_longest_added_token_at_a_place)
+{
+    static const char *const change[][2] = { { "\"added_tokens\":[", "\"added_tokens\":[{\"id\":702,\"content\":\"retur\"},"
+                                               "{\"id\":703,\"content\":\"return x y\"}," } };
+    struct open o;
+    open_changed(&o, change, 1, NULL);
+    cr_assert_eq(count_id(o.t, "return x", 701), 1);
+    cr_assert_eq(count_id(o.t, "return x y", 703), 1);
+    cr_assert_eq(count_id(o.t, "return", 702), 1);
+    shut(&o);
 }
 
 /* The 256 bytes and these lines                                                                     */
@@ -443,6 +476,19 @@ Test(bpe, a_piece_that_is_a_token)
     open_ranks(&o, "cXF4eHFx 256\n");
     has_ids(o.t, "qqxxqq", 1, (const int32_t[]){ 256 });
     shut(&o);
+}
+
+/* The same in a tokenizer.json, if it says so                                                       */
+Test(bpe, ignore_merges)
+{
+    static const char *const change[2][2] = { { "\"vocab\":{", "\"vocab\":{\"qqxxqq\":702," },
+                                              { "\"ignore_merges\":false", "\"ignore_merges\":true" } };
+    for (int asked = 0; asked < 2; asked++) {
+        struct open o;
+        open_changed(&o, change, 1 + asked, NULL);
+        cr_assert_eq(count_id(o.t, "qqxxqq", 702), asked);
+        shut(&o);
+    }
 }
 
 /* bc is joined first, and a has no b any more: za comes before a bc.  The heap still knows ab         */
@@ -568,6 +614,12 @@ Test(bpe, tokenizer_json_that_is_damaged_or_unknown)
         { "\"truncation\":null", "\"truncation\":{\"max_length\":4}", "truncation" },
         { "\"type\":\"BPE\"", "\"type\":\"Unigram\"", "its model is Unigram" },
         { "\"dropout\":null", "\"dropout\":0.1", "model.dropout" },
+        { "\"byte_fallback\":false", "\"byte_fallback\":true", "model.byte_fallback" },
+        { "\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"", "model.continuing_subword_prefix" },
+        { "\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "model.end_of_word_suffix" },
+        { "\"content\":\"return x\",\"single_word\":false", "\"content\":\"return x\",\"single_word\":true", "single_word" },
+        { "\"rstrip\":false,\"normalized\":false,\"special\":false", "\"rstrip\":true,\"normalized\":false,\"special\":false",
+          "rstrip" },
         { "\"type\":\"Digits\"", "\"type\":\"Whitespace\"", "Whitespace" },
         { "\"MergedWithPrevious\"", "\"Removed\"", "behavior Removed" },
         { "{\"type\":\"ByteLevel\",\"add_prefix_space\":false", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true",

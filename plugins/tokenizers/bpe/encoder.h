@@ -50,6 +50,7 @@ int64_t bpe_encode_plain(const void *self, const unsigned char *text, int64_t n,
 int64_t bpe_encode_in(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
                       struct chi_scratch *);
 int64_t bpe_decode(const void *self, int32_t id, unsigned char *text, int64_t max);
+/* For text without special tokens alone                                                      */
 int64_t bpe_first_piece(const void *self, const unsigned char *text, int64_t n);
 
 /* Lines "base64 rank" of a file, ranks 0, 1, ... in order, as the vocabulary's tokens.  [setup] */
