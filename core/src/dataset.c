@@ -32,7 +32,7 @@ struct dataset {
     struct pack  pack;                      /* of the training split                  */
     bool made;                              /* examples, not documents                */
     struct examples examples;
-    uint64_t hash;
+    uint64_t hash, ids_hash;                /* of the documents; of their ids, if these are not the bytes */
 };
 
 static const struct chi_task_ops *task_ops(const struct dataset *d)
@@ -114,14 +114,15 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* Another vocabulary makes another corpus of the same text.  Ids that are the bytes say nothing more */
+/* A place in the corpus is one of ids: another vocabulary has others for the same text.  Ids that are
+ * the bytes say nothing more                                                         */
 static void hash_ids(struct dataset *d, const int32_t *id, int64_t n, const struct chi_document *doc)
 {
     int64_t same = 0;
     while (same < n && same < doc->n && id[same] == doc->text[same]) same++;
     if (same == n && n == doc->n) return;
-    uint64_t part[2] = { d->hash, XXH3_64bits_withSeed(id, (size_t)n * sizeof *id, (uint64_t)n) };
-    d->hash = xxh3(part, sizeof part);
+    uint64_t part[2] = { d->ids_hash, XXH3_64bits_withSeed(id, (size_t)n * sizeof *id, (uint64_t)n) };
+    d->ids_hash = xxh3(part, sizeof part);
 }
 
 /* Folders may move, so only the last part of a name counts                           */
@@ -240,6 +241,11 @@ void dataset_close(struct dataset *d)
 uint64_t dataset_hash(const struct dataset *d)
 {
     return d->hash;
+}
+
+uint64_t dataset_place_hash(const struct dataset *d)
+{
+    return d->hash ^ d->ids_hash;
 }
 
 bool dataset_makes_examples(const struct dataset *d)

@@ -45,7 +45,7 @@ chi_status trainer_save(struct trainer *t)
 {
     struct ckpt_meta meta = {
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
-        .position = t->cursor.position, .data_hash = dataset_hash(t->data),
+        .position = t->cursor.position, .data_hash = dataset_place_hash(t->data),
         .metrics_bytes = t->evaluated == t->step ? t->evaluated_bytes : run_metrics_bytes(t->run),
         .samples_bytes = run_samples_bytes(t->run),
         .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),
@@ -132,7 +132,7 @@ chi_status trainer_check_data(const struct trainer *t, const char *checkpoint)
     struct ckpt_meta meta = { 0 };
     TRY(ckpt_read_meta(checkpoint, &meta));
     if (trainer_imported(checkpoint)) return CHI_OK;
-    if (meta.data_hash != dataset_hash(t->data))
+    if (meta.data_hash != dataset_place_hash(t->data))
         return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
                     "means nothing; give the old files, or begin with --fresh", checkpoint,
                     t->spec->task.component->name);

@@ -103,6 +103,9 @@ bad 2 'vocab_size' "$CHIMERA" train "$T/tiny.ini" model.vocab_size=299 run.dir="
 tok train "$corpus/heldout" -n 300 --least 1 -o "$T/other.ranks"
 bad 3 'other data' "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5 tokenizer.file="$T/other.ranks"
 run 0 "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5
+# ... but the text is the same, and what reports compare
+run 0 "$CHIMERA" train "$T/tiny.ini" tokenizer.file="$T/other.ranks" run.dir="$T/run2"
+[ "$(grep '"data_hash"' "$T/run/env.json")" = "$(grep '"data_hash"' "$T/run2/env.json")" ] && ok || no "another text by another vocabulary"
 rm "$T/a.ranks"
 bad 3 'a.ranks' "$CHIMERA" generate "$T/run" -p "line 1" -n 4
 finish
