@@ -440,6 +440,19 @@ Test(bpe, the_longest_added_token_at_a_place)
     shut(&o);
 }
 
+/* The library looks for tokens that are not normalized first: qxyz is no 702                          */
+Test(bpe, normalized_added_tokens_come_last)
+{
+    static const char *const change[][2] = { { "\"added_tokens\":[", "\"added_tokens\":[{\"id\":702,\"content\":\"qxy\","
+                                               "\"normalized\":true},{\"id\":703,\"content\":\"yz\"}," } };
+    struct open o;
+    open_changed(&o, change, 1, NULL);
+    cr_assert_eq(count_id(o.t, "aqxyzz", 703), 1);
+    cr_assert_eq(count_id(o.t, "aqxyzz", 702), 0);
+    cr_assert_eq(count_id(o.t, "aqxyzz qxyy", 702), 1);
+    shut(&o);
+}
+
 /* The 256 bytes and these lines                                                                     */
 static void open_ranks(struct open *o, const char *lines)
 {

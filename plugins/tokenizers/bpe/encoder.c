@@ -100,13 +100,35 @@ static void cut(struct encoding *g, int64_t step, const unsigned char *text, int
 
 /* ---- special tokens -------------------------------------------------------------------- */
 
-static const struct special *special_at(const struct encoder *e, const unsigned char *text, int64_t n)
+static bool looked_for(const struct encoder *e, const struct special *s)
+{
+    return (e->recognise || s->always) && s->id != e->end;
+}
+
+static const struct special *special_at(const struct encoder *e, bool late, const unsigned char *text, int64_t n)
 {
     for (int64_t i = 0; i < e->n_special; i++) {
         const struct special *s = &e->special[i];
-        if ((e->recognise || s->always) && s->id != e->end && s->n <= n && !memcmp(s->text, text, (size_t)s->n)) return s;
+        if (s->late == late && looked_for(e, s) && s->n <= n && !memcmp(s->text, text, (size_t)s->n)) return s;
     }
     return NULL;
+}
+
+/* The text between special tokens, after them those that are late                              */
+static void cut_at_special(struct encoding *g, bool late, const unsigned char *text, int64_t n)
+{
+    const struct encoder *e = g->e;
+    int64_t done = 0;
+    for (int64_t i = 0; i <= n; i++) {
+        const struct special *s = i < n && e->begins[late][text[i]] ? special_at(e, late, text + i, n - i) : NULL;
+        if (!s && i < n) continue;
+        if (i > done && late) cut(g, 0, text + done, i - done);
+        if (i > done && !late) cut_at_special(g, true, text + done, i - done);
+        if (!s) break;
+        bpe_put(&g->out, s->id);
+        done = i + s->n;
+        i = done - 1;
+    }
 }
 
 int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
@@ -114,18 +136,9 @@ int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n
 {
     struct encoding g = { .e = e, .out = { ids, max, 0, NULL }, .work = work };
     struct memo memo[MEMO];
-    int64_t done = 0;
     if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
-    if (e->n_special)
-        for (int64_t i = 0; i < n; i++) {
-            const struct special *s = e->begins[text[i]] ? special_at(e, text + i, n - i) : NULL;
-            if (!s) continue;
-            if (i > done) cut(&g, 0, text + done, i - done);
-            bpe_put(&g.out, s->id);
-            done = i + s->n;
-            i = done - 1;
-        }
-    if (done < n) cut(&g, 0, text + done, n - done);
+    if (e->n_special) cut_at_special(&g, false, text, n);
+    else if (n) cut(&g, 0, text, n);
     return g.wanted ? -g.wanted : g.out.n;
 }
 
@@ -146,8 +159,7 @@ chi_status bpe_encoder_ready(const struct chi_host *h, struct encoder *e)
     if (!e->class_of) return CHI_ENOMEM;
     sort_special(e);
     for (int64_t i = 0; i < e->n_special; i++)
-        if ((e->recognise || e->special[i].always) && e->special[i].id != e->end)
-            e->begins[(unsigned char)e->special[i].text[0]] = true;
+        if (looked_for(e, &e->special[i])) e->begins[e->special[i].late][(unsigned char)e->special[i].text[0]] = true;
     return CHI_OK;
 }
 

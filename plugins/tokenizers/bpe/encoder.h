@@ -25,6 +25,7 @@ struct special {
     const char *text; int64_t n;
     int32_t id;
     bool always;                            /* in any text, not only where they are asked for */
+    bool late;                              /* only in what those that are not late leave     */
 };
 
 struct encoder {
@@ -32,7 +33,7 @@ struct encoder {
     const unsigned char *class_of;
     struct step step[STEPS_MAX]; int64_t n_step;
     struct special *special; int64_t n_special;     /* the longest of those that begin alike first */
-    bool    begins[256];                    /* a special token that is looked for             */
+    bool    begins[2][256];                 /* a special token that is looked for; [1]: late  */
     bool    recognise;                      /* those that are not there always                */
     int64_t ids;                            /* 0 .. ids - 1                                   */
     int32_t end;

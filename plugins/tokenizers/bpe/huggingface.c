@@ -201,7 +201,8 @@ static chi_status read_added(struct import *m)
         int32_t id = (int32_t)json_member(t, "id")->number;
         chi_status s = check_added(m, content, id);
         if (s != CHI_OK) return s;
-        e->special[e->n_special++] = (struct special){ .text = content->text, .n = content->n, .always = always, .id = id };
+        e->special[e->n_special++] = (struct special){ .text = content->text, .n = content->n, .id = id,
+                                                       .always = always, .late = json_yes(t, "normalized") };
     }
     return CHI_OK;
 }
