@@ -1,6 +1,6 @@
 /* test_bpe.c - byte-level BPE: ids that other implementations gave to the same texts and vocabularies
  * (tests/data/tokenizers, written by tests/tokenizers/fixture.js), any bytes there and back, long pieces,
- * special tokens, training, and files that are not what they should be.                                 */
+ * special tokens, and files that are not what they should be.                                 */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -12,7 +12,6 @@
 #include "json.h"
 #include "spec.h"
 #include "tokens.h"
-#include "vocab_train.h"
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
@@ -234,39 +233,6 @@ Test(bpe, any_bytes_come_back)
         }
         shut(&o);
     }
-}
-
-/* A character that is cut is a sign of its own: the letters around it are two pieces                  */
-Test(bpe, invalid_bytes_are_signs)
-{
-    struct open o;
-    open_file(&o, "bpe", "small.ranks", NULL);
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"ab\xff" "cd", 5), 2);
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xff" "cd", 3), 3);
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd ab", 5), 2);
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xe4\xbd\xa0 ab", 6), 3);
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xc1\xa1" "b", 3), 2, "an overlong a is no letter");
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xed\xa0\x80" "b", 4), 3, "a surrogate is three signs");
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xf0\x81\x81\x91" "b", 5), 4, "overlong: four signs");
-    cr_assert_eq(tokens_piece(o.t, (const unsigned char *)"\xf4\x90\x80\x80" "b", 5), 4, "above U+10FFFF: four signs");
-    shut(&o);
-}
-
-/* Corners of the rule, by hand from its expression                                                     */
-Test(bpe, pieces_of_o200k)
-{
-    static const struct { const char *text; int64_t n; } piece[] = {
-        { "it'\xc5\xbf x", 5 },            /* U+017F is an s                                        */
-        { "\xcc\x81" "AB", 2 },             /* a mark and capitals: U*L+ takes the mark alone         */
-        { "\nab", 1 }, { "\tab", 3 }, { "\xc4\x81\xc4\x80", 2 },   /* a small letter, a capital   */
-        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 }, { " x", 2 },
-        { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
-    };
-    struct open o;
-    open_file(&o, "bpe", "small.ranks", NULL);
-    for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
-        cr_assert_eq(tokens_piece(o.t, (const unsigned char *)piece[i].text, (int64_t)strlen(piece[i].text)), piece[i].n, "%zu", i);
-    shut(&o);
 }
 
 /* A long text remembers ranks of pairs, short ones do not: the same ids.  Tokens at random make all sorts of pairs   */
@@ -512,43 +478,6 @@ Test(bpe, pairs_that_are_no_more)
     has_ids(o.t, "zabc", 2, (const int32_t[]){ 258, 256 });
     has_ids(o.t, "zabcqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq", 2, (const int32_t[]){ 258, 256 });
     shut(&o);
-}
-
-/* ---- training -------------------------------------------------------------------------------------------------- */
-
-static char *token(const struct vocab *v, int64_t i)
-{
-    return xprintf("%.*s", (int)(v->at[i + 1] - v->at[i]), (const char *)v->text + v->at[i]);
-}
-
-/* By hand: in "abab" x 3, "bc" x 6, "cd" x 6 the pair ab is there 6 times, bc and cd too: the lowest ids first, ab;
- * then bc before cd; abab 3 times; then nothing is there twice                                                    */
-Test(bpe, training_joins_the_most_frequent_pair_and_breaks_ties_by_ids)
-{
-    static const struct { const char *piece; int times; } text[] = { { "abab", 3 }, { "cd", 6 }, { "bc", 6 }, { "x", 9 } };
-    static const char *const want[] = { "ab", "bc", "cd", "abab" };
-    struct pieces p = { .n = 0 };
-    struct vocab v;
-    struct progress shown;
-    progress_begin(&shown, 0);
-    for (int i = 0; i < 4; i++)
-        for (int k = 0; k < text[i].times; k++)
-            pieces_count(&p, (const unsigned char *)text[i].piece, (int64_t)strlen(text[i].piece));
-    vocab_train(&v, &p, 1000, 2, &shown);
-    cr_assert_eq(v.n, 260, "%lld", (long long)v.n);
-    for (int i = 0; i < 4; i++) {
-        char *t = token(&v, 256 + i);
-        cr_assert_str_eq(t, want[i]);
-        free(t);
-    }
-    vocab_free(&v);
-    vocab_train(&v, &p, 258, 2, &shown);
-    cr_assert_eq(v.n, 258);
-    vocab_free(&v);
-    vocab_train(&v, &p, 1000, 4, &shown);
-    cr_assert_eq(v.n, 259);
-    vocab_free(&v);
-    pieces_free(&p);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
-/* test_o200k.c - ids of o200k's special tokens, with ranks that are made here: the published ones are not in this
- * tree.  Their hash is made to fit, so that all else of the tokenizer is as it is.                              */
+/* test_o200k.c - pieces of o200k's rule, and ids of its special tokens.  The published ranks are not in this tree:
+ * others are made here, and their hash is made to fit, so that all else of the tokenizer is as it is.           */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -60,6 +60,41 @@ static chi_status opened(struct encoder *e, bool special)
 static int64_t ids_of(const struct encoder *e, const char *text, int32_t id[64])
 {
     return bpe_encode_plain(e, (const unsigned char *)text, (int64_t)strlen(text), id, 64);
+}
+
+static int64_t piece_of(const char *text)
+{
+    static const unsigned char *class_of;
+    struct chi_host h = fake_host();
+    if (!class_of) class_of = bpe_classes(&h);
+    return bpe_piece(SPLIT_O200K, class_of, (const unsigned char *)text, (int64_t)strlen(text));
+}
+
+/* A character that is cut is a sign of its own: the letters around it are two pieces                  */
+Test(o200k, invalid_bytes_are_signs)
+{
+    cr_assert_eq(piece_of("ab\xff" "cd"), 2);
+    cr_assert_eq(piece_of("\xff" "cd"), 3);
+    cr_assert_eq(piece_of("\xe4\xbd ab"), 2);
+    cr_assert_eq(piece_of("\xe4\xbd\xa0 ab"), 3);
+    cr_assert_eq(piece_of("\xc1\xa1" "b"), 2, "an overlong a is no letter");
+    cr_assert_eq(piece_of("\xed\xa0\x80" "b"), 3, "a surrogate is three signs");
+    cr_assert_eq(piece_of("\xf0\x81\x81\x91" "b"), 4, "overlong: four signs");
+    cr_assert_eq(piece_of("\xf4\x90\x80\x80" "b"), 4, "above U+10FFFF: four signs");
+}
+
+/* Corners of the rule, by hand from its expression                                                     */
+Test(o200k, pieces_of_o200k)
+{
+    static const struct { const char *text; int64_t n; } piece[] = {
+        { "it'\xc5\xbf x", 5 },            /* U+017F is an s                                        */
+        { "\xcc\x81" "AB", 2 },             /* a mark and capitals: U*L+ takes the mark alone         */
+        { "\nab", 1 }, { "\tab", 3 }, { "\xc4\x81\xc4\x80", 2 },   /* a small letter, a capital   */
+        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 }, { " x", 2 },
+        { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
+    };
+    for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
+        cr_assert_eq(piece_of(piece[i].text), piece[i].n, "%zu", i);
 }
 
 Test(o200k, other_ranks_are_refused)
