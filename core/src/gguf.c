@@ -19,6 +19,7 @@
 
 #include "core.h"
 #include "fs.h"
+#include "mapped.h"
 
 enum { GGUF_V3 = 3, ALIGNMENT = 32, ALIGNMENT_MAX = 65536, NAME_LONGEST = 64, KEY_LONGEST = 65535, DEPTH = 4 };
 enum { U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64, VALUE_TYPES };
@@ -73,7 +74,10 @@ void gguf_close(struct gguf_file *f)
     mem_free(f->pair);
     mem_free(f->tensor);
     mem_free(f->sorted);
-    if (f->mapped) munmap((void *)(uintptr_t)f->map, (size_t)f->bytes);
+    if (f->mapped) {
+        mapped_drop(f->map);
+        munmap((void *)(uintptr_t)f->map, (size_t)f->bytes);
+    }
     free(f->path);
     free(f);
 }
@@ -325,8 +329,8 @@ static chi_status place(struct gguf_file *f, int64_t end)
     f->data = round_up(f->at, f->alignment);
     if (!f->n_tensor && f->bytes == f->at) f->data = f->at;
     if (f->data > last || end > last - f->data)
-        return fail(CHI_EDATA, "%s is %lld bytes, its tensors end at %lld: copied incompletely?", f->path, (long long)last,
-                    (long long)f->data + end);
+        return fail(CHI_EDATA, "%s is %lld bytes, its header promises %lld and %lld of tensors: copied incompletely?",
+                    f->path, (long long)last, (long long)f->data, (long long)end);
     int64_t tail = last - f->data - end, pad = round_up(end, f->alignment) - end;
     if (tail && tail != pad)
         return fail(CHI_EDATA, "%s is %lld bytes, its tensors end at %lld: something was appended", f->path, (long long)last,
@@ -399,6 +403,7 @@ static chi_status map_file(struct gguf_file *f)
         else f->map = p, f->bytes = st.st_size, f->mapped = true;
     }
     close(fd);
+    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
     return s;
 }
 
