@@ -249,7 +249,7 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
         if (end == CHI_OK && why) fail(s, "%s", why);
         else s = end;
         free(why);
-        if (s == CHI_OK && rename(tmp, x->request->out) < 0) s = fs_fail("rename to", x->request->out);
+        if (s == CHI_OK) s = fs_publish(tmp, x->request->out);
         if (s != CHI_OK) unlink(tmp);
     }
     free(tmp);

@@ -101,6 +101,7 @@ struct keys {
     const char *path;
     const cJSON *json;
     FILE *f; char *text; size_t length; int n;      /* what cannot be honoured                                       */
+    bool hint;                                      /* --ignore would help                                           */
 };
 
 static void CHI_PRINTF(2, 3) refuse(struct keys *k, const char *fmt, ...)
@@ -135,6 +136,7 @@ static void check_key(struct keys *k, const struct key *own, const cJSON *c)
         if (spec_matches(k->request->ignore[i], c->string) && (!key || key->must)) return;
     if (key && (!key->must || !*key->must)) return;
     char *value = cJSON_PrintUnformatted(c);
+    k->hint = true;
     if (!key) refuse(k, "%s = %.60s: nobody knows this key", c->string, value ? value : "?");
     else if (!value || !among(key->must, value)) refuse(k, "%s = %.60s: wanted is %s", c->string, value ? value : "?", key->must);
     cJSON_free(value);
@@ -285,7 +287,8 @@ chi_status checkpoint_config(const struct import_request *q, const char *path, c
     kind->ini(&k, f, l);
     fclose(f);
     fclose(k.f);
-    chi_status s = !k.n ? CHI_OK : fail(CHI_ECONF, "%s cannot be honoured: %s (--ignore KEY leaves one out)", path, k.text);
+    chi_status s = !k.n ? CHI_OK : fail(CHI_ECONF, "%s cannot be honoured: %s%s", path, k.text,
+                                        k.hint ? " (--ignore KEY leaves one out)" : "");
     free(k.text);
     return s;
 }

@@ -257,22 +257,39 @@ static chi_status give(void *arg, int64_t i, const float **values, float **own)
 
 /* ---- the run ------------------------------------------------------------------------------------------------------ */
 
-static chi_status write_run(struct bring *b)
+static chi_status fill_run(struct bring *b, const char *folder)
 {
     static char name[] = "chimera", verb[] = "import";
     char *argv[] = { name, verb, (char *)(uintptr_t)b->request->subject, NULL };
     struct ckpt_source from = { give, b };
     struct ckpt_meta meta = { .step = 0 };
     struct run *r;
-    TRY(run_open(&r, b->request->out, b->spec->config, false, 3, argv));
+    TRY(run_open(&r, folder, b->spec->config, false, 3, argv));
     chi_status s = run_write_env(r, b->spec, 0);
     if (s == CHI_OK) s = ckpt_save_from(r, b->plan, &from, &meta);
     if (s == CHI_OK) s = run_status(r, "done", "imported");
     run_close(r);
-    char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
-    if (s != CHI_OK && fs_remove_tree(b->request->out) != CHI_OK) warn("%s", fail_text());
-    if (why) fail(s, "%s", why);
-    free(why);
+    return s;
+}
+
+/* A run without its checkpoint would be trained from random weights: the folder gets its name when all is there   */
+static chi_status write_run(struct bring *b)
+{
+    size_t n = strlen(b->request->out);
+    while (n > 1 && b->request->out[n - 1] == '/') n--;
+    char *out = xprintf("%.*s", (int)n, b->request->out), *tmp = xprintf("%s.tmp", out);
+    chi_status s = !fs_exists(tmp) ? CHI_OK
+        : fail(CHI_ECONF, "%s is in the way: if an import that was cut short left it, remove it", tmp);
+    if (s == CHI_OK) {
+        s = fill_run(b, tmp);
+        if (s == CHI_OK) s = fs_publish(tmp, out);
+        char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
+        if (s != CHI_OK && fs_remove_tree(tmp) != CHI_OK) warn("%s", fail_text());
+        if (why) fail(s, "%s", why);
+        free(why);
+    }
+    free(out);
+    free(tmp);
     return s;
 }
 
@@ -338,7 +355,10 @@ static chi_status masters(struct bring *b, FILE *report)
     char *dir;
     int n;
     TRY(add_file(b, q->subject));
-    const char *text = st_meta(b->file[0], "config");
+    const char *text = st_meta(b->file[0], "config"), *format = st_meta(b->file[0], "format");
+    if (format && !strncmp(format, "chimera.", 8) && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
+        return fail(CHI_EDATA, "%s has format \"%s\", this program imports \"%s\" and \"%s\"", q->subject, format,
+                    EXPORT_MASTERS, EXPORT_FLOATS);
     if (!q->config && !text)
         return fail(CHI_ECONF, "%s says nothing of its configuration: --config FILE.ini gives one, a folder with config.json "
                     "another", q->subject);
@@ -398,11 +418,12 @@ static chi_status open_files(struct bring *b)
     char *one = fs_join(folder, "model.safetensors"), *index = fs_join(folder, "model.safetensors.index.json");
     cJSON *j = NULL;
     chi_status s;
-    if (fs_exists(index)) {
+    if (fs_exists(one))                     /* first, as those programs do                                       */
+        s = add_file(b, one);
+    else if (fs_exists(index)) {
         s = read_json(index, 4, &j);
         if (s == CHI_OK) s = read_index(b, index, j);
-    } else if (fs_exists(one))
-        s = add_file(b, one);
+    }
     else
         s = fail(CHI_EDATA, "%s has neither model.safetensors nor model.safetensors.index.json (files of pickles are not read)",
                  folder);
