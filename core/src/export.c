@@ -243,9 +243,9 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
             st_want_seal(x->s);
         }
         s = f(x);
-        chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);
-        if (s == CHI_OK) s = end;
         char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
+        chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);    /* misses what s kept from it             */
+        if (s == CHI_OK && (s = end) != CHI_OK) why = xstrdup(fail_text());
         end = fs_out_close(&o, NULL);                   /* knows the name, if the disk is at fault               */
         if (end == CHI_OK && why) fail(s, "%s", why);
         else s = end;

@@ -144,10 +144,11 @@ static void check_key(struct keys *k, const struct key *own, const cJSON *c)
         if (spec_matches(k->request->ignore[i], c->string) && (!key || key->must)) return;
     if (key && (!key->must || !*key->must)) return;
     char *value = cJSON_PrintUnformatted(c);
-    k->hint = true;
+    int before = k->n;
     if (!key) refuse(k, "%s = %.60s: nobody knows this key", c->string, value ? value : "?");
     else if (!value || !among(key->must, value))
         refuse(k, "%s = %.60s: wanted is %s", c->string, value ? value : "?", key->must);
+    k->hint |= k->n > before;
     cJSON_free(value);
 }
 

@@ -216,6 +216,24 @@ Test(import, one_file_comes_before_its_parts)
     cr_assert(strstr(fail_text(), "xlstm/model.safetensors is 4 bytes"), "%s", fail_text());
 }
 
+/* The last value of the file is that of the head                                                                 */
+Test(import, a_value_that_is_not_finite)
+{
+    static const uint32_t bad[] = { 0x7fc00000, 0x7f800000, 0xff800000 };
+    unsigned char *bytes;
+    int64_t n;
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(fs_read("xlstm_native/model.safetensors", &bytes, &n), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < COUNT(bad); i++) {
+        memcpy(bytes + n - 4, &bad[i], 4);
+        cr_assert_eq(fs_write_atomic("xlstm_native/model.safetensors", bytes, n), CHI_OK, "%s", fail_text());
+        cr_expect_eq(bring("xlstm_native", "run", NULL), CHI_EDATA);
+        cr_expect(strstr(fail_text(), "tensor lm_head.weight holds a value that is not finite"), "%s", fail_text());
+        cr_expect(!fs_exists("run") && !fs_exists("run.tmp"));
+    }
+    mem_free(bytes);
+}
+
 /* Nothing has the run's name before it is whole, and what lies in the way stays                                  */
 Test(import, a_run_gets_its_name_at_the_end)
 {
