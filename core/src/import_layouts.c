@@ -81,7 +81,7 @@ static const struct key common_keys[] = {
 static const struct key gdn_keys[] = {
     { "attn_mode", "" }, { "fuse_norm", "" }, { "fuse_swiglu", "" }, { "fuse_cross_entropy", "" },
     { "fuse_linear_cross_entropy", "" }, { "use_l2warp", "" }, { "elementwise_affine", "true|null" },
-    { "attn", "null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" },
+    { "attn", "null" }, { "norm_first", "false|null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" },
     { "hidden_act", "\"swish\"|\"silu\"" },
     { "expand_v", NULL }, { "use_gate", NULL }, { "use_short_conv", NULL }, { "allow_neg_eigval", NULL },
     { "conv_size", NULL },

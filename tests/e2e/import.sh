@@ -49,6 +49,7 @@ END
     rm -r "$tmp/bad"
 }
 key gdn 'attn={"layers": [1], "num_heads": 2}' 'cannot be honoured: attn = .*wanted is null'
+key gdn 'norm_first=true' 'norm_first = true: wanted is false'
 key gdn 'num_v_heads=4' 'num_v_heads = 4: wanted is num_heads'
 key gdn 'expand_v=0.3' 'expand_v = 0.3 of 8 is no whole number'
 key gdn 'new_thing=1' 'new_thing = 1: nobody knows this key \(--ignore KEY leaves one out\)$'

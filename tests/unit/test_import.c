@@ -199,11 +199,13 @@ Test(import, defaults_are_those_of_the_other_programs)
         "{\"architectures\": [\"GatedDeltaNetForCausalLM\"], \"intermediate_size\": null, \"hidden_ratio\": null,"
         " \"num_v_heads\": null}",
         gdn);
+    check_config("{\"model_type\": \"gated_deltanet\", \"norm_first\": false}", gdn);       /* as in 2024 */
     check_config("{\"model_type\": \"xlstm\"}", xlstm);
     check_config("{\"model_type\": \"xlstm\", \"num_hidden_layers\": null, \"num_blocks\": null}", xlstm);
     check_config(
         "{\"model_type\": \"xlstm\", \"num_blocks\": 3, \"embedding_dim\": 1024, \"norm_eps\": 1e-4, "
-        "\"eps\": 1e-3, \"output_logit_soft_cap\": null, \"ffn_proj_factor\": 1.07, \"ffn_round_up_to_multiple_of\": 100}",
+        "\"eps\": 1e-3, \"output_logit_soft_cap\": null, \"ffn_proj_factor\": 1.07, "
+        "\"ffn_round_up_to_multiple_of\": 100}",
         others);
 }
 
