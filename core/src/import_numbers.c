@@ -5,6 +5,7 @@
  * lines with the tensors that the configuration wants, numbers with what their class and encoding hold.         */
 #include "import.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -213,16 +214,24 @@ static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t 
     return st;
 }
 
+/* An F32 tensor that the model does not encode                                                                  */
+static chi_status put_floats(const struct source *x, struct packed_writer *w, int64_t k)
+{
+    const struct carry_line *l = &x->line[x->at[k]];
+    struct found t;
+    TRY(data_of(x, l, &t));
+    const float *v = t.data;
+    for (int64_t i = 0; i < t.bytes / (int64_t)sizeof *v; i++)
+        if (!isfinite(v[i]))
+            return fail(CHI_EDATA, "%s: tensor %s holds a value that is not finite", x->path, l->name);
+    return packed_put(w, k, 0, t.dim[0], NULL, v);
+}
+
 static chi_status put_all(struct source *x, struct packed_writer *w, FILE *report)
 {
     for (int64_t k = 0; k < x->n; k++) {
-        struct found t;
-        if (x->entry[k].encoding) {
-            TRY(put_matrix(x, w, k, report));
-            continue;
-        }
-        TRY(data_of(x, &x->line[x->at[k]], &t));
-        TRY(packed_put(w, k, 0, t.dim[0], NULL, t.data));
+        if (x->entry[k].encoding) TRY(put_matrix(x, w, k, report));
+        else TRY(put_floats(x, w, k));
     }
     return CHI_OK;
 }

@@ -1,6 +1,7 @@
 /* test_import.c - checkpoints of other programs: logits against those that tests/checkpoints.py computes in float64
  * from the public equations, and what is refused.                                                          */
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "core.h"
 #include "export.h"
 #include "fs.h"
+#include "gguf.h"
 #include "import_run.h"
 #include "run.h"
 
@@ -247,6 +249,55 @@ Test(import, a_run_gets_its_name_at_the_end)
     cr_assert_eq(fs_remove_tree("run.tmp"), CHI_OK);
     cr_assert_eq(bring("xlstm_native", "run//", NULL), CHI_OK, "%s", fail_text());
     cr_assert(fs_is_dir("run") && !fs_exists("run.tmp"));
+}
+
+static void replace(unsigned char *bytes, int64_t n, const char *was, const char *now)
+{
+    unsigned char *at = memmem(bytes, (size_t)n, was, strlen(was));
+    cr_assert(at);
+    memcpy(at, now, strlen(now));
+}
+
+/* Puts a NaN into a tensor of a GGUF file of ours, with hashes that are right                                   */
+static void poison(const char *path, const char *name)
+{
+    const float nan = NAN;
+    struct gguf_file *f;
+    unsigned char *bytes;
+    int64_t n;
+    char was[17], now[17];
+    cr_assert_eq(fs_read(path, &bytes, &n), CHI_OK, "%s", fail_text());
+    cr_assert_eq(gguf_open_bytes(&f, path, bytes, n), CHI_OK, "%s", fail_text());
+    const struct gguf_tensor *t = gguf_find(f, name);
+    int64_t header = gguf_at(f, 0)->data - bytes;
+    snprintf(was, sizeof was, "%016" PRIx64, xxh3(t->data, (size_t)t->bytes));
+    memcpy(bytes + (t->data - bytes) + 4, &nan, sizeof nan);
+    snprintf(now, sizeof now, "%016" PRIx64, xxh3(t->data, (size_t)t->bytes));
+    replace(bytes, header, was, now);
+    replace(bytes, header, gguf_text(f, GGUF_SEAL), "0000000000000000");
+    snprintf(now, sizeof now, "%016" PRIx64, xxh3(bytes, (size_t)header));
+    replace(bytes, header, "0000000000000000", now);
+    cr_assert_eq(fs_write_atomic(path, bytes, n), CHI_OK, "%s", fail_text());
+    gguf_close(f);
+    mem_free(bytes);
+}
+
+Test(import, numbers_that_are_not_finite)
+{
+    static const char *const name[] = { "final_norm.weight", "lm_head.weight" };
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(bring("xlstm_native", "one", NULL), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < COUNT(name); i++) {
+        FILE *report = fopen("report", "w");
+        struct export_request q = { .subject = "one", .out = "one.gguf" };
+        cr_assert_eq(export_model(&q, report), CHI_OK, "%s", fail_text());
+        fclose(report);
+        poison("one.gguf", name[i]);
+        cr_expect_eq(bring("one.gguf", "two", NULL), CHI_EDATA);
+        cr_expect(strstr(fail_text(), name[i]), "%s", fail_text());
+        cr_expect(!fs_exists("two"));
+        cr_assert_eq(remove("one.gguf"), 0);
+    }
 }
 
 /* Out as masters and in again: the same bits                                                                 */
