@@ -110,6 +110,18 @@ says err 'first token after [0-9.]+ s'
 run 0 "$CHIMERA" generate small --ids "1 2" -n 0 --timing
 says err 'no token: [0-9.]+ s until the weights were there, [0-9.]+ s for the prompt'
 
+# ---- a session of ids goes on as one longer run
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 6
+cp out want
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 2 --save-session ids.session
+cp out first
+run 0 "$CHIMERA" generate small --ids "" -q -n 4 --load-session ids.session
+cat first out >both
+same both want "a session of ids: $(cat both), in one: $(cat want)"
+run 0 "$CHIMERA" generate small --ids "" -q -n 1 --load-session ids.session -o jsonl
+says out '"prompt_ids":\[\],"ids":\[[0-9]+\]'
+bad 2 'names no token' "$CHIMERA" generate small --ids ""
+
 # ---- allowed: all ids change nothing; a few give only these; a set's likeliest is the likeliest of the set
 run 0 "$CHIMERA" generate small --ids "1 2 3" -q -n 40 --temperature 1
 cp out want

@@ -331,6 +331,18 @@ Test(storage, a_signal_ends_writing)
     for (int i = 0; i < COUNT(gone); i++) cr_expect(!fs_exists(gone[i]), "%s", gone[i]);
 }
 
+/* A file system that stamps whole seconds, or every second one, needs longer                                    */
+Test(storage, a_coarse_clock_is_waited_for)
+{
+    struct stat st = { .st_ctim = { 1000, 1 } };
+    const struct timespec soon = { 1000, 90000000 }, later = { 1000, 200000000 }, much_later = { 1002, 200000000 };
+    cr_expect_not(packed_settled(&st, &soon));
+    cr_expect(packed_settled(&st, &later));
+    st.st_ctim.tv_nsec = 0;
+    cr_expect_not(packed_settled(&st, &later));
+    cr_expect(packed_settled(&st, &much_later));
+}
+
 /* What has been put is the file's, not ours                                                                    */
 Test(storage, writing_takes_little_memory)
 {
