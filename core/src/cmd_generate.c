@@ -470,11 +470,9 @@ static chi_status run_single(struct generator *g, const struct prompt *p)
 static void say_timing(const struct generator *g, double loaded)
 {
     double start = process_start();
-    if (g->first_at <= 0) {
+    if (g->first_at <= 0)
         note("no token: %.3f s until the weights were there, %.3f s for the prompt", loaded - start, g->prefill_s);
-        return;
-    }
-    note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
+    else note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
          " token", g->first_at - start, loaded - start, g->prefill_s, g->first_at - loaded - g->prefill_s);
 }
 

@@ -155,7 +155,8 @@ static chi_status place_all(struct packed_writer *w)
 static bool still_named(const struct file *f)
 {
     struct stat ours, named;
-    return fstat(f->fd, &ours) == 0 && stat(f->tmp, &named) == 0 && ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+    return fstat(f->fd, &ours) == 0 && stat(f->tmp, &named) == 0 && ours.st_dev == named.st_dev
+        && ours.st_ino == named.st_ino;
 }
 
 /* Nobody else's: what a process left that was killed has no lock any more.  Who waited for open() while another
