@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "convert.h"
 #include "core.h"
+#include "signals.h"
 
 static struct cli_texts encodings;
 static const char *out;
@@ -24,10 +25,14 @@ static chi_status run_convert(const struct cli_args *a)
 {
     struct convert_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
                                  .encoding = encodings.v, .n_encoding = encodings.n, .out = out, .requantize = requantize };
+    signals_catch();
     chi_status s = convert(&r, stdout);
+    signals_release();
     free(encodings.v);
     encodings = (struct cli_texts){ .n = 0 };
-    return s;
+    if (s == CHI_OK || !signals_pending()) return s;
+    note("stopped: nothing is written");
+    exit(128 + signals_pending());
 }
 
 const struct verb verb_convert = {

@@ -1,7 +1,10 @@
 /* cmd_export.c - chimera export.                                                                              */
+#include <stdlib.h>
+
 #include "cli.h"
 #include "core.h"
 #include "export.h"
+#include "signals.h"
 
 static const char *out, *as;
 static bool dequantised;
@@ -23,7 +26,12 @@ static chi_status run_export(const struct cli_args *a)
                                 .out = out,
                                 .as = as, .dequantised = dequantised };
     if (!out) return fail(CHI_ECONF, "export: -o NAME.gguf or -o NAME.safetensors is missing");
-    return export_model(&r, stdout);
+    signals_catch();
+    chi_status s = export_model(&r, stdout);
+    signals_release();
+    if (s == CHI_OK || !signals_pending()) return s;
+    note("stopped: nothing is written");
+    exit(128 + signals_pending());
 }
 
 const struct verb verb_export = {

@@ -210,6 +210,11 @@ static chi_status add_id_prompt(struct prompts *all, const char *list)
     int64_t n;
     struct text t = { 0 };
     char number[16];
+    if (flag_load && !list[strspn(list, ", \t\r\n")]) {         /* the session goes on as it is             */
+        add_prompt(all, "", 0);
+        all->v[all->n - 1].id = xcalloc(1, sizeof *id);
+        return CHI_OK;
+    }
     TRY(ids_parse(list, "--ids", &id, &n));
     for (int64_t i = 0; i < n; i++) {
         snprintf(number, sizeof number, "%s%ld", i ? " " : "", (long)id[i]);
@@ -431,6 +436,7 @@ static chi_status run_one(struct generator *g, const struct prompt *p, struct co
     TRY(open_out(c, g->spec, text));
     if (flag_save || flag_load) TRY(generator_key(g, key));
     if (flag_load) TRY(resume(g, key, c, p));
+    if (flag_load && p->id && !p->n_id && !jsonl) add_text(text, " ");     /* between the ids of both runs      */
     TRY(generate_read(g, c, p, 1));
     chi_status wrote = c->out.stopped ? (c->end = GEN_STOP, CHI_OK) : generate_write(g, c, 1);
     if (wrote != CHI_OK && !pipe_closed) return wrote;
@@ -464,7 +470,9 @@ static chi_status run_single(struct generator *g, const struct prompt *p)
 static void say_timing(const struct generator *g, double loaded)
 {
     double start = process_start();
-    note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
+    if (g->first_at <= 0)
+        note("no token: %.3f s until the weights were there, %.3f s for the prompt", loaded - start, g->prefill_s);
+    else note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
          " token", g->first_at - start, loaded - start, g->prefill_s, g->first_at - loaded - g->prefill_s);
 }
 

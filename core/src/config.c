@@ -166,6 +166,11 @@ static char *chain(const struct source *s, const char *last)
 static void include(struct reading *r, const char *value, int line)
 {
     int depth = 0;
+    if (r->source->inside) {
+        config_message(r->config, r->source, line,
+                       xprintf("include = %s: a configuration inside another file reads no files", value));
+        return;
+    }
     char *base = xstrdup(r->source->name), *slash = strrchr(base, '/');
     while (value[0] == '.' && value[1] == '/') value += 2;
     if (slash) slash[1] = 0;
@@ -303,7 +308,9 @@ chi_status config_load_text(struct config **out, const char *name, const char *t
 {
     struct config *c = xcalloc(1, sizeof *c);
     c->path = xstrdup(name);
-    chi_status status = read_text(c, source_new(c, name, NULL), text, strlen(text));
+    struct source *s = source_new(c, name, NULL);
+    s->inside = true;
+    chi_status status = read_text(c, s, text, strlen(text));
     if (status == CHI_OK) overrides(c, words, n_words);
     return done(out, c, status);
 }

@@ -18,6 +18,7 @@ struct source {                         /* a file, or the command line          
     const struct source *from;          /* who includes it                       */
     int   rank;                         /* order of messages                     */
     struct source *next;
+    bool    inside;                     /* a text of a model, which includes nothing */
 };
 
 /* An option as it was parsed.  The value is kept as text, so that printing needs neither

@@ -14,6 +14,7 @@
 #include "fs.h"
 #include "network.h"
 #include "progress.h"
+#include "signals.h"
 
 struct item {
     const struct model_tensor *t;
@@ -309,6 +310,7 @@ static chi_status decide(struct convert *c)
         if (s == CHI_ECONF && c->item[i].l) refuse(c, &c->item[i]);
         else TRY(s);
         progress_part(&c->progress, "checking weights", i + 1, c->n);
+        TRY(signals_stop());
     }
     return c->n_refused ? refusal(c) : CHI_OK;
 }
@@ -358,6 +360,7 @@ static chi_status write_items(struct convert *c, struct packed_writer *w)
     for (int64_t i = 0; i < c->n; i++) {
         TRY(with_numbers(c, &c->item[i], write_item, w));
         progress_part(&c->progress, "writing weights", i + 1, c->n);
+        TRY(signals_stop());
     }
     return CHI_OK;
 }

@@ -49,7 +49,7 @@ chi_status fail_errno(chi_status s, const char *fmt, ...)
     va_end(a);
     keep(xprintf("%s: %s", text, strerror(e)));
     free(text);
-    return e == ENOSPC || e == EDQUOT || e == ENOMEM ? CHI_ENOMEM : s;
+    return e == ENOSPC || e == EDQUOT || e == EFBIG || e == ENOMEM ? CHI_ENOMEM : s;
 }
 
 const char *fail_text(void)

@@ -17,6 +17,7 @@
 #include "core.h"
 #include "fs.h"
 #include "progress.h"
+#include "signals.h"
 
 struct masters { struct st_file *f; char *config, *manifest; };
 
@@ -226,6 +227,7 @@ static chi_status write_all(struct export *x)
         carried_drop(&c);
         TRY(s);
         progress_part(&x->progress, "writing weights", i + 1, x->n);
+        TRY(signals_stop());
     }
     return CHI_OK;
 }
@@ -334,6 +336,7 @@ static chi_status write_masters(struct export *x)
         chi_status s = st_write(x->s, values, t->n * (int64_t)sizeof *values);
         mem_free(own);
         TRY(s);
+        TRY(signals_stop());
     }
     return CHI_OK;
 }

@@ -23,6 +23,9 @@ chi_status fs_fail(const char *what, const char *path)
     if (e == ENOSPC || e == EDQUOT)
         return fail(CHI_ENOMEM, "cannot %s %s: %s: free some there, or choose a folder on another disk",
                     what, path, e == ENOSPC ? "no space left on the disk" : "the disk quota is used up");
+    if (e == EFBIG)
+        return fail(CHI_ENOMEM, "cannot %s %s: it would be larger than files may be: raise ulimit -f, or choose a folder on "
+                    "another disk", what, path);
     errno = e;
     return fail_errno(CHI_EIO, "cannot %s %s", what, path);
 }

@@ -133,7 +133,7 @@ static chi_status write_rows(struct fresh *f, int64_t t, int64_t r0, int64_t r1)
     TRY(packed_put(f->writer, t, r0, r1, encoded(p) && linear_integer(p->linear) ? f->q : NULL, f->scale));
     f->done += (r1 - r0) * row_values(p);
     progress_part(&f->progress, "writing start weights", f->done, f->all);
-    return signals_pending() ? fail(CHI_EREFUSED, "%s came", signals_name(signals_pending())) : CHI_OK;
+    return signals_stop();
 }
 
 static chi_status write_all(struct fresh *f)

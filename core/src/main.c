@@ -5,6 +5,8 @@
 #include "pool.h"
 #include "spec.h"
 
+#include <signal.h>
+
 const struct verb *const verbs[] = {
     &verb_init, &verb_train, &verb_sweep, &verb_generate, &verb_eval, &verb_convert, &verb_export, &verb_import,
     &verb_report, &verb_bench, &verb_config,
@@ -33,6 +35,7 @@ static void man(FILE *f)
 int main(int argc, char **argv)
 {
     if (argc > 1 && argv[1][0] != '-') pool_begin(argv);
+    signal(SIGXFSZ, SIG_IGN);                   /* ulimit -f: write() says EFBIG, and what was begun is removed */
     crash_catch();
     return cli_main(argc, argv, verbs, version, man);
 }

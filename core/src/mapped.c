@@ -1,4 +1,5 @@
-/* mapped.c - see mapped.h.  The handler calls nothing but isatty(), write(), sigaction(), raise() and _exit().  */
+/* mapped.c - see mapped.h.  The handler calls nothing but isatty(), write(), unlink(), sigaction(), raise() and
+ * _exit().                                                                                                 */
 #include "mapped.h"
 
 #include <signal.h>
@@ -51,6 +52,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
     (void)context;
     if (m) {
         tell(m);
+        if (m->how == MAPPED_WRITE) unlink(m->path);
         _exit(m->how == MAPPED_WRITE ? EXIT_DISK : EXIT_DATA);
     }
     sigaction(SIGBUS, &former, NULL);

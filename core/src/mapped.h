@@ -2,7 +2,7 @@
  *
  * A mapped file that becomes shorter, or whose disk fails, ends the program at the next touch of a page that is
  * gone (SIGBUS).  For the addresses told here that is answered by a line that names the file and by exit code 3,
- * or 5 when it was being written; for all others by whatever was there before.                              */
+ * or 5 when it was being written, which also removes it; for all others by whatever was there before.                              */
 #ifndef MAPPED_H
 #define MAPPED_H
 

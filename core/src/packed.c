@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core.h"
 #include "fs.h"
@@ -31,8 +32,10 @@ bool packed_is(const char *path)
 {
     unsigned char head[9] = { 0 };
     size_t n = strlen(path);
+    struct stat st;
     if (fs_is_dir(path)) return is_folder(path);
     if (n > 5 && !strcmp(path + n - 5, ".b158")) return true;
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;      /* what is read of a pipe is gone from it */
     FILE *f = fopen(path, "rbe");
     bool read = f && fread(head, 1, sizeof head, f) == sizeof head;
     if (f) fclose(f);

@@ -11,6 +11,8 @@
 #ifndef PACKED_H
 #define PACKED_H
 
+#include <sys/stat.h>
+
 #include <chimera/format.h>
 #include <chimera/plugin.h>
 #include "registry.h"
@@ -47,6 +49,8 @@ chi_status packed_check(const struct packed_tensor *) CHI_MUST_CHECK;
  * file gives wrong numbers, and nothing worse.  *looked (may be NULL): data were read                          */
 enum { VERIFY_ONCE, VERIFY_FULL, VERIFY_NO };
 chi_status packed_verify(const struct packed *, struct registry *, int level, bool *looked) CHI_MUST_CHECK;
+/* Was the last change longer ago than the file system's clock takes to tick, so that another would show?     */
+bool packed_settled(const struct stat *, const struct timespec *now);
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 

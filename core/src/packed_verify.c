@@ -6,7 +6,8 @@
  *
  * Nobody can write into a file without moving its ctime, so a file with the same line needs no second look.  A
  * ctime is as coarse as the clock that the system stamps files with: a file that changed just now is not
- * remembered.                                                                                               */
+ * remembered.  (Stores into mapped pages move no ctime on tmpfs, and elsewhere only the first one does: who writes
+ * so into a model in use is seen by VERIFY_FULL alone.)                                                      */
 #include "packed.h"
 
 #include <stdatomic.h>
@@ -20,7 +21,7 @@
 #include "pool.h"
 #include "progress.h"
 
-enum { LINES_MAX = 200, LINE_MAX_ = 4608, YOUNG_MS = 100 };
+enum { LINES_MAX = 200, LINE_MAX_ = 4608, YOUNG_MS = 100, YOUNG_COARSE_MS = 2100 };
 
 /* ---- what is remembered ------------------------------------------------------------------------------------- */
 
@@ -60,6 +61,13 @@ static bool remembered(const struct st_file *f)
     return found;
 }
 
+/* Whole seconds: perhaps all that the file system has                                                            */
+bool packed_settled(const struct stat *st, const struct timespec *now)
+{
+    int64_t age_ms = (int64_t)(now->tv_sec - st->st_ctim.tv_sec) * 1000 + (now->tv_nsec - st->st_ctim.tv_nsec) / 1000000;
+    return age_ms > (st->st_ctim.tv_nsec ? YOUNG_MS : YOUNG_COARSE_MS);
+}
+
 /* Is it the file that was opened, and older than the clock of its file system ticks?                            */
 static bool settled(const struct st_file *f)
 {
@@ -67,10 +75,9 @@ static bool settled(const struct st_file *f)
     struct stat now;
     struct timespec t;
     if (!was || stat(st_path(f), &now) < 0 || clock_gettime(CLOCK_REALTIME, &t) < 0) return false;
-    int64_t age_ms = (int64_t)(t.tv_sec - was->st_ctim.tv_sec) * 1000 + (t.tv_nsec - was->st_ctim.tv_nsec) / 1000000;
     return now.st_dev == was->st_dev && now.st_ino == was->st_ino && now.st_size == was->st_size
         && !memcmp(&now.st_mtim, &was->st_mtim, sizeof now.st_mtim)
-        && !memcmp(&now.st_ctim, &was->st_ctim, sizeof now.st_ctim) && age_ms > YOUNG_MS;
+        && !memcmp(&now.st_ctim, &was->st_ctim, sizeof now.st_ctim) && packed_settled(was, &t);
 }
 
 /* The newest LINES_MAX lines and this one; who cannot write there verifies again the next time                  */

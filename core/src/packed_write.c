@@ -11,7 +11,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -22,7 +24,11 @@
 
 enum { MAIN, EXPERTS, PARTS, PIECE = 16 << 20 };
 
-struct file { char *path, *tmp; int fd; int64_t head, data; };      /* data 0: there is no such file            */
+struct file {                           /* data 0: there is no such file                                     */
+    char *path, *tmp;
+    int fd;                             /* of tmp, locked, until it has its name                             */
+    int64_t head, data;
+};
 
 struct place {                          /* of an entry                                                       */
     int64_t at, bytes, rows, cols;      /* at: from the file's beginning of data                             */
@@ -146,6 +152,30 @@ static chi_status place_all(struct packed_writer *w)
     return CHI_OK;
 }
 
+static bool still_named(const struct file *f)
+{
+    struct stat ours, named;
+    return fstat(f->fd, &ours) == 0 && stat(f->tmp, &named) == 0 && ours.st_dev == named.st_dev
+        && ours.st_ino == named.st_ino;
+}
+
+/* Nobody else's: what a process left that was killed has no lock any more.  Who waited for open() while another
+ * writer ended may hold what has its name already, and asks again                                             */
+static chi_status open_alone(struct file *f)
+{
+    for (;;) {
+        f->fd = open(f->tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (f->fd < 0) return fs_fail("create", f->tmp);
+        bool taken = !WEBASSEMBLY && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        if (!taken && still_named(f)) return ftruncate(f->fd, 0) < 0 ? fs_fail("write", f->tmp) : CHI_OK;
+        close(f->fd);
+        f->fd = -1;
+        if (taken)
+            return fail(CHI_ECONF, "%s is being written by another process: wait until it ends, or give another name with -o",
+                        f->path);
+    }
+}
+
 /* The whole length at once: a disk without that much room says so now                                         */
 static chi_status open_file(struct packed_writer *w, int part)
 {
@@ -153,8 +183,7 @@ static chi_status open_file(struct packed_writer *w, int part)
     unsigned char *header;
     TRY(make_header(w, part, &header, &f->head));
     free(header);
-    f->fd = open(f->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (f->fd < 0) return fs_fail("create", f->tmp);
+    TRY(open_alone(f));
     int error = posix_fallocate(f->fd, 0, f->head + f->data);
     if (error == EINVAL || error == EOPNOTSUPP || error == ENOSYS)      /* a file system that cannot promise     */
         error = ftruncate(f->fd, f->head + f->data) < 0 ? errno : 0;
@@ -179,6 +208,7 @@ chi_status packed_create(struct packed_writer **out, const char *path, const cha
         w->file[part].tmp = xprintf("%s.tmp", w->file[part].path);
         s = open_file(w, part);
     }
+    if (s == CHI_OK) s = packed_names_free(path);       /* another writer may have ended since               */
     if (s == CHI_OK) return s;
     packed_abandon(w);
     *out = NULL;
@@ -311,9 +341,28 @@ static chi_status complete(struct packed_writer *w, int part)
     if (s == CHI_OK && (lseek(f->fd, 0, SEEK_SET) < 0 || !fs_write_all(f->fd, header, n))) s = fs_fail("write", f->tmp);
     while (s == CHI_OK && fsync(f->fd) < 0)
         if (errno != EINTR) s = fs_fail("write", f->tmp);
-    if (close(f->fd) < 0 && s == CHI_OK && errno != EINTR) s = fs_fail("write", f->tmp);
-    f->fd = -1;
     free(header);
+    return s;
+}
+
+static chi_status give_name(struct file *f)
+{
+    chi_status s = fs_publish(f->tmp, f->path);
+    close(f->fd);                               /* what is written is on the disk; tmp is no longer ours      */
+    f->fd = -1;
+    return s;
+}
+
+/* Experts first; without the main file they would be nobody's                                                  */
+static chi_status give_names(struct packed_writer *w)
+{
+    struct file *main = &w->file[MAIN], *experts = &w->file[EXPERTS];
+    if (experts->path) TRY(give_name(experts));
+    chi_status s = give_name(main);
+    if (s != CHI_OK && fs_exists(main->tmp)) {
+        unlink(main->tmp);
+        if (experts->path) unlink(experts->path);
+    }
     return s;
 }
 
@@ -323,8 +372,7 @@ chi_status packed_finish(struct packed_writer *w)
     for (int64_t i = 0; i < w->n && s == CHI_OK; i++)
         if (!w->place[i].done) s = fail(CHI_EBUG, "tensor %s of a packed model was announced and not written", w->entry[i].name);
     for (int part = 0; part < PARTS && s == CHI_OK; part++) s = complete(w, part);
-    for (int part = PARTS - 1; part >= 0 && s == CHI_OK; part--)
-        if (w->file[part].path) s = fs_publish(w->file[part].tmp, w->file[part].path);
+    if (s == CHI_OK) s = give_names(w);
     packed_abandon(w);
     return s;
 }
@@ -335,8 +383,10 @@ void packed_abandon(struct packed_writer *w)
     if (unmap_tensor(w) != CHI_OK) { /* it goes anyway */ }
     for (int part = 0; part < PARTS; part++) {
         struct file *f = &w->file[part];
-        if (f->fd >= 0) close(f->fd);
-        if (f->tmp) unlink(f->tmp);             /* of a finished one nothing has that name any more               */
+        if (f->fd >= 0) {
+            unlink(f->tmp);                     /* while the lock is ours                                         */
+            close(f->fd);
+        }
         free(f->tmp);
         free(f->path);
     }

@@ -126,7 +126,7 @@ static chi_status too_short(const struct st_file *f, int64_t n)
 static chi_status map_file(struct st_file *f)
 {
     struct stat st, again;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);          /* a pipe is no reason to wait */
     if (fd < 0) return fs_fail("read", f->path);
     chi_status s = CHI_OK;
     if (fstat(fd, &st) < 0) s = fs_fail("read", f->path);
@@ -156,8 +156,9 @@ static uint64_t header_length(const unsigned char *bytes)
 static bool begins_sealed(const unsigned char *bytes, int64_t n)
 {
     int64_t head = sizeof seal_head - 1;
-    return n >= 8 + head + SEAL_DIGITS && header_length(bytes) <= (uint64_t)(n - 8)
-        && header_length(bytes) >= (uint64_t)(head + SEAL_DIGITS) && !memcmp(bytes + 8, seal_head, (size_t)head);
+    return n > 8 + head + SEAL_DIGITS && header_length(bytes) <= (uint64_t)(n - 8)
+        && header_length(bytes) > (uint64_t)(head + SEAL_DIGITS) && !memcmp(bytes + 8, seal_head, (size_t)head)
+        && bytes[8 + head + SEAL_DIGITS] == '"';        /* no text behind the digits                            */
 }
 
 static chi_status seal_of(const unsigned char *bytes, char hex[SEAL_DIGITS + 1])

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core.h"
+
 static const struct { int number; const char *name; } caught[] = {
     { SIGINT, "SIGINT" }, { SIGTERM, "SIGTERM" }, { SIGUSR1, "SIGUSR1" },
 };
@@ -41,6 +43,11 @@ void signals_release(void)
 int signals_pending(void)
 {
     return pending;
+}
+
+chi_status signals_stop(void)
+{
+    return pending ? fail(CHI_EREFUSED, "%s came", signals_name(pending)) : CHI_OK;
 }
 
 const char *signals_name(int number)

@@ -3,9 +3,12 @@
 #ifndef SIGNALS_H
 #define SIGNALS_H
 
+#include <chimera/base.h>
+
 void signals_catch(void);
 void signals_release(void);
 int  signals_pending(void);             /* the number of the signal that came; or 0   */
+chi_status signals_stop(void) CHI_MUST_CHECK;      /* CHI_EREFUSED if one came        */
 const char *signals_name(int number);   /* "SIGTERM"                                  */
 
 #endif

@@ -39,6 +39,7 @@ static void set_limits(rlim_t seconds)
 {
     set_limit(RLIMIT_CORE, 0, 0);
     set_limit(RLIMIT_FSIZE, FILE_LIMIT, FILE_LIMIT);
+    signal(SIGXFSZ, SIG_DFL);                           /* it ends a plugin that fills the disk, not ignored */
     set_limit(RLIMIT_CPU, seconds, seconds + 2);
 #if !defined(SANITIZED)                                 /* which maps terabytes             */
     set_limit(RLIMIT_AS, (rlim_t)SPACE_LIMIT_GB << 30, (rlim_t)SPACE_LIMIT_GB << 30);

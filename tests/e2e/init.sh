@@ -67,6 +67,10 @@ bad 2 'small/model.b158 is there already' "$CHIMERA" init small.ini
 bad 2 'is a file' "$CHIMERA" init small.ini -o small.ini
 bad 2 'packed model' "$CHIMERA" init small -o other
 bad 2 'no such file' "$CHIMERA" init absent.ini
+mkfifo pipe pipe.b158
+{ cat small.ini >pipe; } &
+run 0 "$CHIMERA" config pipe                        # read once, from its first byte
+bad 3 'pipe.b158 is no regular file' "$CHIMERA" generate pipe.b158 --ids 1
 bad 2 'sherry125 holds only a part|sherry125' "$CHIMERA" init small.ini linear.encoding=sherry125 'linear.*.ffn.*.encoding=' -o part
 [ ! -e part ] && [ ! -e other ] && ok || no "a refused init leaves a folder"
 
@@ -103,6 +107,20 @@ bad 2 'found .x.' "$CHIMERA" generate small --ids "1 x"
 bad 2 'ids does not go with' "$CHIMERA" generate small --ids 1 -p a
 run 0 "$CHIMERA" generate small --ids "1 2" -n 1 --timing
 says err 'first token after [0-9.]+ s'
+run 0 "$CHIMERA" generate small --ids "1 2" -n 0 --timing
+says err 'no token: [0-9.]+ s until the weights were there, [0-9.]+ s for the prompt'
+
+# ---- a session of ids goes on as one longer run
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 6
+cp out want
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 2 --save-session ids.session
+cp out first
+run 0 "$CHIMERA" generate small --ids "" -q -n 4 --load-session ids.session
+cat first out >both
+same both want "a session of ids: $(cat both), in one: $(cat want)"
+run 0 "$CHIMERA" generate small --ids "" -q -n 1 --load-session ids.session -o jsonl
+says out '"prompt_ids":\[\],"ids":\[[0-9]+\]'
+bad 2 'names no token' "$CHIMERA" generate small --ids ""
 
 # ---- allowed: all ids change nothing; a few give only these; a set's likeliest is the likeliest of the set
 run 0 "$CHIMERA" generate small --ids "1 2 3" -q -n 40 --temperature 1
@@ -152,6 +170,9 @@ got=0
 wait $child || got=$?
 [ $got -eq 130 ] && ok || no "interrupted: exit code $got, wanted 130"
 [ ! -e stopped ] && ok || no "interrupted, and there is $(ls stopped)"
+bad 5 'limited/model.b158.tmp: it would be larger than files may be: raise ulimit -f' \
+    sh -c "ulimit -f 1000; exec '$CHIMERA' init wide.ini -o limited"
+[ ! -e limited ] && ok || no "over ulimit -f, and there is $(ls limited)"
 mkdir disk
 if mount -t tmpfs -o size=4m,mode=755 none disk 2>/dev/null; then
     undo="umount $tmp/disk"

@@ -470,3 +470,15 @@ Test(config, the_limits_of_a_line)
     config_free(c);
     free(text);
 }
+
+/* Whoever sends a model chooses no files of ours to read                                */
+Test(config, a_text_inside_a_model_includes_nothing, .init = enter, .fini = leave)
+{
+    struct config *c;
+    put("b.ini", "[a]\nk = 1\n");
+    cr_assert_eq(config_load_text(&c, "m.b158", "include = b.ini\n", NULL, 0), CHI_OK);
+    cr_expect_not(config_has(c, "a"));
+    cr_expect_eq(config_finish(c), CHI_ECONF);
+    cr_expect(strstr(fail_text(), "m.b158:1: include = b.ini: a configuration inside"), "%s", fail_text());
+    config_free(c);
+}

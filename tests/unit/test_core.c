@@ -37,6 +37,8 @@ Test(core, errno_text_is_added_and_a_full_disk_is_its_own_status)
     cr_assert_str_eq(fail_text(), "open f: No such file or directory");
     errno = ENOSPC;
     cr_assert_eq(exit_code(fail_errno(CHI_EIO, "write")), 5);
+    errno = EFBIG;
+    cr_assert_eq(exit_code(fail_errno(CHI_EIO, "write")), 5);
 }
 
 Test(core, exit_codes_are_the_documented_ones)

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char dir[SCRATCH_SIZE], path[SCRATCH_SIZE + 8];
@@ -223,6 +224,24 @@ Test(safetensors, bad_headers)
     refused("{\"__metadata__\":7}", 0, -1, "no JSON object");
 }
 
+/* What stands behind the digits would go where the seal is remembered                */
+Test(safetensors, a_seal_is_16_digits)
+{
+    static const char *const json[] = { "{\"__metadata__\":{\"header_xxh3\":\"0000000000000000\"}}",
+                                        "{\"__metadata__\":{\"header_xxh3\":\"0000000000000000 /x\\n\"}}" };
+    for (int i = 0; i < 2; i++) {
+        unsigned char bytes[128] = { 0 };
+        int64_t n = (int64_t)strlen(json[i]);
+        struct st_file *f;
+        bytes[0] = (unsigned char)n;
+        memcpy(bytes + 8, json[i], (size_t)n);
+        cr_assert_eq(st_seal(bytes, 8 + n), i == 0);
+        cr_assert_eq(st_open_bytes(&f, "sealed", bytes, 8 + n), CHI_OK, "%s", fail_text());
+        cr_assert_eq(st_sealed(f), i == 0);
+        st_close(f);
+    }
+}
+
 Test(safetensors, unaligned_data_of_other_programs)
 {
     struct st_file *f;
@@ -231,6 +250,15 @@ Test(safetensors, unaligned_data_of_other_programs)
     cr_assert_eq((uintptr_t)st_find(f, "b")->data % 4, 0);
     cr_assert_eq((uintptr_t)st_find(f, "c")->data % 8, 0);
     st_close(f);
+}
+
+Test(safetensors, a_pipe_is_refused_at_once)
+{
+    struct st_file *f;
+    cr_assert_eq(mkfifo(path, 0666), 0);
+    alarm(10);
+    cr_assert_eq(st_open(&f, path), CHI_EDATA);
+    alarm(0);
 }
 
 Test(safetensors, missing_file_and_folder)

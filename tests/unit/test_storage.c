@@ -12,12 +12,14 @@
 
 #include "convert.h"
 #include "core.h"
+#include "export.h"
 #include "fs.h"
 #include "gguf.h"
 #include "mapped.h"
 #include "network.h"
 #include "packed.h"
 #include "run.h"
+#include "signals.h"
 #include "tune.h"
 
 enum { ROWS = 5, VOCAB = 41, LOGITS = ROWS * VOCAB };
@@ -265,6 +267,81 @@ Test(storage, rows_in_any_pieces)
     }
     cr_expect_eq(write_rows("y.b158", 16, 16), CHI_EBUG, "half a tensor");
     cr_expect_not(fs_exists("y.b158") || fs_exists("y.b158.tmp") || fs_exists("y_experts.b158.tmp") || fs_exists("y_experts.b158"));
+}
+
+static struct packed_writer *new_writer(const struct packed_entry *e, chi_status want)
+{
+    struct packed_writer *w;
+    cr_assert_eq(packed_create(&w, "a.b158", "[model]\n", "{}", e, 2), want, "%s", fail_text());
+    return w;
+}
+
+/* Two writers of one model: the second is told, and neither harms the other                                     */
+Test(storage, one_writer_a_file)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
+    float row[64] = { 1 };
+    FILE *left = fopen("a.b158.tmp", "w");                  /* by a process that was killed                       */
+    cr_assert(left && fputs("half a model, and long enough to be seen", left) >= 0 && fclose(left) == 0);
+    struct packed_writer *w = new_writer(e, CHI_OK);
+    new_writer(e, CHI_ECONF);
+    cr_assert(strstr(fail_text(), "a.b158 is being written by another process"), "%s", fail_text());
+    for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
+    cr_assert_eq(packed_finish(w), CHI_OK, "%s", fail_text());
+    new_writer(e, CHI_ECONF);
+    cr_assert(strstr(fail_text(), "is there already"), "%s", fail_text());
+    struct packed *p;
+    cr_assert_eq(packed_open(&p, "a.b158"), CHI_OK, "%s", fail_text());
+    for (int k = 0; k < 2; k++) cr_expect_eq(packed_check(packed_at(p, k)), CHI_OK);
+    packed_close(p);
+}
+
+Test(storage, no_experts_without_a_main_file)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
+    float row[64] = { 1 };
+    struct packed_writer *w = new_writer(e, CHI_OK);
+    for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
+    cr_assert_eq(mkdir("a.b158", 0777), 0);                 /* in the way of its name                             */
+    cr_assert_eq(packed_finish(w), CHI_EIO);
+    cr_assert(strstr(fail_text(), "a.b158"), "%s", fail_text());
+    cr_expect(!fs_exists("a_experts.b158") && !fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+}
+
+static chi_status interrupted(const char *out, const char *gguf)
+{
+    struct convert_request q = { .subject = "a.b158", .out = out, .quiet = true };
+    struct export_request x = { .subject = "a.b158", .out = gguf };
+    FILE *report = fopen("report", "w");
+    chi_status s = out ? convert(&q, report) : export_model(&x, report);
+    fclose(report);
+    return s;
+}
+
+/* Nothing stays of what a signal stops                                                                          */
+Test(storage, a_signal_ends_writing)
+{
+    make("a", mlp, 7, "tl2");
+    signals_catch();
+    cr_assert_eq(raise(SIGTERM), 0);
+    cr_expect_eq(interrupted("b.b158", NULL), CHI_EREFUSED);
+    cr_expect(strstr(fail_text(), "SIGTERM came"), "%s", fail_text());
+    cr_expect_eq(interrupted(NULL, "b.gguf"), CHI_EREFUSED);
+    signals_release();
+    const char *const gone[] = { "b.b158", "b.b158.tmp", "b.gguf", "b.gguf.tmp" };
+    for (int i = 0; i < COUNT(gone); i++) cr_expect(!fs_exists(gone[i]), "%s", gone[i]);
+}
+
+/* A file system that stamps whole seconds, or every second one, needs longer                                    */
+Test(storage, a_coarse_clock_is_waited_for)
+{
+    struct stat st = { .st_ctim = { 1000, 1 } };
+    const struct timespec soon = { 1000, 90000000 }, later = { 1000, 200000000 }, much_later = { 1002, 200000000 };
+    cr_expect_not(packed_settled(&st, &soon));
+    cr_expect(packed_settled(&st, &later));
+    st.st_ctim.tv_nsec = 0;
+    cr_expect_not(packed_settled(&st, &later));
+    cr_expect(packed_settled(&st, &much_later));
 }
 
 /* What has been put is the file's, not ours                                                                    */
@@ -558,6 +635,7 @@ Test(storage, a_file_that_becomes_shorter)
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
     status = child(shrink_written);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 5, "%x", status);
+    cr_expect(!fs_exists("written"), "half a file stays");
     cr_assert_eq(fs_read("messages", (unsigned char **)&said, &n), CHI_OK);
     cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more") && strstr(said, "chimera: big.gguf cannot")
               && strstr(said, "chimera: written cannot be written"),
