@@ -62,14 +62,6 @@ static chi_status take_manifest(struct convert *c, const char *folder)
     return text ? CHI_OK : fail(CHI_ENOMEM, "no memory for the manifest of %s", folder);
 }
 
-static bool is_checkpoint(const char *subject)
-{
-    char *path = fs_join(subject, "MANIFEST.json");
-    bool is = fs_is_dir(subject) && fs_exists(path);
-    free(path);
-    return is;
-}
-
 static chi_status open_masters(struct convert *c, const char *folder)
 {
     struct ckpt_meta meta;
@@ -85,7 +77,7 @@ static chi_status open_run(struct convert *c)
     char *path;
     TRY(run_config(r->subject, r->override, r->n_override, &config));
     TRY(spec_open(&c->spec, config, SPEC_MODEL));
-    if (is_checkpoint(r->subject)) return open_masters(c, r->subject);
+    if (run_is_checkpoint(r->subject)) return open_masters(c, r->subject);
     const char *dir = fs_is_dir(r->subject) ? r->subject : c->spec->run.dir;
     TRY(ckpt_latest(dir, &path));
     if (!path) return fail(CHI_EDATA, "%s has no checkpoint yet: train first (chimera train)", dir);

@@ -338,11 +338,8 @@ static chi_status write_masters(struct export *x)
 /* The checkpoint of a run, or the one that is named; caller frees                                                 */
 static chi_status find_checkpoint(const struct export_request *q, char **folder)
 {
-    char *manifest = fs_join(q->subject, "MANIFEST.json");
-    bool one = fs_is_dir(q->subject) && fs_exists(manifest);
-    free(manifest);
     *folder = NULL;
-    if (one) {
+    if (run_is_checkpoint(q->subject)) {
         *folder = xstrdup(q->subject);
         return CHI_OK;
     }

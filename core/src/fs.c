@@ -232,7 +232,7 @@ chi_status fs_can_write(const char *path)
     }
     char *tmp = xprintf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    chi_status s = fd < 0 ? fs_fail("create", tmp) : CHI_OK;
+    chi_status s = fd < 0 ? fs_fail("create", path) : CHI_OK;
     if (fd >= 0) {
         close(fd);
         unlink(tmp);
