@@ -18,6 +18,8 @@ done
 if [ $best -lt 20 ]; then ok; else no "--version takes $best ms"; fi
 
 run 0 "$CHIMERA" --help
+long=$("$CHIMERA" --help | awk 'length > 80')
+[ -z "$long" ] && ok || no "--help is wider than 80 columns: $long"
 verbs=$("$CHIMERA" --help | awk '/^  [a-z]+ +[a-z]/ && $1 != "chimera" { print $1 }')
 [ "$(echo "$verbs" | wc -l)" -ge 17 ] && ok || no "--help lists fewer verbs than there are: $verbs"
 "$CHIMERA" --man >"$tmp/man"
