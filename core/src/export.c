@@ -382,6 +382,7 @@ static chi_status wanted(struct export *x)
     if (!x->gguf && !ends_in(q->out, ".safetensors"))
         return fail(CHI_ECONF, "%s: the name tells the format: wanted is NAME.gguf or NAME.safetensors", q->out);
     if (fs_exists(q->out)) return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
     x->type = x->gguf ? CARRY_BEST : GGUF_F32;
     if (!q->as) return CHI_OK;
