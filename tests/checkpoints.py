@@ -1,7 +1,8 @@
-"""checkpoints.py - small random checkpoints in the layouts of flash-linear-attention's gated_deltanet and of xLSTM-7B,
-with the logits that those models give.
+"""checkpoints.py - small random checkpoints in the layouts of flash-linear-attention's gated_deltanet and of
+xLSTM-7B, with the logits that those models give.
 
-Written from the public definitions (fla/layers/gated_deltanet.py, fla/modules/mlp.py; NX-AI/xlstm xlstm_large/model.py;
+Written from the public definitions (fla/layers/gated_deltanet.py, fla/modules/mlp.py; NX-AI/xlstm
+xlstm_large/model.py;
 arXiv 2412.06464, 2503.13427, 2405.04517) in plain Python and float64, with nothing of the C program.
 
     checkpoints.py VARIANT DIR
@@ -18,7 +19,7 @@ import sys
 T, V = 11, 41
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------------------
 
 def pack(dtype, values):
     if dtype == "F32":
@@ -55,7 +56,7 @@ def write(path, tensors):
         f.write(struct.pack("<Q", len(text)) + text + data)
 
 
-# ---- a little algebra ----------------------------------------------------------------------------------------------------
+# ---- a little algebra --------------------------------------------------------------------------------------
 
 def product(w, x):
     return [sum(a * b for a, b in zip(row, x)) for row in w]
@@ -113,7 +114,7 @@ class Weights:
         return [values[i * width:(i + 1) * width] for i in range(shape[0])]
 
 
-# ---- flash-linear-attention: GatedDeltaNetForCausalLM -------------------------------------------------------------------------
+# ---- flash-linear-attention: GatedDeltaNetForCausalLM ------------------------------------------------------
 
 def convolve(w, rows):
     """Causal, depthwise, the last tap at the present token; then silu."""
@@ -177,14 +178,15 @@ def gated_deltanet(w, c, tokens):
         p["o_proj"] = w.new(at + "attn.o_proj.weight", [d, heads * dv])
         x = [add(a, b) for a, b in zip(x, delta_net(p, c, [rmsnorm(row, norm1, c["norm_eps"]) for row in x]))]
         norm2 = w.new(at + "mlp_norm.weight", [d], 0.1, 1)
-        mlp = [w.new("%smlp.%s_proj.weight" % (at, n), s) for n, s in (("gate", [inner, d]), ("up", [inner, d]), ("down", [d, inner]))]
+        mlp = [w.new("%smlp.%s_proj.weight" % (at, n), s)
+               for n, s in (("gate", [inner, d]), ("up", [inner, d]), ("down", [d, inner]))]
         x = [add(a, swiglu(*mlp, rmsnorm(a, norm2, c["norm_eps"]))) for a in x]
     norm = w.new("model.norm.weight", [d], 0.1, 1)
     head = embed if c["tie_word_embeddings"] else w.new("lm_head.weight", [V, d])
     return [product(head, rmsnorm(row, norm, c["norm_eps"])) for row in x]
 
 
-# ---- xLSTM-7B ---------------------------------------------------------------------------------------------------------------------
+# ---- xLSTM-7B ----------------------------------------------------------------------------------------------
 
 def mlstm(p, c, rows, heads, dk, dv):
     memory = [[[0.0] * dk for _ in range(dv)] for _ in range(heads)]
@@ -232,7 +234,8 @@ def xlstm(w, c, tokens, native, names):
             cuts = [0, heads * dk, 2 * heads * dk, 2 * heads * dk + heads * dv, 2 * heads * (dk + dv)]
             for n, a, b in zip("qkvo", cuts, cuts[1:]):
                 p[n] = rows[a:b]
-            gates, bias = w.new(cell + "ifgate_preact.weight", [2 * heads, d]), w.new(cell + "ifgate_preact.bias", [2 * heads], 1)
+            gates = w.new(cell + "ifgate_preact.weight", [2 * heads, d])
+            bias = w.new(cell + "ifgate_preact.bias", [2 * heads], 1)
             p["i"], p["f"], p["i_bias"], p["f_bias"] = gates[:heads], gates[heads:], bias[:heads], bias[heads:]
         else:
             for n, name, rows in zip("qkvo", names + ("ogate_preact",), (dk, dk, dv, dv)):
@@ -258,29 +261,41 @@ def xlstm(w, c, tokens, native, names):
     return [[cap(z, soft) if soft else z for z in product(head, rmsnorm(row, norm, c["norm_eps"]))] for row in x]
 
 
-# ---- variants ------------------------------------------------------------------------------------------------------------------------
+# ---- variants ----------------------------------------------------------------------------------------------
 
-GDN = {"architectures": ["GatedDeltaNetForCausalLM"], "model_type": "gated_deltanet", "attn": None, "attn_mode": "chunk",
+GDN = {"architectures": ["GatedDeltaNetForCausalLM"], "model_type": "gated_deltanet", "attn": None,
+       "attn_mode": "chunk",
        "hidden_size": 24, "num_hidden_layers": 2, "num_heads": 2, "head_dim": 8, "expand_v": 2, "num_v_heads": None,
        "use_gate": True, "use_short_conv": True, "allow_neg_eigval": False, "conv_size": 4, "hidden_ratio": 4,
-       "intermediate_size": 40, "hidden_act": "swish", "norm_eps": 1e-5, "tie_word_embeddings": False, "vocab_size": V,
-       "fuse_norm": True, "fuse_swiglu": True, "fuse_cross_entropy": True, "torch_dtype": "float32", "use_cache": True,
+       "intermediate_size": 40, "hidden_act": "swish", "norm_eps": 1e-5, "tie_word_embeddings": False,
+       "vocab_size": V,
+       "fuse_norm": True, "fuse_swiglu": True, "fuse_cross_entropy": True, "torch_dtype": "float32",
+       "use_cache": True,
        "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.02, "max_position_embeddings": 2048}
-XLSTM = {"architectures": ["xLSTMForCausalLM"], "model_type": "xlstm", "embedding_dim": 32, "num_blocks": 2, "num_heads": 2,
-         "head_dim": 16, "qk_dim_factor": 0.5, "v_dim_factor": 1.0, "use_bias": False, "norm_eps": 1e-6, "cell_norm_eps": 1e-6,
-         "eps": 1e-6, "add_out_norm": True, "add_post_blocks_norm": True, "add_post_norm": False, "add_qk_norm": False,
-         "add_embedding_dropout": False, "ffn_proj_factor": 2.667, "ffn_round_up_to_multiple_of": 8, "gate_soft_cap": 4.0,
+XLSTM = {"architectures": ["xLSTMForCausalLM"], "model_type": "xlstm", "embedding_dim": 32, "num_blocks": 2,
+         "num_heads": 2,
+         "head_dim": 16, "qk_dim_factor": 0.5, "v_dim_factor": 1.0, "use_bias": False, "norm_eps": 1e-6,
+         "cell_norm_eps": 1e-6,
+         "eps": 1e-6, "add_out_norm": True, "add_post_blocks_norm": True, "add_post_norm": False,
+         "add_qk_norm": False,
+         "add_embedding_dropout": False, "ffn_proj_factor": 2.667, "ffn_round_up_to_multiple_of": 8,
+         "gate_soft_cap": 4.0,
          "output_logit_soft_cap": 3.0, "weight_mode": "single", "tie_word_embeddings": False, "vocab_size": V,
-         "forward_backend_name": "chunkwise--triton_limit_chunk", "step_backend_name": "triton_fused", "torch_dtype": "float32",
+         "forward_backend_name": "chunkwise--triton_limit_chunk", "step_backend_name": "triton_fused",
+         "torch_dtype": "float32",
          "return_last_states": True, "mlstm_round_up_to_multiple_of": 64, "igate_bias_init_range": -10.0}
 SINGLE, LONG = ("q", "k", "v"), ("query", "key", "value")
-VARIANTS = {        # config, changes, dtype, parts, then of xlstm: the names of NX-AI's own program, those of q, k and v
+# config, changes, dtype, parts, then of xlstm: the names of NX-AI's own program, those of q, k and v
+VARIANTS = {
     "gdn": (GDN, {}, "F32", 1),
-    "gdn_tied": (GDN, {"tie_word_embeddings": True, "expand_v": 1.5, "use_gate": False, "allow_neg_eigval": True, "conv_size": 3,
+    "gdn_tied": (GDN, {"tie_word_embeddings": True, "expand_v": 1.5, "use_gate": False, "allow_neg_eigval": True,
+                       "conv_size": 3,
                        "intermediate_size": None, "num_hidden_layers": 1}, "BF16", 3),
-    "gdn_narrow": (GDN, {"use_short_conv": False, "expand_v": 0.5, "num_hidden_layers": 1}, "F16", 1),
+    "gdn_narrow": (GDN, {"use_short_conv": False, "expand_v": 0.5, "num_hidden_layers": 1,
+                         "norm_eps": 0.01}, "F16", 1),
     "xlstm": (XLSTM, {}, "F32", 2, False, SINGLE),
-    "xlstm_fused": (XLSTM, {"weight_mode": "fused", "v_dim_factor": 0.5, "head_dim": 8, "qk_dim_factor": 1.0}, "BF16", 1, False, SINGLE),
+    "xlstm_fused": (XLSTM, {"weight_mode": "fused", "v_dim_factor": 0.5, "head_dim": 8, "qk_dim_factor": 1.0,
+                            "norm_eps": 0.01, "cell_norm_eps": 0.01, "eps": 0.1}, "BF16", 1, False, SINGLE),
     "xlstm_native": (XLSTM, {"output_logit_soft_cap": None, "num_blocks": 1}, "F32", 1, True, LONG),
 }
 

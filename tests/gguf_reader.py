@@ -1,6 +1,7 @@
 """gguf_reader.py - a second reader of GGUF files, of packed models and of safetensors, for the tests.
 
-Written from the public descriptions alone (ggml's docs/gguf.md and ggml-common.h; the safetensors README; doc/formats.md
+Written from the public descriptions alone (ggml's docs/gguf.md and ggml-common.h; the safetensors README;
+doc/formats.md
 and the pages of the encodings), in plain Python, with nothing of the C program.
 
     gguf_reader.py MODEL.gguf                        a line per tensor
@@ -204,7 +205,7 @@ def int8(raw, rows, cols, group):
 DECODE = {"f32": plain, "bf16": bf16, "tq1_0": blocks(tq1), "tq2_0": blocks(tq2), "ternary2": ternary2, "int8": int8}
 
 
-# ---- the program ----------------------------------------------------------------------------------------------------
+# ---- the program -------------------------------------------------------------------------------------------
 
 def bits(values):
     return struct.pack("<%df" % len(values), *(v + 0.0 for v in values))        # -0 is 0

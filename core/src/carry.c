@@ -27,8 +27,8 @@ chi_status carry_read(struct weights *w, const struct packed *p, const struct pa
     const struct chi_encoding_ops *e = (*encoding)->ops;
     TRY(packed_check(t));
     if (e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", packed_path(p), t->t->name,
-                    (long long)t->t->bytes, t->encoding, (long long)t->group,
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld",
+                    packed_path(p), t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->group,
                     (long long)e->bytes(t->rows, t->cols, t->group));
     TRY(weights_take(w, e->portable->integer, t->rows, t->cols, t->group, t->t->name));
     weights_decode(w, e, t->t->data);
@@ -99,7 +99,8 @@ static chi_status add_scales(struct carried *c, const struct weights *w, const c
     if (plain) return CHI_OK;
     TRY(recovers(w, true, name, &scaled));
     if (!scaled)
-        return fail(CHI_ECONF, "%s: its products of scale and integer underflow: floats cannot carry it exactly", name);
+        return fail(CHI_ECONF, "%s: its products of scale and integer underflow: floats cannot carry it exactly",
+                    name);
     c->groups = w->groups;
     c->n_scale = w->rows * w->groups;
     if (!(c->scale = mem_take((size_t)c->n_scale * sizeof *c->scale, name))) return CHI_ENOMEM;
@@ -115,8 +116,8 @@ static const char *tq_name(int type)
 }
 
 /* CHI_ECONF: the blocks do not hold these numbers                                                               */
-static chi_status as_blocks(struct carried *c, const struct weights *w, const char *values, int type, struct registry *r,
-                            const char *name)
+static chi_status as_blocks(struct carried *c, const struct weights *w, const char *values, int type,
+                            struct registry *r, const char *name)
 {
     const struct chi_component *to;
     TRY(registry_find(r, CHI_ENCODING, tq_name(type), &to));
@@ -216,16 +217,17 @@ bool carry_line(const char **p, struct carry_line *l)
     *l = (struct carry_line){ .rows = 0 };
     if (!name(p, NULL, l->name, sizeof l->name) || !take(p, " ")) return false;
     if (take(p, "encoding=")
-        && (!name(p, "abcdefghijklmnopqrstuvwxyz0123456789_", l->encoding, sizeof l->encoding) || !take(p, " shape=")
-            || !count(p, &l->rows) || !take(p, "x") || !count(p, &l->cols) || !take(p, " group=") || !count(p, &l->group)
-            || !take(p, " "))) return false;
+        && (!name(p, "abcdefghijklmnopqrstuvwxyz0123456789_", l->encoding, sizeof l->encoding)
+            || !take(p, " shape=") || !count(p, &l->rows) || !take(p, "x") || !count(p, &l->cols)
+            || !take(p, " group=") || !count(p, &l->group) || !take(p, " ")))
+        return false;
     if (!take(p, "xxh3=") || strspn(*p, "0123456789abcdef") != 16) return false;
     l->hash = strtoull(*p, NULL, 16);
     *p += 16;
     return take(p, "\n");
 }
 
-/* ---- in ---------------------------------------------------------------------------------------------------------- */
+/* ---- in ------------------------------------------------------------------------------------------------ */
 
 static void row_of(float *out, int type, const void *data, int64_t r, int64_t cols)
 {
@@ -237,7 +239,8 @@ static void row_of(float *out, int type, const void *data, int64_t r, int64_t co
     }
 }
 
-static chi_status from_floats(struct weights *w, const struct carry_line *l, int type, const void *data, const float *scale)
+static chi_status from_floats(struct weights *w, const struct carry_line *l, int type, const void *data,
+                              const float *scale)
 {
     float *row = mem_take((size_t)w->cols * sizeof *row, l->name);
     bool fine = row != NULL;
@@ -250,18 +253,22 @@ static chi_status from_floats(struct weights *w, const struct carry_line *l, int
     }
     mem_free(row);
     if (!row) return CHI_ENOMEM;
-    return fine ? CHI_OK : fail(CHI_EDATA, "%s: its values are no products of integers with one scale for each %lld of a row",
-                                l->name, (long long)l->group);
+    return fine ? CHI_OK
+                : fail(CHI_EDATA,
+                       "%s: its values are no products of integers with one scale for each %lld of a row",
+                       l->name, (long long)l->group);
 }
 
-static chi_status from_blocks(struct weights *w, const struct carry_line *l, int type, const void *data, struct registry *r)
+static chi_status from_blocks(struct weights *w, const struct carry_line *l, int type, const void *data,
+                              struct registry *r)
 {
     const struct chi_component *from;
     TRY(registry_find(r, CHI_ENCODING, tq_name(type), &from));
     const struct chi_encoding_ops *e = from->ops;
     if (!w->q || e->bytes(w->rows, w->cols, w->group) <= 0)
-        return fail(CHI_EDATA, "%s: %s cannot hold %lld x %lld weights in groups of %lld for encoding %s", l->name, from->name,
-                    (long long)w->rows, (long long)w->cols, (long long)w->group, l->encoding);
+        return fail(CHI_EDATA, "%s: %s cannot hold %lld x %lld weights in groups of %lld for encoding %s",
+                    l->name, from->name, (long long)w->rows, (long long)w->cols, (long long)w->group,
+                    l->encoding);
     weights_decode(w, e, data);
     if (values_fit("ternary", w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
     return fail(CHI_EDATA, "%s: its blocks hold codes that are no trits, or scales that are not finite", l->name);
@@ -273,7 +280,8 @@ chi_status carry_in(struct weights *w, const struct carry_line *l, int type, con
     TRY(registry_find(r, CHI_ENCODING, l->encoding, encoding));
     const struct chi_encoding_ops *e = (*encoding)->ops;
     bool integer = e->portable->integer, blocks = type == GGUF_TQ1_0 || type == GGUF_TQ2_0;
-    if (!integer && l->group != 1) return fail(CHI_EDATA, "%s: floats in groups of %lld, wanted 1", l->name, (long long)l->group);
+    if (!integer && l->group != 1)
+        return fail(CHI_EDATA, "%s: floats in groups of %lld, wanted 1", l->name, (long long)l->group);
     TRY(weights_take(w, integer, l->rows, l->cols, l->group, l->name));
     chi_status s = blocks ? from_blocks(w, l, type, data, r) : from_floats(w, l, type, data, scale);
     if (s == CHI_OK && !values_fit(e->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups))

@@ -79,7 +79,11 @@ static chi_status save_tensors(FILE *f, const struct saving *v, const struct ckp
     snprintf(text, sizeof text, "%lld", (long long)v->meta->step);
     st_put_meta(w, "chimera.checkpoint", "1");
     st_put_meta(w, "step", text);
-    chi_status s = put_tensors(w, v->m, mo, v->source), end = st_finish(w);
+    chi_status s = put_tensors(w, v->m, mo, v->source);
+    char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
+    chi_status end = st_finish(w);                      /* misses the data that s kept from it */
+    if (why) fail(s, "%s", why);
+    free(why);
     return s != CHI_OK ? s : end;
 }
 

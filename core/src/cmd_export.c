@@ -8,16 +8,19 @@ static bool dequantised;
 
 static const struct cli_flag flags[] = {
     { "output", 'o', CLI_TEXT, &out, "FILE", "NAME.gguf or NAME.safetensors" },
-    { "as", 0, CLI_TEXT, &as, "TYPE", "GGUF: tq1_0, tq2_0, f16 or f32 for all matrices that it holds exactly (without it "
+    { "as", 0, CLI_TEXT, &as, "TYPE",
+      "GGUF: tq1_0, tq2_0, f16 or f32 for all matrices that it holds exactly (without it "
       "tq2_0); the others go out as F16 where that is exact, else as F32" },
-    { "dequantised", 0, CLI_SWITCH, &dequantised, NULL, "safetensors of a run: the numbers that the model computes with, "
+    { "dequantised", 0, CLI_SWITCH, &dequantised, NULL,
+      "safetensors of a run: the numbers that the model computes with, "
       "not the masters that training works on" },
     CLI_FLAGS_END
 };
 
 static chi_status run_export(const struct cli_args *a)
 {
-    struct export_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override, .out = out,
+    struct export_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
+                                .out = out,
                                 .as = as, .dequantised = dequantised };
     if (!out) return fail(CHI_ECONF, "export: -o NAME.gguf or -o NAME.safetensors is missing");
     return export_model(&r, stdout);

@@ -9,17 +9,20 @@ static const char *out, *config;
 static struct cli_texts ignore;
 
 static const struct cli_flag flags[] = {
-    { "output", 'o', CLI_TEXT, &out, "OUT", "the packed model (of GGUF and of dequantised numbers), or the run folder (of "
+    { "output", 'o', CLI_TEXT, &out, "OUT",
+      "the packed model (of GGUF and of dequantised numbers), or the run folder (of "
       "masters and checkpoints)" },
     { "config", 'c', CLI_TEXT, &config, "FILE", "the INI for a safetensors file that brings none" },
-    { "ignore", 0, CLI_TEXTS, &ignore, "PATTERN", "tensors and keys of config.json that may be left out ('*' is any text); "
+    { "ignore", 0, CLI_TEXTS, &ignore, "PATTERN",
+      "tensors and keys of config.json that may be left out ('*' is any text); "
       "may be repeated" },
     CLI_FLAGS_END
 };
 
 static chi_status run_import(const struct cli_args *a)
 {
-    struct import_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override, .out = out,
+    struct import_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
+                                .out = out,
                                 .config = config, .ignore = ignore.v, .n_ignore = ignore.n };
     chi_status s = out ? import_model(&r, stdout) : fail(CHI_ECONF, "import: -o OUT is missing");
     free(ignore.v);

@@ -65,7 +65,8 @@ static chi_status open_source(struct export *x)
     const struct export_request *q = x->request;
     bool packed = packed_is(q->subject);
     if (!packed) TRY(pack_run(x));
-    TRY(run_packed_spec(packed ? q->subject : x->packed, q->override, packed ? q->n_override : 0, NULL, SPEC_MODEL, &x->spec));
+    TRY(run_packed_spec(packed ? q->subject : x->packed, q->override, packed ? q->n_override : 0, NULL,
+                        SPEC_MODEL, &x->spec));
     x->p = x->spec->packed;
     while (packed_at(x->p, x->n)) x->n++;
     x->item = xcalloc((size_t)x->n, sizeof *x->item);
@@ -108,7 +109,7 @@ static chi_status decide(struct export *x)
     return CHI_OK;
 }
 
-/* ---- the header -------------------------------------------------------------------------------------------------- */
+/* ---- the header ---------------------------------------------------------------------------------------- */
 
 static void put_text(struct export *x, const char *key, const char *text)
 {
@@ -203,7 +204,7 @@ static chi_status put_header(struct export *x)
     return x->g ? gguf_begin(x->g) : st_begin(x->s);
 }
 
-/* ---- the data ------------------------------------------------------------------------------------------------------ */
+/* ---- the data ------------------------------------------------------------------------------------------ */
 
 static chi_status put_data(struct export *x, const void *data, int64_t bytes, uint64_t hash, const char *name)
 {
@@ -242,14 +243,14 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
             st_want_seal(x->s);
         }
         s = f(x);
-        chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);
-        if (s == CHI_OK) s = end;
         char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
+        chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);    /* misses what s kept from it             */
+        if (s == CHI_OK && (s = end) != CHI_OK) why = xstrdup(fail_text());
         end = fs_out_close(&o, NULL);                   /* knows the name, if the disk is at fault               */
         if (end == CHI_OK && why) fail(s, "%s", why);
         else s = end;
         free(why);
-        if (s == CHI_OK && rename(tmp, x->request->out) < 0) s = fs_fail("rename to", x->request->out);
+        if (s == CHI_OK) s = fs_publish(tmp, x->request->out);
         if (s != CHI_OK) unlink(tmp);
     }
     free(tmp);
@@ -262,9 +263,10 @@ static void say(const struct export *x, FILE *f)
         const struct item *it = &x->item[i];
         const struct packed_tensor *t = it->t;
         if (!*t->encoding) continue;
-        fprintf(f, "%-28s %lld x %lld  %s -> %s  %lld bytes  exact%s%s%s%s\n", t->t->name, (long long)t->rows, (long long)t->cols,
-                t->encoding, gguf_type_name(it->type), (long long)it->bytes, it->groups ? ", scales beside it" : "",
-                it->why ? " (" : "", it->why ? it->why : "", it->why ? ")" : "");
+        fprintf(f, "%-28s %lld x %lld  %s -> %s  %lld bytes  exact%s%s%s%s\n", t->t->name, (long long)t->rows,
+                (long long)t->cols, t->encoding, gguf_type_name(it->type), (long long)it->bytes,
+                it->groups ? ", scales beside it" : "", it->why ? " (" : "", it->why ? it->why : "",
+                it->why ? ")" : "");
     }
 }
 
@@ -279,7 +281,8 @@ static void say_written(const struct export *x)
         for (int64_t i = 0; i < x->n; i++) n += *x->item[i].t->encoding && x->item[i].type == types[k];
         if (!n) continue;
         const char *unit = said ? "" : n == 1 ? "matrix " : "matrices ";
-        char *more = xprintf("%s%s%lld %sas %s", text, said++ ? ", " : ": ", (long long)n, unit, gguf_type_name(types[k]));
+        char *more = xprintf("%s%s%lld %sas %s", text, said++ ? ", " : ": ", (long long)n, unit,
+                             gguf_type_name(types[k]));
         free(text);
         text = more;
     }
@@ -287,7 +290,7 @@ static void say_written(const struct export *x)
     free(text);
 }
 
-/* ---- masters --------------------------------------------------------------------------------------------------------- */
+/* ---- masters ------------------------------------------------------------------------------------------- */
 
 static chi_status read_masters(struct masters *m, const char *folder)
 {
@@ -370,7 +373,7 @@ static chi_status export_masters(struct export *x)
     return s;
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------------------------------------- */
 
 static chi_status wanted(struct export *x)
 {
@@ -381,7 +384,8 @@ static chi_status wanted(struct export *x)
     x->gguf = ends_in(q->out, ".gguf");
     if (!x->gguf && !ends_in(q->out, ".safetensors"))
         return fail(CHI_ECONF, "%s: the name tells the format: wanted is NAME.gguf or NAME.safetensors", q->out);
-    if (fs_exists(q->out)) return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    if (fs_exists(q->out))
+        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
     x->type = x->gguf ? CARRY_BEST : GGUF_F32;

@@ -19,6 +19,7 @@
 
 #include "core.h"
 #include "fs.h"
+#include "mapped.h"
 
 enum { GGUF_V3 = 3, ALIGNMENT = 32, ALIGNMENT_MAX = 65536, NAME_LONGEST = 64, KEY_LONGEST = 65535, DEPTH = 4 };
 enum { U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64, VALUE_TYPES };
@@ -58,7 +59,9 @@ int64_t gguf_bytes(int type, int64_t n)
 {
     int i = type_row(type);
     int64_t bytes;
-    if (i < 0 || n <= 0 || n % types[i].block || __builtin_mul_overflow(n / types[i].block, types[i].bytes, &bytes)) return 0;
+    if (i < 0 || n <= 0 || n % types[i].block
+        || __builtin_mul_overflow(n / types[i].block, types[i].bytes, &bytes))
+        return 0;
     return bytes;
 }
 
@@ -73,7 +76,10 @@ void gguf_close(struct gguf_file *f)
     mem_free(f->pair);
     mem_free(f->tensor);
     mem_free(f->sorted);
-    if (f->mapped) munmap((void *)(uintptr_t)f->map, (size_t)f->bytes);
+    if (f->mapped) {
+        mapped_drop(f->map);
+        munmap((void *)(uintptr_t)f->map, (size_t)f->bytes);
+    }
     free(f->path);
     free(f);
 }
@@ -155,8 +161,8 @@ static chi_status text(struct gguf_file *f, int64_t longest, const char *what, c
     TRY(number(f, 8, what, &n));
     if (n > (uint64_t)(f->bytes - f->at)) return ends_early(f, what);
     if (longest && (!n || n > (uint64_t)longest))
-        return fail(CHI_EDATA, "%s: %s has %llu bytes at byte %lld, wanted 1..%lld", f->path, what, (unsigned long long)n,
-                    (long long)f->at, (long long)longest);
+        return fail(CHI_EDATA, "%s: %s has %llu bytes at byte %lld, wanted 1..%lld", f->path, what,
+                    (unsigned long long)n, (long long)f->at, (long long)longest);
     const char *p = (const char *)f->map + f->at;
     TRY(skip(f, (int64_t)n, what));
     if (!out) return CHI_OK;
@@ -172,8 +178,9 @@ static chi_status word(struct gguf_file *f, int64_t longest, const char *what, c
     TRY(text(f, longest, what, out));
     for (const unsigned char *p = (const unsigned char *)*out; *p; p++)
         if (*p <= 32 || *p > 126)
-            return fail(CHI_EDATA, "%s: %s has byte 0x%02x in it, wanted are printable characters of ASCII: damaged", f->path,
-                        what, *p);
+            return fail(CHI_EDATA,
+                        "%s: %s has byte 0x%02x in it, wanted are printable characters of ASCII: damaged",
+                        f->path, what, *p);
     return CHI_OK;
 }
 
@@ -191,7 +198,8 @@ static chi_status skip_array(struct gguf_file *f, int depth)
                     (unsigned long long)type, depth, VALUE_TYPES - 1, DEPTH);
     if (n > (uint64_t)(f->bytes - f->at)) return ends_early(f, "an array");      /* a value has a byte at least */
     if (type != TEXT && type != ARRAY && type != BOOL)
-        return n > (uint64_t)INT64_MAX / 8 ? ends_early(f, "an array") : skip(f, (int64_t)n * value_bytes[type], "an array");
+        return n > (uint64_t)INT64_MAX / 8 ? ends_early(f, "an array")
+                                           : skip(f, (int64_t)n * value_bytes[type], "an array");
     for (uint64_t i = 0; i < n; i++) TRY(skip_value(f, type, depth + 1));
     return CHI_OK;
 }
@@ -202,7 +210,8 @@ static chi_status skip_value(struct gguf_file *f, uint64_t type, int depth)
     if (type == ARRAY) return skip_array(f, depth);
     if (type == TEXT) return text(f, 0, "a text", NULL);
     TRY(number(f, value_bytes[type], "a value", &v));
-    if (type == BOOL && v > 1) return fail(CHI_EDATA, "%s: a truth value is %llu, wanted 0 or 1", f->path, (unsigned long long)v);
+    if (type == BOOL && v > 1)
+        return fail(CHI_EDATA, "%s: a truth value is %llu, wanted 0 or 1", f->path, (unsigned long long)v);
     return CHI_OK;
 }
 
@@ -212,8 +221,8 @@ static chi_status read_pair(struct gguf_file *f, struct pair *p)
     TRY(word(f, KEY_LONGEST, "a key", &p->key));
     TRY(number(f, 4, "the type of a value", &type));
     if (type >= VALUE_TYPES)
-        return fail(CHI_EDATA, "%s: the value of %s has type %llu, wanted 0..%d", f->path, p->key, (unsigned long long)type,
-                    VALUE_TYPES - 1);
+        return fail(CHI_EDATA, "%s: the value of %s has type %llu, wanted 0..%d", f->path, p->key,
+                    (unsigned long long)type, VALUE_TYPES - 1);
     p->type = (int)type;
     p->at = f->at + 8;
     if (type == TEXT) return text(f, 0, "a text", &p->text);
@@ -232,7 +241,8 @@ static chi_status read_pairs(struct gguf_file *f, uint64_t n)
 {
     enum { SMALLEST = 8 + 1 + 4 + 1 };
     if (n > (uint64_t)(f->bytes - f->at) / SMALLEST)
-        return fail(CHI_EDATA, "%s is %lld bytes, its header promises %llu keys: damaged, or copied incompletely?", f->path,
+        return fail(CHI_EDATA,
+                    "%s is %lld bytes, its header promises %llu keys: damaged, or copied incompletely?", f->path,
                     (long long)f->bytes, (unsigned long long)n);
     if (!(f->pair = mem_take((size_t)(n + 1) * sizeof *f->pair, f->path))) return CHI_ENOMEM;
     for (uint64_t i = 0; i < n; i++) {
@@ -258,23 +268,24 @@ static chi_status read_shape(struct gguf_file *f, struct gguf_tensor *t)
     int64_t inner = 1;
     TRY(number(f, 4, "a tensor", &n));
     if (n < 1 || n > COUNT(t->dim))
-        return fail(CHI_EDATA, "%s: tensor %s has %llu dimensions, wanted 1..%d", f->path, t->name, (unsigned long long)n,
-                    (int)COUNT(t->dim));
+        return fail(CHI_EDATA, "%s: tensor %s has %llu dimensions, wanted 1..%d", f->path, t->name,
+                    (unsigned long long)n, (int)COUNT(t->dim));
     t->n_dim = (int)n;
     t->n = 1;
     for (int i = 0; i < t->n_dim; i++) {
         uint64_t d;
         TRY(number(f, 8, "a tensor", &d));
         if (!d || d > INT64_MAX || __builtin_mul_overflow(t->n, (int64_t)d, &t->n))
-            return fail(CHI_EDATA, "%s: tensor %s: dimension %d is %llu: zero, or the product overflows", f->path, t->name, i,
-                        (unsigned long long)d);
+            return fail(CHI_EDATA, "%s: tensor %s: dimension %d is %llu: zero, or the product overflows", f->path,
+                        t->name, i, (unsigned long long)d);
         t->dim[t->n_dim - 1 - i] = (int64_t)d;
         if (!i) inner = (int64_t)d;
     }
     TRY(number(f, 4, "a tensor", &n));
     int row = n > INT32_MAX ? -1 : type_row((int)n);
     if (row < 0)
-        return fail(CHI_EDATA, "%s: tensor %s has type %llu; known are F32 (0), F16 (1), TQ1_0 (34) and TQ2_0 (35)", f->path,
+        return fail(CHI_EDATA,
+                    "%s: tensor %s has type %llu; known are F32 (0), F16 (1), TQ1_0 (34) and TQ2_0 (35)", f->path,
                     t->name, (unsigned long long)n);
     t->type = (int)n;
     t->bytes = gguf_bytes(t->type, t->n);
@@ -313,9 +324,11 @@ static bool zeros(const struct gguf_file *f, int64_t from, int64_t to)
 
 static chi_status check_zeros(const struct gguf_file *f, int64_t from, int64_t to)
 {
-    return zeros(f, from, to) ? CHI_OK : fail(CHI_EDATA, "%s: bytes %lld..%lld, which fill up to a multiple of %lld, are not "
-                                              "zeros: damaged", f->path, (long long)from, (long long)to - 1,
-                                              (long long)f->alignment);
+    return zeros(f, from, to) ? CHI_OK
+                              : fail(CHI_EDATA,
+                                     "%s: bytes %lld..%lld, which fill up to a multiple of %lld, are not "
+                                     "zeros: damaged",
+                                     f->path, (long long)from, (long long)to - 1, (long long)f->alignment);
 }
 
 /* The data begins behind the descriptions, and ends with the file or with the alignment's zeros               */
@@ -325,12 +338,12 @@ static chi_status place(struct gguf_file *f, int64_t end)
     f->data = round_up(f->at, f->alignment);
     if (!f->n_tensor && f->bytes == f->at) f->data = f->at;
     if (f->data > last || end > last - f->data)
-        return fail(CHI_EDATA, "%s is %lld bytes, its tensors end at %lld: copied incompletely?", f->path, (long long)last,
-                    (long long)f->data + end);
+        return fail(CHI_EDATA, "%s is %lld bytes, its header promises %lld and %lld of tensors: copied incompletely?",
+                    f->path, (long long)last, (long long)f->data, (long long)end);
     int64_t tail = last - f->data - end, pad = round_up(end, f->alignment) - end;
     if (tail && tail != pad)
-        return fail(CHI_EDATA, "%s is %lld bytes, its tensors end at %lld: something was appended", f->path, (long long)last,
-                    (long long)(f->data + end));
+        return fail(CHI_EDATA, "%s is %lld bytes, its tensors end at %lld: something was appended", f->path,
+                    (long long)last, (long long)(f->data + end));
     TRY(check_zeros(f, f->at, f->data));
     for (int64_t i = 0; i < f->n_tensor; i++) {
         struct gguf_tensor *t = &f->tensor[i];
@@ -351,8 +364,9 @@ static chi_status read_tensors(struct gguf_file *f, uint64_t n)
     enum { SMALLEST = 8 + 1 + 4 + 8 + 4 + 8 };
     int64_t end = 0;
     if (n > (uint64_t)(f->bytes - f->at) / SMALLEST)
-        return fail(CHI_EDATA, "%s is %lld bytes, its header promises %llu tensors: damaged, or copied incompletely?", f->path,
-                    (long long)f->bytes, (unsigned long long)n);
+        return fail(CHI_EDATA,
+                    "%s is %lld bytes, its header promises %llu tensors: damaged, or copied incompletely?",
+                    f->path, (long long)f->bytes, (unsigned long long)n);
     f->tensor = mem_take((size_t)(n + 1) * sizeof *f->tensor, f->path);
     f->sorted = mem_take((size_t)(n + 1) * sizeof *f->sorted, f->path);
     if (!f->tensor || !f->sorted) return CHI_ENOMEM;
@@ -373,13 +387,15 @@ static chi_status read_file(struct gguf_file *f)
 {
     uint64_t version, tensors, pairs;
     if (f->bytes < 24 || memcmp(f->map, "GGUF", 4) != 0)
-        return fail(CHI_EDATA, "%s is no GGUF file: wanted are \"GGUF\" and 20 bytes of numbers at its start", f->path);
+        return fail(CHI_EDATA, "%s is no GGUF file: wanted are \"GGUF\" and 20 bytes of numbers at its start",
+                    f->path);
     f->at = 4;
     TRY(number(f, 4, "the header", &version));
     TRY(number(f, 8, "the header", &tensors));
     TRY(number(f, 8, "the header", &pairs));
     if (version != GGUF_V3)
-        return fail(CHI_EDATA, "%s is GGUF version %llu, this program reads %d%s", f->path, (unsigned long long)version, GGUF_V3,
+        return fail(CHI_EDATA, "%s is GGUF version %llu, this program reads %d%s", f->path,
+                    (unsigned long long)version, GGUF_V3,
                     version == (uint64_t)GGUF_V3 << 24 ? ": its numbers are big-endian" : "");
     TRY(read_pairs(f, pairs));
     return read_tensors(f, tensors);
@@ -399,6 +415,7 @@ static chi_status map_file(struct gguf_file *f)
         else f->map = p, f->bytes = st.st_size, f->mapped = true;
     }
     close(fd);
+    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
     return s;
 }
 
@@ -435,13 +452,15 @@ chi_status gguf_check_seal(const struct gguf_file *f)
     const struct pair *p = find_pair(f, GGUF_SEAL);
     char hex[DIGITS + 1];
     if (!p || !p->text || strlen(p->text) != DIGITS)
-        return fail(CHI_EDATA, "%s has no key " GGUF_SEAL " of %d digits: chimera export did not write it", f->path, DIGITS);
+        return fail(CHI_EDATA, "%s has no key " GGUF_SEAL " of %d digits: chimera export did not write it",
+                    f->path, DIGITS);
     unsigned char *copy = mem_take((size_t)f->data, "a header");
     if (!copy) return CHI_ENOMEM;
     memcpy(copy, f->map, (size_t)f->data);
     memset(copy + p->at, '0', DIGITS);
     snprintf(hex, sizeof hex, "%016" PRIx64, xxh3(copy, (size_t)f->data));
     mem_free(copy);
-    return !strcmp(hex, p->text) ? CHI_OK : fail(CHI_EDATA, "%s: its header is damaged: it gives XXH3 %s and does not say so",
-                                                 f->path, hex);
+    return !strcmp(hex, p->text)
+               ? CHI_OK
+               : fail(CHI_EDATA, "%s: its header is damaged: it gives XXH3 %s and does not say so", f->path, hex);
 }

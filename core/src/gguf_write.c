@@ -75,7 +75,8 @@ void gguf_add(struct gguf_writer *w, const char *name, int type, int n_dim, cons
         return;
     }
     if (strlen(name) > NAME_LONGEST) {
-        w->status = fail(CHI_ECONF, "the name of tensor %s has %zu bytes, GGUF allows %d", name, strlen(name), NAME_LONGEST);
+        w->status = fail(CHI_ECONF, "the name of tensor %s has %zu bytes, GGUF allows %d", name, strlen(name),
+                         NAME_LONGEST);
         return;
     }
     text(w->tensors, name);
@@ -136,7 +137,8 @@ chi_status gguf_finish(struct gguf_writer *w)
 {
     chi_status s = w->status;
     if (s == CHI_OK && w->written != w->total)
-        s = fail(CHI_EBUG, "%lld bytes of tensor data were announced, %lld written", (long long)w->total, (long long)w->written);
+        s = fail(CHI_EBUG, "%lld bytes of tensor data were announced, %lld written", (long long)w->total,
+                 (long long)w->written);
     if (s == CHI_OK && fflush(w->file)) s = fs_fail("write", "a GGUF file");
     if (w->pairs) fclose(w->pairs);
     if (w->tensors) fclose(w->tensors);

@@ -33,10 +33,15 @@ static bool is_checkpoint(const char *folder)
 chi_status import_model(const struct import_request *q, FILE *report)
 {
     if (!fs_exists(q->subject)) return fail(CHI_ECONF, "%s: no such file or folder", q->subject);
-    if (fs_exists(q->out)) return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    if (fs_exists(q->out))
+        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     if (fs_is_dir(q->subject) && !is_checkpoint(q->subject))
-        return fail(CHI_EDATA, "%s has no config.json: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
+        return fail(CHI_EDATA,
+                    "%s has no config.json: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
                     q->subject);
+    if (q->config && (fs_is_dir(q->subject) || gguf_is(q->subject)))
+        return fail(CHI_ECONF, "--config %s: %s brings its own; --config is for a safetensors file that brings none",
+                    q->config, q->subject);
     if (fs_is_dir(q->subject)) TRY(import_checkpoint(q, report));
     else if (gguf_is(q->subject)) TRY(import_numbers(q, report));
     else TRY(import_safetensors(q, report));

@@ -1,7 +1,8 @@
 /* import_layouts.c - the checkpoints of other programs that we take over: what their config.json says, and how they
  * call their tensors.
  *
- *   gated_deltanet    flash-linear-attention, fla/models/gated_deltanet, fla/layers/gated_deltanet.py, fla/modules/mlp.py
+ *   gated_deltanet    flash-linear-attention, fla/models/gated_deltanet, fla/layers/gated_deltanet.py,
+ *                     fla/modules/mlp.py
  *                     (github.com/fla-org/flash-linear-attention; arXiv 2412.06464)
  *   xlstm             xLSTM-7B: github.com/NX-AI/xlstm, xlstm/xlstm_large/model.py, and transformers' models/xlstm
  *                     (arXiv 2503.13427)
@@ -51,18 +52,20 @@ static const struct alias xlstm_alias[] = {
 
 static const struct fused xlstm_fused[] = {
     { "backbone.blocks.%.mlstm_layer.qkv_opreact.weight",
-      { "layers.%.mixer.q.weight", "layers.%.mixer.k.weight", "layers.%.mixer.v.weight", "layers.%.mixer.ogate_preact.weight" } },
+      { "layers.%.mixer.q.weight", "layers.%.mixer.k.weight", "layers.%.mixer.v.weight",
+        "layers.%.mixer.ogate_preact.weight" } },
     { "backbone.blocks.%.mlstm_layer.ifgate_preact.weight",
       { "layers.%.mixer.igate_preact.weight", "layers.%.mixer.fgate_preact.weight" } },
     { "backbone.blocks.%.mlstm_layer.ifgate_preact.bias",
       { "layers.%.mixer.igate_preact.bias", "layers.%.mixer.fgate_preact.bias" } },
-    { "backbone.blocks.%.ffn.proj_up_gate_z.weight", { "layers.%.ffn.gate_proj.weight", "layers.%.ffn.up_proj.weight" } },
+    { "backbone.blocks.%.ffn.proj_up_gate_z.weight",
+      { "layers.%.ffn.gate_proj.weight", "layers.%.ffn.up_proj.weight" } },
     { NULL, { NULL } }
 };
 
-/* ---- keys ------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 
-/* must: NULL: the program reads it; "": it changes nothing; else the values that it may have, as JSON                 */
+/* must: NULL: the program reads it; "": it changes nothing; else the values that it may have, as JSON */
 struct key { const char *name, *must; };
 
 static const struct key common_keys[] = {
@@ -78,16 +81,21 @@ static const struct key common_keys[] = {
 static const struct key gdn_keys[] = {
     { "attn_mode", "" }, { "fuse_norm", "" }, { "fuse_swiglu", "" }, { "fuse_cross_entropy", "" },
     { "fuse_linear_cross_entropy", "" }, { "use_l2warp", "" }, { "elementwise_affine", "true|null" },
-    { "attn", "null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" }, { "hidden_act", "\"swish\"|\"silu\"" },
-    { "expand_v", NULL }, { "use_gate", NULL }, { "use_short_conv", NULL }, { "allow_neg_eigval", NULL }, { "conv_size", NULL },
+    { "attn", "null" }, { "norm_first", "false|null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" },
+    { "hidden_act", "\"swish\"|\"silu\"" },
+    { "expand_v", NULL }, { "use_gate", NULL }, { "use_short_conv", NULL }, { "allow_neg_eigval", NULL },
+    { "conv_size", NULL },
     { "num_v_heads", NULL }, { "hidden_ratio", NULL }, { "intermediate_size", NULL }, { NULL, NULL }
 };
 
 static const struct key xlstm_keys[] = {
-    { "add_forward_backend_padding", "" }, { "autocast_kernel_dtype", "" }, { "chunk_size", "" }, { "chunkwise_kernel", "" },
+    { "add_forward_backend_padding", "" }, { "autocast_kernel_dtype", "" }, { "chunk_size", "" },
+    { "chunkwise_kernel", "" },
     { "force_bos_token_insert", "" }, { "forward_backend_name", "" }, { "igate_bias_init_range", "" },
-    { "inference_state_dtype", "" }, { "max_inference_chunksize", "" }, { "mlstm_round_up_to_multiple_of", "" }, { "mode", "" },
-    { "norm_reduction_force_float32", "" }, { "return_last_states", "" }, { "sequence_kernel", "" }, { "step_backend_name", "" },
+    { "inference_state_dtype", "" }, { "max_inference_chunksize", "" },
+    { "mlstm_round_up_to_multiple_of", "" }, { "mode", "" },
+    { "norm_reduction_force_float32", "" }, { "return_last_states", "" }, { "sequence_kernel", "" },
+    { "step_backend_name", "" },
     { "step_kernel", "" }, { "weight_mode", "" },
     { "add_embedding_dropout", "false" }, { "add_out_norm", "true" }, { "add_post_blocks_norm", "true" },
     { "add_post_norm", "false" }, { "add_qk_norm", "false" }, { "use_bias", "false" },
@@ -100,7 +108,8 @@ struct keys {
     const struct import_request *request;
     const char *path;
     const cJSON *json;
-    FILE *f; char *text; size_t length; int n;      /* what cannot be honoured                                       */
+    FILE *f; char *text; size_t length; int n;      /* what cannot be honoured */
+    bool hint;                                      /* --ignore would help */
 };
 
 static void CHI_PRINTF(2, 3) refuse(struct keys *k, const char *fmt, ...)
@@ -135,8 +144,11 @@ static void check_key(struct keys *k, const struct key *own, const cJSON *c)
         if (spec_matches(k->request->ignore[i], c->string) && (!key || key->must)) return;
     if (key && (!key->must || !*key->must)) return;
     char *value = cJSON_PrintUnformatted(c);
+    int before = k->n;
     if (!key) refuse(k, "%s = %.60s: nobody knows this key", c->string, value ? value : "?");
-    else if (!value || !among(key->must, value)) refuse(k, "%s = %.60s: wanted is %s", c->string, value ? value : "?", key->must);
+    else if (!value || !among(key->must, value))
+        refuse(k, "%s = %.60s: wanted is %s", c->string, value ? value : "?", key->must);
+    k->hint |= k->n > before;
     cJSON_free(value);
 }
 
@@ -173,15 +185,16 @@ static bool truth(struct keys *k, const char *name, bool usual)
     return cJSON_IsBool(c) ? cJSON_IsTrue(c) : usual;
 }
 
-/* A share of a whole number that is whole itself                                                                      */
+/* A share of a whole number that is whole itself */
 static int64_t share(struct keys *k, const char *name, int64_t n, double factor)
 {
     double x = (double)n * factor;
-    if (x < 1 || fabs(x - nearbyint(x)) > 1e-5 * x) refuse(k, "%s = %g of %lld is no whole number", name, factor, (long long)n);
+    if (x < 1 || fabs(x - nearbyint(x)) > 1e-5 * x)
+        refuse(k, "%s = %g of %lld is no whole number", name, factor, (long long)n);
     return (int64_t)nearbyint(x);
 }
 
-/* ---- flash-linear-attention ------------------------------------------------------------------------------------------ */
+/* ---- flash-linear-attention ---------------------------------------------------------------------------- */
 
 static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
 {
@@ -191,29 +204,34 @@ static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
     bool conv = truth(k, "use_short_conv", true);
     if (v_heads != heads)
         refuse(k, "num_v_heads = %lld: wanted is num_heads = %lld, or null", (long long)v_heads, (long long)heads);
-    *l = (struct layout){ .name = "gated_deltanet", .alias = gdn_alias, .ones = conv ? NULL : "layers.*.mixer.*_conv1d.weight" };
-    fprintf(f, "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
-            "layer_pattern = GD\nffn_pattern = MLP\ntie_word_embeddings = %s\n", (long long)d,
-            (long long)whole(k, "num_hidden_layers", 21), (long long)whole(k, "vocab_size", 32000), real(k, "norm_eps", 1e-6),
-            truth(k, "tie_word_embeddings", false) ? "yes" : "no");
-    fprintf(f, "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\nconv_size = %lld\n"
-            "allow_neg_eigval = %s\nuse_gate = %s\n", (long long)heads, (long long)dim,
-            (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)), (long long)(conv ? whole(k, "conv_size", 4) : 1),
-            truth(k, "allow_neg_eigval", false) ? "yes" : "no", truth(k, "use_gate", true) ? "yes" : "no");
+    *l = (struct layout){ .name = "gated_deltanet", .alias = gdn_alias,
+                          .ones = conv ? NULL : "layers.*.mixer.*_conv1d.weight" };
+    fprintf(f,
+            "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
+            "layer_pattern = GD\nffn_pattern = MLP\ntie_word_embeddings = %s\n",
+            (long long)d, (long long)whole(k, "num_hidden_layers", 21), (long long)whole(k, "vocab_size", 32000),
+            real(k, "norm_eps", 1e-6), truth(k, "tie_word_embeddings", false) ? "yes" : "no");
+    fprintf(f,
+            "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\n"
+            "conv_size = %lld\nallow_neg_eigval = %s\nuse_gate = %s\n",
+            (long long)heads, (long long)dim, (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)),
+            (long long)(conv ? whole(k, "conv_size", 4) : 1), truth(k, "allow_neg_eigval", false) ? "yes" : "no",
+            truth(k, "use_gate", true) ? "yes" : "no");
     fprintf(f, "[layer.MLP]\nuse = swiglu\nintermediate_size = %lld\n[linear]\nquantizer = f32\n", (long long)inner);
 }
 
-/* ---- xLSTM-7B ---------------------------------------------------------------------------------------------------------- */
+/* ---- xLSTM-7B ------------------------------------------------------------------------------------------ */
 
-/* One of two names for the same number                                                                                */
+/* One of two names for the same number */
 static int64_t either(struct keys *k, const char *one, const char *other, int64_t usual)
 {
     int64_t a = whole(k, one, 0), b = whole(k, other, 0);
-    if (a && b && a != b) refuse(k, "%s = %lld and %s = %lld are the same thing", one, (long long)a, other, (long long)b);
+    if (a && b && a != b)
+        refuse(k, "%s = %lld and %s = %lld are the same thing", one, (long long)a, other, (long long)b);
     return a ? a : b ? b : usual;
 }
 
-/* Channels of a head: a factor of the width, over the heads                                                            */
+/* Channels of a head: a factor of the width, over the heads */
 static int64_t head_channels(struct keys *k, const char *factor, int64_t d, int64_t heads, double usual)
 {
     int64_t all = (int64_t)((double)d * real(k, factor, usual));
@@ -227,27 +245,33 @@ static int64_t head_channels(struct keys *k, const char *factor, int64_t d, int6
 static void xlstm_ini(struct keys *k, FILE *f, struct layout *l)
 {
     int64_t d = either(k, "hidden_size", "embedding_dim", 4096), heads = whole(k, "num_heads", 8);
-    int64_t keys = head_channels(k, "qk_dim_factor", d, heads, 0.5), values = head_channels(k, "v_dim_factor", d, heads, 1);
+    int64_t keys = head_channels(k, "qk_dim_factor", d, heads, 0.5),
+            values = head_channels(k, "v_dim_factor", d, heads, 1);
     int64_t multiple = whole(k, "ffn_round_up_to_multiple_of", 64);
     double eps = real(k, "norm_eps", 1e-6), up = (double)d * real(k, "ffn_proj_factor", 2.667);
     int64_t inner = (int64_t)floor((up + (double)multiple - 1) / (double)multiple) * multiple;
-    if (fabs(real(k, "cell_norm_eps", eps) - eps) > 1e-9 * eps) refuse(k, "cell_norm_eps: wanted is norm_eps = %g", eps);
-    if (whole(k, "head_dim", values) != values) refuse(k, "head_dim: wanted is %lld by the other keys", (long long)values);
+    if (fabs(real(k, "cell_norm_eps", eps) - eps) > 1e-9 * eps)
+        refuse(k, "cell_norm_eps: wanted is norm_eps = %g", eps);
+    if (whole(k, "head_dim", values) != values)
+        refuse(k, "head_dim: wanted is %lld by the other keys", (long long)values);
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(k->json, "gate_soft_cap")))
         refuse(k, "gate_soft_cap = null: wanted is a number");
     *l = (struct layout){ .name = "xlstm", .alias = xlstm_alias, .fused = xlstm_fused };
-    fprintf(f, "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
-            "layer_pattern = XM\nffn_pattern = MLP\ntie_word_embeddings = %s\nlogit_soft_cap = %.17g\n", (long long)d,
-            (long long)either(k, "num_hidden_layers", "num_blocks", 32), (long long)whole(k, "vocab_size", 50304), eps,
-            truth(k, "tie_word_embeddings", false) ? "yes" : "no",
+    fprintf(f,
+            "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
+            "layer_pattern = XM\nffn_pattern = MLP\ntie_word_embeddings = %s\nlogit_soft_cap = %.17g\n",
+            (long long)d, (long long)either(k, "num_hidden_layers", "num_blocks", 32),
+            (long long)whole(k, "vocab_size", 50304), eps, truth(k, "tie_word_embeddings", false) ? "yes" : "no",
             cJSON_HasObjectItem(k->json, "output_logit_soft_cap") ? real(k, "output_logit_soft_cap", 0) : 30);
-    fprintf(f, "[layer.XM]\nuse = mlstm\nnum_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\ngate_soft_cap = %.17g\n"
-            "norm_eps = %.17g\ncell_eps = %.17g\n", (long long)heads, (long long)keys, (long long)values,
-            real(k, "gate_soft_cap", 15), eps, real(k, "eps", 1e-6));
+    fprintf(f,
+            "[layer.XM]\nuse = mlstm\nnum_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\n"
+            "gate_soft_cap = %.17g\nnorm_eps = %.17g\ncell_eps = %.17g\n",
+            (long long)heads, (long long)keys, (long long)values, real(k, "gate_soft_cap", 15), eps,
+            real(k, "eps", 1e-6));
     fprintf(f, "[layer.MLP]\nuse = swiglu\nintermediate_size = %lld\n[linear]\nquantizer = f32\n", (long long)inner);
 }
 
-/* ---- which one ------------------------------------------------------------------------------------------------------------ */
+/* ---- which one ----------------------------------------------------------------------------------------- */
 
 static const struct kind {
     const char *model_type, *architecture;
@@ -268,11 +292,15 @@ static chi_status find_kind(const char *path, const cJSON *j, const struct kind 
             *out = &kinds[i];
             return CHI_OK;
         }
-    return fail(CHI_ECONF, "%s: model_type is %s, architecture %s; import knows gated_deltanet (GatedDeltaNetForCausalLM) and "
-                "xlstm (xLSTMForCausalLM)", path, type ? type : "missing", name ? name : "missing");
+    return fail(
+        CHI_ECONF,
+        "%s: model_type is %s, architecture %s; import knows gated_deltanet (GatedDeltaNetForCausalLM) and "
+        "xlstm (xLSTMForCausalLM)",
+        path, type ? type : "missing", name ? name : "missing");
 }
 
-chi_status checkpoint_config(const struct import_request *q, const char *path, const cJSON *j, struct layout *l, char **ini)
+chi_status checkpoint_config(const struct import_request *q, const char *path, const cJSON *j, struct layout *l,
+                             char **ini)
 {
     const struct kind *kind = NULL;
     struct keys k = { .request = q, .path = path, .json = j };
@@ -285,7 +313,8 @@ chi_status checkpoint_config(const struct import_request *q, const char *path, c
     kind->ini(&k, f, l);
     fclose(f);
     fclose(k.f);
-    chi_status s = !k.n ? CHI_OK : fail(CHI_ECONF, "%s cannot be honoured: %s (--ignore KEY leaves one out)", path, k.text);
+    chi_status s = !k.n ? CHI_OK : fail(CHI_ECONF, "%s cannot be honoured: %s%s", path, k.text,
+                                        k.hint ? " (--ignore KEY leaves one out)" : "");
     free(k.text);
     return s;
 }

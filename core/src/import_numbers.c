@@ -5,6 +5,7 @@
  * lines with the tensors that the configuration wants, numbers with what their class and encoding hold.         */
 #include "import.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,18 +63,21 @@ static chi_status open_file(struct source *x)
         TRY(gguf_open(&x->g, x->path));
         const char *architecture = gguf_text(x->g, "general.architecture");
         if (!text_of(x, "format"))
-            return fail(CHI_EDATA, "%s is a model of architecture %s, and chimera export did not write it: import reads GGUF "
-                        "files with the key chimera.format, and checkpoints in safetensors with a config.json", x->path,
-                        architecture ? architecture : "unknown");
+            return fail(
+                CHI_EDATA,
+                "%s is a model of architecture %s, and chimera export did not write it: import reads GGUF "
+                "files with the key chimera.format, and checkpoints in safetensors with a config.json",
+                x->path, architecture ? architecture : "unknown");
         TRY(gguf_check_seal(x->g));
     } else {
         TRY(st_open(&x->s, x->path));
-        if (!st_sealed(x->s)) return fail(CHI_EDATA, "%s: its header has lost its XXH3: damaged, or written anew", x->path);
+        if (!st_sealed(x->s))
+            return fail(CHI_EDATA, "%s: its header has lost its XXH3: damaged, or written anew", x->path);
     }
     const char *format = text_of(x, "format"), *want = x->g ? EXPORT_GGUF : EXPORT_FLOATS;
     if (!format || strcmp(format, want) != 0)
-        return fail(CHI_EDATA, "%s has format \"%s\", this program reads \"%s\": use the version that wrote it", x->path,
-                    format ? format : "none", want);
+        return fail(CHI_EDATA, "%s has format \"%s\", this program reads \"%s\": use the version that wrote it",
+                    x->path, format ? format : "none", want);
     if (text_of(x, "config") && text_of(x, "manifest") && text_of(x, "tensors")) return CHI_OK;
     return fail(CHI_EDATA, "%s lacks chimera's config, manifest or tensors", x->path);
 }
@@ -147,7 +151,8 @@ static chi_status check_tensor(struct source *x, int64_t k, bool encoded)
     bool matrix = !encoded || (l->rows == want->shape[0] && l->cols == want->shape[1]);
     bool type = encoded ? t.type >= 0 : t.type == GGUF_F32;
     if (!same_shape(&t, want->shape) || !matrix || encoded != (*l->encoding != 0) || !type)
-        return fail(CHI_EDATA, "%s: tensor %s has another shape or type than its configuration wants", x->path, want->name);
+        return fail(CHI_EDATA, "%s: tensor %s has another shape or type than its configuration wants", x->path,
+                    want->name);
     x->at[k] = i;
     x->entry[k] = (struct packed_entry){ .name = l->name, .group = l->group };
     memcpy(x->entry[k].shape, want->shape, sizeof want->shape);
@@ -161,7 +166,8 @@ static chi_status check_scale(const struct source *x, int64_t i)
     int64_t shape[] = { l->rows, ceil_div(l->rows ? l->cols : 1, l->rows ? l->group : 1), 0 };
     if (!*s->name) return CHI_OK;
     if (find(x, s->name, &t) && t.type == GGUF_F32 && same_shape(&t, shape)) return CHI_OK;
-    return fail(CHI_EDATA, "%s: tensor %s is missing, or has not the shape of %s's scales", x->path, s->name, l->name);
+    return fail(CHI_EDATA, "%s: tensor %s is missing, or has not the shape of %s's scales", x->path, s->name,
+                l->name);
 }
 
 static chi_status check_tensors(struct source *x)
@@ -181,8 +187,9 @@ static chi_status check_tensors(struct source *x)
         lines += *x->scale[i].name != 0;
     }
     while (name_at(x, there)) there++;
-    return there == lines ? CHI_OK : fail(CHI_EDATA, "%s holds %lld tensors, its list names %lld", x->path, (long long)there,
-                                          (long long)lines);
+    return there == lines ? CHI_OK
+                          : fail(CHI_EDATA, "%s holds %lld tensors, its list names %lld", x->path,
+                                 (long long)there, (long long)lines);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */
@@ -207,16 +214,24 @@ static chi_status put_matrix(struct source *x, struct packed_writer *w, int64_t 
     return st;
 }
 
+/* An F32 tensor that the model does not encode                                                                  */
+static chi_status put_floats(const struct source *x, struct packed_writer *w, int64_t k)
+{
+    const struct carry_line *l = &x->line[x->at[k]];
+    struct found t;
+    TRY(data_of(x, l, &t));
+    const float *v = t.data;
+    for (int64_t i = 0; i < t.bytes / (int64_t)sizeof *v; i++)
+        if (!isfinite(v[i]))
+            return fail(CHI_EDATA, "%s: tensor %s holds a value that is not finite", x->path, l->name);
+    return packed_put(w, k, 0, t.dim[0], NULL, v);
+}
+
 static chi_status put_all(struct source *x, struct packed_writer *w, FILE *report)
 {
     for (int64_t k = 0; k < x->n; k++) {
-        struct found t;
-        if (x->entry[k].encoding) {
-            TRY(put_matrix(x, w, k, report));
-            continue;
-        }
-        TRY(data_of(x, &x->line[x->at[k]], &t));
-        TRY(packed_put(w, k, 0, t.dim[0], NULL, t.data));
+        if (x->entry[k].encoding) TRY(put_matrix(x, w, k, report));
+        else TRY(put_floats(x, w, k));
     }
     return CHI_OK;
 }

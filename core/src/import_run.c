@@ -85,8 +85,10 @@ static int64_t rows_of(const struct bring *b, const char *name)
     return 0;
 }
 
-/* Rows of the fused tensor, *theirs (caller frees), that come before want's; -1: it has no part in it.  *total: all  */
-static int64_t fused_rows(const struct bring *b, const struct fused *f, const char *want, int64_t *total, char **theirs)
+/* Rows of the fused tensor, *theirs (caller frees), that come before want's; -1: it has no part in it.
+ * *total: all */
+static int64_t fused_rows(const struct bring *b, const struct fused *f, const char *want, int64_t *total,
+                          char **theirs)
 {
     int i = 0;
     int64_t first = 0;
@@ -117,8 +119,9 @@ static char *shape_text(const int64_t *dim, int n)
     return all;
 }
 
-/* [rows, columns] of ours is [rows, 1, columns] of a convolution elsewhere; of a fused one the rows are the total   */
-static chi_status check_shape(const struct bring *b, const struct origin *o, const struct model_tensor *want, int64_t rows)
+/* [rows, columns] of ours is [rows, 1, columns] of a convolution elsewhere; of a fused one the rows are the total */
+static chi_status check_shape(const struct bring *b, const struct origin *o, const struct model_tensor *want,
+                              int64_t rows)
 {
     const struct st_tensor *t = st_at(b->file[o->file], o->tensor);
     int64_t shape[4], dim[8];
@@ -129,8 +132,8 @@ static chi_status check_shape(const struct bring *b, const struct origin *o, con
         if (!(i == 1 && t->n_dim == n + 1 && t->dim[1] == 1)) dim[have++] = t->dim[i];
     if (have == n && !memcmp(dim, shape, (size_t)n * sizeof *shape)) return CHI_OK;
     char *found = shape_text(t->dim, t->n_dim), *wanted = shape_text(shape, n);
-    chi_status s = fail(CHI_EDATA, "%s: tensor %s is %s, wanted is %s: it becomes %s", st_path(b->file[o->file]), t->name,
-                        found, wanted, want->name);
+    chi_status s = fail(CHI_EDATA, "%s: tensor %s is %s, wanted is %s: it becomes %s", st_path(b->file[o->file]),
+                        t->name, found, wanted, want->name);
     free(found);
     free(wanted);
     return s;
@@ -177,8 +180,8 @@ static chi_status find_origin(struct bring *b, int64_t i)
     if (!there) {
         o->ones = b->layout.ones && spec_matches(b->layout.ones, want->name);
         if (!o->ones)
-            s = fail(CHI_EDATA, "%s has no tensor %s, which would become %s", b->request->subject, name ? name : want->name,
-                     want->name);
+            s = fail(CHI_EDATA, "%s has no tensor %s, which would become %s", b->request->subject,
+                     name ? name : want->name, want->name);
     } else {
         b->used[o->file][o->tensor] = true;
         s = check_shape(b, o, want, rows);
@@ -218,8 +221,11 @@ static chi_status check_unused(const struct bring *b)
         }
     if (n > NAMED) fprintf(f, " and %lld more", (long long)(n - NAMED));
     fclose(f);
-    chi_status s = !n ? CHI_OK : fail(CHI_EDATA, "%s: nobody knows what these tensors do, and the model would be another "
-                                      "without them: %s (--ignore NAME leaves one out)", b->request->subject, text);
+    chi_status s = !n ? CHI_OK
+                      : fail(CHI_EDATA,
+                             "%s: nobody knows what these tensors do, and the model would be another "
+                             "without them: %s (--ignore NAME leaves one out)",
+                             b->request->subject, text);
     free(text);
     return s;
 }
@@ -229,7 +235,8 @@ static chi_status check_unused(const struct bring *b)
 static chi_status check_values(const struct st_file *f, const struct st_tensor *t, const float *w, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        if (!isfinite(w[i])) return fail(CHI_EDATA, "%s: tensor %s holds a value that is not finite", st_path(f), t->name);
+        if (!isfinite(w[i]))
+            return fail(CHI_EDATA, "%s: tensor %s holds a value that is not finite", st_path(f), t->name);
     return CHI_OK;
 }
 
@@ -255,24 +262,41 @@ static chi_status give(void *arg, int64_t i, const float **values, float **own)
     return s;
 }
 
-/* ---- the run ------------------------------------------------------------------------------------------------------ */
+/* ---- the run ------------------------------------------------------------------------------------------- */
 
-static chi_status write_run(struct bring *b)
+static chi_status fill_run(struct bring *b, const char *folder)
 {
     static char name[] = "chimera", verb[] = "import";
     char *argv[] = { name, verb, (char *)(uintptr_t)b->request->subject, NULL };
     struct ckpt_source from = { give, b };
     struct ckpt_meta meta = { .step = 0 };
     struct run *r;
-    TRY(run_open(&r, b->request->out, b->spec->config, false, 3, argv));
+    TRY(run_open(&r, folder, b->spec->config, false, 3, argv));
     chi_status s = run_write_env(r, b->spec, 0);
     if (s == CHI_OK) s = ckpt_save_from(r, b->plan, &from, &meta);
     if (s == CHI_OK) s = run_status(r, "done", "imported");
     run_close(r);
-    char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
-    if (s != CHI_OK && fs_remove_tree(b->request->out) != CHI_OK) warn("%s", fail_text());
-    if (why) fail(s, "%s", why);
-    free(why);
+    return s;
+}
+
+/* A run without its checkpoint would be trained from random weights: the folder gets its name when all is there   */
+static chi_status write_run(struct bring *b)
+{
+    size_t n = strlen(b->request->out);
+    while (n > 1 && b->request->out[n - 1] == '/') n--;
+    char *out = xprintf("%.*s", (int)n, b->request->out), *tmp = xprintf("%s.tmp", out);
+    chi_status s = !fs_exists(tmp) ? CHI_OK
+        : fail(CHI_ECONF, "%s is in the way: if an import that was cut short left it, remove it", tmp);
+    if (s == CHI_OK) {
+        s = fill_run(b, tmp);
+        if (s == CHI_OK) s = fs_publish(tmp, out);
+        char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
+        if (s != CHI_OK && fs_remove_tree(tmp) != CHI_OK) warn("%s", fail_text());
+        if (why) fail(s, "%s", why);
+        free(why);
+    }
+    free(out);
+    free(tmp);
     return s;
 }
 
@@ -289,7 +313,7 @@ static void say(const struct bring *b, FILE *report)
     }
 }
 
-/* All that follows when there is a configuration, which is taken                                                    */
+/* All that follows when there is a configuration, which is taken */
 static chi_status bring_in(struct bring *b, struct config *c, FILE *report)
 {
     TRY(spec_open(&b->spec, c, SPEC_MODEL | SPEC_TOKENIZER));
@@ -319,7 +343,7 @@ static chi_status bring_close(struct bring *b, chi_status s)
     return s;
 }
 
-/* The overrides and run.dir = OUT                                                                                    */
+/* The overrides and run.dir = OUT */
 static char **with_dir(const struct import_request *q, char **dir, int *n)
 {
     char **all = xcalloc((size_t)q->n_override + 1, sizeof *all);
@@ -329,7 +353,7 @@ static char **with_dir(const struct import_request *q, char **dir, int *n)
     return all;
 }
 
-/* ---- masters ------------------------------------------------------------------------------------------------------ */
+/* ---- masters ------------------------------------------------------------------------------------------- */
 
 static chi_status masters(struct bring *b, FILE *report)
 {
@@ -338,10 +362,16 @@ static chi_status masters(struct bring *b, FILE *report)
     char *dir;
     int n;
     TRY(add_file(b, q->subject));
-    const char *text = st_meta(b->file[0], "config");
+    const char *text = st_meta(b->file[0], "config"), *format = st_meta(b->file[0], "format");
+    if (format && !strncmp(format, "chimera.", 8) && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
+        return fail(CHI_EDATA, "%s has format \"%s\", this program imports \"%s\" and \"%s\"", q->subject, format,
+                    EXPORT_MASTERS, EXPORT_FLOATS);
     if (!q->config && !text)
-        return fail(CHI_ECONF, "%s says nothing of its configuration: --config FILE.ini gives one, a folder with config.json "
-                    "another", q->subject);
+        return fail(
+            CHI_ECONF,
+            "%s says nothing of its configuration: --config FILE.ini gives one, a folder with config.json "
+            "another",
+            q->subject);
     char **all = with_dir(q, &dir, &n);
     chi_status s = q->config ? config_load(&c, q->config, all, n) : config_load_text(&c, q->subject, text, all, n);
     free(all);
@@ -355,7 +385,7 @@ chi_status import_masters(const struct import_request *q, FILE *report)
     return bring_close(&b, masters(&b, report));
 }
 
-/* ---- checkpoints of others ------------------------------------------------------------------------------------------ */
+/* ---- checkpoints of others ----------------------------------------------------------------------------- */
 
 static chi_status read_json(const char *path, int depth, cJSON **j)
 {
@@ -368,7 +398,7 @@ static chi_status read_json(const char *path, int depth, cJSON **j)
     return s;
 }
 
-/* {"weight_map": {"TENSOR": "FILE", ...}}: each file once, and each tensor in its file                               */
+/* {"weight_map": {"TENSOR": "FILE", ...}}: each file once, and each tensor in its file */
 static chi_status read_index(struct bring *b, const char *path, const cJSON *j)
 {
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(j, "weight_map");
@@ -377,8 +407,8 @@ static chi_status read_index(struct bring *b, const char *path, const cJSON *j)
         const char *name = cJSON_GetStringValue(c);
         int64_t f = 0;
         if (!name || !*name || *name == '.' || strchr(name, '/'))
-            return fail(CHI_EDATA, "%s: the file of %s is \"%s\", wanted is the name of a file beside it", path, c->string,
-                        name ? name : "no text");
+            return fail(CHI_EDATA, "%s: the file of %s is \"%s\", wanted is the name of a file beside it", path,
+                        c->string, name ? name : "no text");
         char *full = fs_join(b->request->subject, name);
         while (f < b->n_file && strcmp(st_path(b->file[f]), full)) f++;
         chi_status s = f < b->n_file ? CHI_OK
@@ -398,14 +428,17 @@ static chi_status open_files(struct bring *b)
     char *one = fs_join(folder, "model.safetensors"), *index = fs_join(folder, "model.safetensors.index.json");
     cJSON *j = NULL;
     chi_status s;
-    if (fs_exists(index)) {
+    if (fs_exists(one))                     /* first, as those programs do                                       */
+        s = add_file(b, one);
+    else if (fs_exists(index)) {
         s = read_json(index, 4, &j);
         if (s == CHI_OK) s = read_index(b, index, j);
-    } else if (fs_exists(one))
-        s = add_file(b, one);
+    }
     else
-        s = fail(CHI_EDATA, "%s has neither model.safetensors nor model.safetensors.index.json (files of pickles are not read)",
-                 folder);
+        s = fail(
+            CHI_EDATA,
+            "%s has neither model.safetensors nor model.safetensors.index.json (files of pickles are not read)",
+            folder);
     cJSON_Delete(j);
     free(one);
     free(index);

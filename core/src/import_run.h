@@ -19,8 +19,8 @@ struct layout {
 };
 
 /* What a checkpoint's config.json says, as an INI text (caller frees), and where its tensors are                 */
-chi_status checkpoint_config(const struct import_request *, const char *path, const cJSON *, struct layout *, char **ini)
-                             CHI_MUST_CHECK;
+chi_status checkpoint_config(const struct import_request *, const char *path, const cJSON *, struct layout *,
+                             char **ini) CHI_MUST_CHECK;
 
 /* A safetensors file of masters, and a folder with config.json and safetensors                                   */
 chi_status import_masters(const struct import_request *, FILE *report) CHI_MUST_CHECK;

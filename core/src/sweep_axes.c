@@ -262,7 +262,7 @@ static char *draw(const struct range *r, uint64_t seed, const char *key, int64_t
 /* All random keys are one axis: a sample draws each of them                               */
 static void random_key(struct sweep_axes *a, int64_t *at, const char *key, const char *value)
 {
-    struct range r;
+    struct range r = { 0 };
     if (!read_range(value, &r) || !(r.low < r.high) || !isfinite(r.low) || !isfinite(r.high)
         || (r.kind == 'l' && r.low <= 0) || (r.kind == 'i' && (r.low != floor(r.low)
             || r.high != floor(r.high)))) {

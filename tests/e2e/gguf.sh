@@ -1,15 +1,15 @@
 #!/bin/sh
-# chimera export and import of GGUF and of dequantised safetensors: what comes back is the packed model that went out, to
-# the last byte, whichever types carried it; a second reader, written from the public description, finds the same numbers;
-# damaged and foreign files are refused.
+# chimera export and import of GGUF and of dequantised safetensors: what comes back is the packed model that
+# went out, to the last byte, whichever types carried it; a second reader, written from the public description,
+# finds the same numbers; damaged and foreign files are refused.
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
 make_corpus
 train() {
     dir=$1
     shift
-    run 0 "$CHIMERA" train "$srcdir/conf/tiny.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=2 \
-        train.warmup_steps=1 "run.dir=$dir" run.threads=1 train.batch_size=1 "$@"
+    run 0 "$CHIMERA" train "$srcdir/conf/tiny.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" \
+        train.steps=2 train.warmup_steps=1 "run.dir=$dir" run.threads=1 train.batch_size=1 "$@"
 }
 same() {
     if cmp -s "$1" "$2"; then ok; else no "$3"; fi
@@ -115,5 +115,7 @@ bad 1 'cannot create .*/nodir/x.gguf: No such' "$CHIMERA" export "$tmp/m.b158" -
 bad 2 'is a GGUF file.*chimera import' "$CHIMERA" generate "$tmp/best.gguf" -p x
 run 0 "$CHIMERA" export "$tmp/m.b158" -o "$tmp/floats.safetensors"
 bad 3 'chimera.floats.*chimera import' "$CHIMERA" eval "$tmp/floats.safetensors"
+bad 3 'has format "chimera.packed [0-9]+", this program imports' "$CHIMERA" import "$tmp/m.b158" -o "$tmp/x"
+bad 2 'best.gguf brings its own' "$CHIMERA" import "$tmp/best.gguf" -o "$tmp/x" -c "$srcdir/conf/tiny.ini"
 bad 2 'no such file' "$CHIMERA" export "$tmp/nothing" -o "$tmp/x.gguf"
 finish

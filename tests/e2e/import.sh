@@ -1,5 +1,6 @@
 #!/bin/sh
-# chimera import of checkpoints of other programs: what generate, eval and train do with them, and what is refused by name.
+# chimera import of checkpoints of other programs: what generate, eval and train do with them, and what is
+# refused by name.
 # Their logits are in tests/unit/test_import.c.
 set -eu
 . "$srcdir/tests/e2e/lib.sh"
@@ -21,7 +22,8 @@ corpora="task.train=$corpus/train task.heldout=$corpus/heldout"
 # shellcheck disable=SC2086 # two words
 "$CHIMERA" eval "$tmp/run" $corpora -o json --limit 300 >"$tmp/before" 2>"$tmp/err" || no "eval: $(cat "$tmp/err")"
 # shellcheck disable=SC2086
-run 0 "$CHIMERA" train "$tmp/run/config.ini" --resume $corpora train.steps=4 train.batch_size=2 train.seq_len=32 train.lr=3e-3
+run 0 "$CHIMERA" train "$tmp/run/config.ini" --resume $corpora train.steps=4 train.batch_size=2 \
+    train.seq_len=32 train.lr=3e-3
 says err 'goes on from .*0000000000: step 0 of 4'
 # shellcheck disable=SC2086
 "$CHIMERA" eval "$tmp/run" $corpora -o json --limit 300 >"$tmp/after" 2>"$tmp/err" || no "eval: $(cat "$tmp/err")"
@@ -47,11 +49,12 @@ END
     rm -r "$tmp/bad"
 }
 key gdn 'attn={"layers": [1], "num_heads": 2}' 'cannot be honoured: attn = .*wanted is null'
+key gdn 'norm_first=true' 'norm_first = true: wanted is false'
 key gdn 'num_v_heads=4' 'num_v_heads = 4: wanted is num_heads'
 key gdn 'expand_v=0.3' 'expand_v = 0.3 of 8 is no whole number'
-key gdn 'new_thing=1' 'new_thing = 1: nobody knows this key'
+key gdn 'new_thing=1' 'new_thing = 1: nobody knows this key \(--ignore KEY leaves one out\)$'
 key gdn 'hidden_act="gelu"' 'hidden_act = "gelu": wanted is'
-key gdn 'hidden_size="24"' 'hidden_size: wanted is a whole number'
+key gdn 'hidden_size="24"' 'hidden_size: wanted is a whole number from 1 to 2.24$'
 key gdn 'model_type="mamba2"' 'model_type is mamba2'
 key xlstm 'use_bias=true' 'use_bias = true: wanted is false'
 key xlstm 'gate_soft_cap=null' 'gate_soft_cap = null'
@@ -61,11 +64,14 @@ key xlstm 'hidden_size=64' 'hidden_size = 64 and embedding_dim = 32'
 # ---- tensors: of another shape, missing, unknown, in a file that is not there
 cp -r "$tmp/gdn" "$tmp/bad"
 sed -i 's/"intermediate_size": 40/"intermediate_size": 48/' "$tmp/bad/config.json"
-bad 3 'model.safetensors: tensor model.layers.0.mlp.gate_proj.weight is \[40, 24\], wanted is \[48, 24\]' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
-sed -i 's/"intermediate_size": 48/"intermediate_size": 40/; s/"num_hidden_layers": 2/"num_hidden_layers": 3/' "$tmp/bad/config.json"
+bad 3 'model.safetensors: tensor model.layers.0.mlp.gate_proj.weight is \[40, 24\], wanted is \[48, 24\]' \
+    "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
+sed -i 's/"intermediate_size": 48/"intermediate_size": 40/; s/"num_hidden_layers": 2/"num_hidden_layers": 3/' \
+    "$tmp/bad/config.json"
 bad 3 'has no tensor model.layers.2.attn_norm.weight' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 sed -i 's/"num_hidden_layers": 3/"num_hidden_layers": 1/' "$tmp/bad/config.json"
-bad 3 'nobody knows what these tensors do.*model.layers.1.attn_norm.weight, .* and [0-9]+ more' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
+bad 3 'nobody knows what these tensors do.*model.layers.1.attn_norm.weight, .* and [0-9]+ more' \
+    "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 run 0 "$CHIMERA" import "$tmp/bad" -o "$tmp/cut" --ignore 'model.layers.1.*'
 rm "$tmp/bad/model.safetensors"
 bad 3 'has neither model.safetensors' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
@@ -75,6 +81,7 @@ head -c 900 "$tmp/gdn/model.safetensors" >"$tmp/bad/model.safetensors"
 bad 3 'copied incompletely|promises' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 echo '{' >"$tmp/bad/config.json"
 bad 3 'config.json' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
+bad 2 'gdn brings its own' "$CHIMERA" import "$tmp/gdn" -o "$tmp/x" -c "$srcdir/conf/tiny.ini"
 bad 2 'no such file' "$CHIMERA" import "$tmp/nothing" -o "$tmp/x"
 bad 2 'is there already' "$CHIMERA" import "$tmp/gdn" -o "$tmp/run"
 bad 3 'has no config.json' "$CHIMERA" import "$corpus" -o "$tmp/x"
@@ -85,6 +92,7 @@ python3 -B - "$tmp/run/ckpt/0000000004/model.safetensors" "$tmp/plain.safetensor
 import shutil, sys
 shutil.copy(*sys.argv[1:])
 END
-bad 2 'plain.safetensors says nothing of its configuration: --config' "$CHIMERA" import "$tmp/plain.safetensors" -o "$tmp/x"
+bad 2 'plain.safetensors says nothing of its configuration: --config' \
+    "$CHIMERA" import "$tmp/plain.safetensors" -o "$tmp/x"
 run 0 "$CHIMERA" import "$tmp/plain.safetensors" -c "$tmp/run/config.ini" -o "$tmp/plain"
 finish

@@ -47,7 +47,8 @@ Test(gguf, what_is_written_is_read)
     cr_assert_null(gguf_text(f, "chimera.block_count"));
     const struct gguf_tensor *t = gguf_find(f, "four");
     cr_assert(t && t == gguf_at(f, 3) && !gguf_at(f, 4) && !gguf_find(f, "five"));
-    cr_assert(t->n_dim == 3 && t->dim[0] == 1 && t->dim[1] == 2 && t->dim[2] == 512 && t->bytes == 264 && t->data[1] == 8);
+    cr_assert(t->n_dim == 3 && t->dim[0] == 1 && t->dim[1] == 2 && t->dim[2] == 512 && t->bytes == 264
+              && t->data[1] == 8);
     cr_assert_eq((t->data - bytes) % 64, 0);
     gguf_close(f);
     free(bytes);
@@ -115,14 +116,19 @@ Test(gguf, the_corpus_is_harmless)
 Test(gguf, seeds)
 {
     static const struct { const char *name, *words; } seed[] = {
-        { "empty", "no GGUF file" }, { "short", "no GGUF file" }, { "nothing", NULL }, { "one", NULL }, { "scalars", NULL },
+        { "empty", "no GGUF file" }, { "short", "no GGUF file" }, { "nothing", NULL }, { "one", NULL },
+        { "scalars", NULL },
         { "arrays", NULL }, { "trits", NULL }, { "aligned", NULL }, { "version", "GGUF version 2" },
-        { "big_endian", "big-endian" }, { "many_pairs", "promises" }, { "many_tensors", "promises" }, { "twice", "twice" },
-        { "bool", "truth value" }, { "kind", "has type 13" }, { "deep", "in 4 others" }, { "long_array", "end inside" },
-        { "long_text", "end inside" }, { "no_key", "a key has 0 bytes" }, { "nul", "NUL byte" }, { "blank", "byte 0x20" },
+        { "big_endian", "big-endian" }, { "many_pairs", "promises" }, { "many_tensors", "promises" },
+        { "twice", "twice" },
+        { "bool", "truth value" }, { "kind", "has type 13" }, { "deep", "in 4 others" },
+        { "long_array", "end inside" },
+        { "long_text", "end inside" }, { "no_key", "a key has 0 bytes" }, { "nul", "NUL byte" },
+        { "blank", "byte 0x20" },
         { "alignment", "no power of 2" }, { "alignment_text", "no power of 2" }, { "same_tensor", "twice" },
         { "zero", "dimension 1 is 0" }, { "no_dims", "has 0 dimensions" }, { "five_dims", "has 5 dimensions" },
-        { "overflow", "overflows" }, { "bytes_overflow", "wants a multiple" }, { "block", "wants a multiple of 256" },
+        { "overflow", "overflows" }, { "bytes_overflow", "wants a multiple" },
+        { "end_overflow", "promises 64 and 9223372036854775804 of tensors" }, { "block", "wants a multiple of 256" },
         { "q4", "has type 2" }, { "hole", "lies at byte 32" }, { "cut", "copied incompletely" },
         { "appended", "something was appended" }, { "dirty", "are not zeros" },
     };

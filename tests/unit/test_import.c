@@ -1,6 +1,7 @@
 /* test_import.c - checkpoints of other programs: logits against those that tests/checkpoints.py computes in float64
  * from the public equations, and what is refused.                                                          */
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 #include "core.h"
 #include "export.h"
 #include "fs.h"
-#include "import.h"
+#include "gguf.h"
+#include "import_run.h"
 #include "run.h"
 
 static char dir[64];
@@ -34,7 +36,8 @@ TestSuite(import, .init = setup, .fini = teardown);
 static bool make(const char *variant)
 {
     const char *src = getenv("srcdir");
-    char *command = xprintf("python3 -B '%s/tests/checkpoints.py' %s %s >python 2>&1", src ? src : ".", variant, variant);
+    char *command = xprintf("python3 -B '%s/tests/checkpoints.py' %s %s >python 2>&1", src ? src : ".", variant,
+                            variant);
     bool python = system("command -v python3 >/dev/null 2>&1") == 0;
     if (python) cr_assert_eq(system(command), 0, "checkpoints.py %s fails", variant);
     free(command);
@@ -122,7 +125,8 @@ Test(import, options_that_an_older_program_did_not_have)
     cJSON *j = manifest_new(plain, &meta), *list = cJSON_GetObjectItem(j, "shape");
     int n = cJSON_GetArraySize(list);
     for (int i = n - 1; i >= 0; i--)
-        if (strstr(cJSON_GetStringValue(cJSON_GetArrayItem(list, i)), "logit_soft_cap")) cJSON_DeleteItemFromArray(list, i);
+        if (strstr(cJSON_GetStringValue(cJSON_GetArrayItem(list, i)), "logit_soft_cap"))
+            cJSON_DeleteItemFromArray(list, i);
     cr_assert_eq(cJSON_GetArraySize(list), n - 1);
     char *text = cJSON_PrintUnformatted(j);
     cr_assert_eq(manifest_text_fits("old", text, plain), CHI_OK, "%s", fail_text());
@@ -132,6 +136,168 @@ Test(import, options_that_an_older_program_did_not_have)
     cJSON_Delete(j);
     spec_close(plain);
     spec_close(capped);
+}
+
+/* What checkpoint_config() makes of a config.json with this text                                             */
+static struct config *config_of(const char *json, const char *ignore)
+{
+    struct import_request r = { .subject = "test", .ignore = &ignore, .n_ignore = ignore != NULL };
+    struct layout l;
+    struct config *c;
+    cJSON *j;
+    char *ini;
+    cr_assert_eq(json_parse("test", json, (int64_t)strlen(json), 8, &j), CHI_OK, "%s", fail_text());
+    cr_assert_eq(checkpoint_config(&r, "test", j, &l, &ini), CHI_OK, "%s", fail_text());
+    cr_assert_eq(config_load_text(&c, "test", ini, NULL, 0), CHI_OK, "%s", fail_text());
+    cJSON_Delete(j);
+    free(ini);
+    return c;
+}
+
+struct want { const char *section, *key, *value; };
+
+static void check_config(const char *json, const struct want *w)
+{
+    struct config *c = config_of(json, NULL);
+    for (; w->section; w++) {
+        const char *got = config_get(c, w->section, w->key);
+        char *end;
+        double v = strtod(w->value, &end);
+        cr_assert(got, "%s: %s.%s is not there", json, w->section, w->key);
+        bool same = end == w->value ? !strcmp(got, w->value) : fabs(strtod(got, NULL) - v) <= 1e-12 * fabs(v);
+        cr_expect(same, "%s: %s.%s = %s, wanted %s", json, w->section, w->key, got, w->value);
+    }
+    config_free(c);
+}
+
+/* Keys that are not there have the values of GatedDeltaNetConfig and of transformers' xLSTMConfig; null is no value
+ * of a size, and no cap of the logits                                                                           */
+Test(import, defaults_are_those_of_the_other_programs)
+{
+    static const struct want gdn[] = {
+        { "model", "hidden_size", "2048" }, { "model", "num_hidden_layers", "21" },
+        { "model", "vocab_size", "32000" },
+        { "model", "rms_norm_eps", "1e-6" }, { "model", "tie_word_embeddings", "no" },
+        { "layer.GD", "num_heads", "6" },
+        { "layer.GD", "head_dim", "256" }, { "layer.GD", "head_v_dim", "512" }, { "layer.GD", "conv_size", "4" },
+        { "layer.GD", "allow_neg_eigval", "no" }, { "layer.GD", "use_gate", "yes" },
+        { "layer.MLP", "intermediate_size", "5632" }, { NULL, NULL, NULL }
+    }, xlstm[] = {
+        { "model", "hidden_size", "4096" }, { "model", "num_hidden_layers", "32" },
+        { "model", "vocab_size", "50304" },
+        { "model", "rms_norm_eps", "1e-6" }, { "model", "tie_word_embeddings", "no" },
+        { "model", "logit_soft_cap", "30" },
+        { "layer.XM", "num_heads", "8" }, { "layer.XM", "head_dim", "256" }, { "layer.XM", "head_v_dim", "512" },
+        { "layer.XM", "gate_soft_cap", "15" }, { "layer.XM", "norm_eps", "1e-6" }, { "layer.XM", "cell_eps", "1e-6" },
+        { "layer.MLP", "intermediate_size", "10944" }, { NULL, NULL, NULL }
+    }, others[] = {
+        { "model", "num_hidden_layers", "3" }, { "model", "hidden_size", "1024" },
+        { "model", "rms_norm_eps", "1e-4" },
+        { "model", "logit_soft_cap", "0" }, { "layer.XM", "norm_eps", "1e-4" }, { "layer.XM", "cell_eps", "1e-3" },
+        { "layer.MLP", "intermediate_size", "1100" }, { NULL, NULL, NULL }
+    };
+    check_config("{\"model_type\": \"gated_deltanet\"}", gdn);
+    check_config(
+        "{\"architectures\": [\"GatedDeltaNetForCausalLM\"], \"intermediate_size\": null, \"hidden_ratio\": null,"
+        " \"num_v_heads\": null}",
+        gdn);
+    check_config("{\"model_type\": \"gated_deltanet\", \"norm_first\": false}", gdn);       /* as in 2024 */
+    check_config("{\"model_type\": \"xlstm\"}", xlstm);
+    check_config("{\"model_type\": \"xlstm\", \"num_hidden_layers\": null, \"num_blocks\": null}", xlstm);
+    check_config(
+        "{\"model_type\": \"xlstm\", \"num_blocks\": 3, \"embedding_dim\": 1024, \"norm_eps\": 1e-4, "
+        "\"eps\": 1e-3, \"output_logit_soft_cap\": null, \"ffn_proj_factor\": 1.07, "
+        "\"ffn_round_up_to_multiple_of\": 100}",
+        others);
+}
+
+/* As transformers and xlstm do: parts are for a folder without the one file                                      */
+Test(import, one_file_comes_before_its_parts)
+{
+    if (!make("xlstm")) cr_skip_test("no python3");
+    cr_assert_eq(fs_write_atomic("xlstm/model.safetensors", "none", 4), CHI_OK, "%s", fail_text());
+    cr_assert_eq(bring("xlstm", "run", NULL), CHI_EDATA);
+    cr_assert(strstr(fail_text(), "xlstm/model.safetensors is 4 bytes"), "%s", fail_text());
+}
+
+/* The last value of the file is that of the head                                                                 */
+Test(import, a_value_that_is_not_finite)
+{
+    static const uint32_t bad[] = { 0x7fc00000, 0x7f800000, 0xff800000 };
+    unsigned char *bytes;
+    int64_t n;
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(fs_read("xlstm_native/model.safetensors", &bytes, &n), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < COUNT(bad); i++) {
+        memcpy(bytes + n - 4, &bad[i], 4);
+        cr_assert_eq(fs_write_atomic("xlstm_native/model.safetensors", bytes, n), CHI_OK, "%s", fail_text());
+        cr_expect_eq(bring("xlstm_native", "run", NULL), CHI_EDATA);
+        cr_expect(strstr(fail_text(), "tensor lm_head.weight holds a value that is not finite"), "%s", fail_text());
+        cr_expect(!fs_exists("run") && !fs_exists("run.tmp"));
+    }
+    mem_free(bytes);
+}
+
+/* Nothing has the run's name before it is whole, and what lies in the way stays                                  */
+Test(import, a_run_gets_its_name_at_the_end)
+{
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(fs_mkdirs("run.tmp/mine"), CHI_OK);
+    cr_assert_eq(bring("xlstm_native", "run//", NULL), CHI_ECONF);
+    cr_assert(strstr(fail_text(), "run.tmp is in the way"), "%s", fail_text());
+    cr_assert(fs_is_dir("run.tmp/mine") && !fs_exists("run"));
+    cr_assert_eq(fs_remove_tree("run.tmp"), CHI_OK);
+    cr_assert_eq(bring("xlstm_native", "run//", NULL), CHI_OK, "%s", fail_text());
+    cr_assert(fs_is_dir("run") && !fs_exists("run.tmp"));
+}
+
+static void replace(unsigned char *bytes, int64_t n, const char *was, const char *now)
+{
+    unsigned char *at = memmem(bytes, (size_t)n, was, strlen(was));
+    cr_assert(at);
+    memcpy(at, now, strlen(now));
+}
+
+/* Puts a NaN into a tensor of a GGUF file of ours, with hashes that are right                                   */
+static void poison(const char *path, const char *name)
+{
+    const float nan = NAN;
+    struct gguf_file *f;
+    unsigned char *bytes;
+    int64_t n;
+    char was[17], now[17];
+    cr_assert_eq(fs_read(path, &bytes, &n), CHI_OK, "%s", fail_text());
+    cr_assert_eq(gguf_open_bytes(&f, path, bytes, n), CHI_OK, "%s", fail_text());
+    const struct gguf_tensor *t = gguf_find(f, name);
+    int64_t header = gguf_at(f, 0)->data - bytes;
+    snprintf(was, sizeof was, "%016" PRIx64, xxh3(t->data, (size_t)t->bytes));
+    memcpy(bytes + (t->data - bytes) + 4, &nan, sizeof nan);
+    snprintf(now, sizeof now, "%016" PRIx64, xxh3(t->data, (size_t)t->bytes));
+    replace(bytes, header, was, now);
+    replace(bytes, header, gguf_text(f, GGUF_SEAL), "0000000000000000");
+    snprintf(now, sizeof now, "%016" PRIx64, xxh3(bytes, (size_t)header));
+    replace(bytes, header, "0000000000000000", now);
+    cr_assert_eq(fs_write_atomic(path, bytes, n), CHI_OK, "%s", fail_text());
+    gguf_close(f);
+    mem_free(bytes);
+}
+
+Test(import, numbers_that_are_not_finite)
+{
+    static const char *const name[] = { "final_norm.weight", "lm_head.weight" };
+    if (!make("xlstm_native")) cr_skip_test("no python3");
+    cr_assert_eq(bring("xlstm_native", "one", NULL), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < COUNT(name); i++) {
+        FILE *report = fopen("report", "w");
+        struct export_request q = { .subject = "one", .out = "one.gguf" };
+        cr_assert_eq(export_model(&q, report), CHI_OK, "%s", fail_text());
+        fclose(report);
+        poison("one.gguf", name[i]);
+        cr_expect_eq(bring("one.gguf", "two", NULL), CHI_EDATA);
+        cr_expect(strstr(fail_text(), name[i]), "%s", fail_text());
+        cr_expect(!fs_exists("two"));
+        cr_assert_eq(remove("one.gguf"), 0);
+    }
 }
 
 /* Out as masters and in again: the same bits                                                                 */

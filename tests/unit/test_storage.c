@@ -13,6 +13,7 @@
 #include "convert.h"
 #include "core.h"
 #include "fs.h"
+#include "gguf.h"
 #include "mapped.h"
 #include "network.h"
 #include "packed.h"
@@ -486,6 +487,13 @@ static void shrink_checkpoint(void)
     sink = data[100000];
 }
 
+static void shrink_gguf(void)
+{
+    struct gguf_file *f;
+    if (gguf_open(&f, "big.gguf") != CHI_OK || truncate("big.gguf", 4096) < 0) _exit(9);
+    sink = gguf_at(f, 0)->data[100000];
+}
+
 static void shrink_own(void)
 {
     mapped_add(elsewhere, 1, "nothing", MAPPED_READ);           /* so that the handler is there                           */
@@ -536,13 +544,23 @@ Test(storage, a_file_that_becomes_shorter)
     cr_assert_eq(st_write(w, data, 200000), CHI_OK);
     cr_assert_eq(st_finish(w), CHI_OK);
     fclose(f);
+    f = fopen("big.gguf", "wb");
+    struct gguf_writer *g = gguf_create(f);
+    gguf_add(g, "x", GGUF_F32, 1, (const int64_t[]){ 50000 });
+    cr_assert_eq(gguf_begin(g), CHI_OK);
+    cr_assert_eq(gguf_write(g, data, 200000), CHI_OK);
+    cr_assert_eq(gguf_finish(g), CHI_OK);
+    fclose(f);
     free(data);
     int status = child(shrink_checkpoint);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
+    status = child(shrink_gguf);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
     status = child(shrink_written);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 5, "%x", status);
     cr_assert_eq(fs_read("messages", (unsigned char **)&said, &n), CHI_OK);
-    cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more") && strstr(said, "chimera: written cannot be written"),
+    cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more") && strstr(said, "chimera: big.gguf cannot")
+              && strstr(said, "chimera: written cannot be written"),
               "%s", said);
     cr_expect(!strstr(said, "nothing"));
     mem_free(said);

@@ -140,13 +140,15 @@ static chi_status mlstm_open(const struct chi_host *host, void *self, const void
     s->block    = c->qkv_proj_blocksize;
     s->conv     = (struct causal){ .channels = s->inner, .taps = c->conv_size };
     if (s->v1 && s->dk != s->dim)
-        return host->fail(host, CHI_ESHAPE, "block = v1 makes q, k and v of the same channels: head_v_dim = %lld must be "
-                          "head_dim = %lld, or 0", (long long)s->dim, (long long)s->dk);
+        return host->fail(host, CHI_ESHAPE,
+                          "block = v1 makes q, k and v of the same channels: head_v_dim = %lld must be "
+                          "head_dim = %lld, or 0",
+                          (long long)s->dim, (long long)s->dk);
     if (s->v1 && s->inner % s->block)
         return host->fail(host, CHI_ESHAPE, "num_heads x head_dim is %lld, which qkv_proj_blocksize = %lld does not "
                           "divide", (long long)s->inner, (long long)s->block);
-    s->memory   = (struct hebb){ .ops = s->v1 ? &block_v1 : &block_v2, .heads = s->heads, .dk = s->dk, .dv = s->dim + 1,
-                                 .own = 16 + OWN_ROWS * s->dim };
+    s->memory   = (struct hebb){ .ops = s->v1 ? &block_v1 : &block_v2, .heads = s->heads, .dk = s->dk,
+                                 .dv = s->dim + 1, .own = 16 + OWN_ROWS * s->dim };
     if (s->v1) plan_block_v1(s, shape, ops, plan);
     else plan_block_v2(s, shape, ops, plan);
     plan_cell(s, ops, plan, shape->training);
