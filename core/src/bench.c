@@ -259,21 +259,25 @@ static void print_opening(const struct bench *b, const struct model *m, double s
            1e3 * seconds, (long long)c.weight_bytes, (long long)c.read_bytes_per_token);
 }
 
+chi_status bench_open(const struct bench *b, int64_t rows, struct spec **spec, struct model **m)
+{
+    *spec = NULL;
+    *m = NULL;
+    if (run_has_weights(b->subject))
+        return run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, rows, 1, spec, m);
+    TRY(open_spec(b, SPEC_MODEL, spec));
+    TRY(model_open(m, *spec, MODEL_INFER, rows, 1));
+    return model_init(*m, 1);
+}
+
 chi_status bench_read(const struct bench *b)
 {
     struct spec *spec;
     struct reader r = { 0 };
     double begun = now_s();
-    bool trained = run_has_weights(b->subject);
-    chi_status st = CHI_OK;
-    if (trained) TRY(run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, PREFILL, 1, &spec, &r.m));
-    else {
-        TRY(open_spec(b, SPEC_MODEL, &spec));
-        st = model_open(&r.m, spec, MODEL_INFER, PREFILL, 1);
-        if (st == CHI_OK) st = model_init(r.m, 1);
-    }
+    chi_status st = bench_open(b, PREFILL, &spec, &r.m);
     if (st == CHI_OK) {
-        if (trained) print_opening(b, r.m, now_s() - begun);
+        if (run_has_weights(b->subject)) print_opening(b, r.m, now_s() - begun);
         r.state = mem_take((size_t)model_state_bytes(r.m) + 64, "a stream");
         r.hidden = mem_take((size_t)(PREFILL * spec->model.hidden_size) * sizeof(float), "hidden rows");
         r.logits = mem_take((size_t)spec->model.vocab_size * sizeof(float), "logits");

@@ -5,6 +5,7 @@
 #include "spec.h"
 
 struct batch;
+struct model;
 /* A batch of random tokens of the configuration's sizes; batch_free()                     */
 void bench_batch(const struct spec *, struct batch *);
 
@@ -20,6 +21,9 @@ struct bench {
     const char *out;                        /* of bench_profile(): the trace's file, or NULL */
 };
 
+/* The subject's model to read with, and its weights: those of what has some, else start values.  The
+ * caller closes both, also after a failure.                                               */
+chi_status bench_open(const struct bench *, int64_t rows, struct spec **, struct model **) CHI_MUST_CHECK;
 chi_status bench_train(const struct bench *) CHI_MUST_CHECK;
 chi_status bench_read(const struct bench *) CHI_MUST_CHECK;     /* prefill and decode       */
 chi_status bench_layers(const struct bench *) CHI_MUST_CHECK;   /* a decode step of each layer */

@@ -94,13 +94,9 @@ static chi_status figures(struct reading *r, const struct bench *b)
 
 chi_status bench_context(const struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
     struct reading r = { 0 };
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
-    chi_status st = model_open(&r.m, spec, MODEL_INFER, PIECE, 1);
-    if (st == CHI_OK) st = model_init(r.m, 1);
+    chi_status st = bench_open(b, PIECE, &spec, &r.m);
     if (st == CHI_OK) {
         r.whole.state = mem_take((size_t)model_state_bytes(r.m) + 64, "a stream");
         r.fresh.state = mem_take((size_t)model_state_bytes(r.m) + 64, "a stream");

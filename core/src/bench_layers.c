@@ -283,10 +283,8 @@ static chi_status kind(const struct bench *b, const struct spec *spec, const str
 
 chi_status bench_layers(const struct bench *b)
 {
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
     uint8_t *pool = mem_take(LIMIT_BYTES, "memory to read");
     chi_status st = pool ? CHI_OK : CHI_ENOMEM;
     if (pool) memset(pool, 1, LIMIT_BYTES);

@@ -236,12 +236,8 @@ static chi_status profile_reading(struct session *s)
 {
     const struct bench *b = s->b;
     struct stream_of r = { 0 };
-    struct config *config;
     struct spec *spec;
-    TRY(run_config(b->subject, b->override, b->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
-    chi_status st = model_open(&r.m, spec, MODEL_INFER, PREFILL, 1);
-    if (st == CHI_OK) st = model_init(r.m, 1);
+    chi_status st = bench_open(b, PREFILL, &spec, &r.m);
     if (st == CHI_OK) {
         pool_threads(b->threads);
         r.state = mem_take((size_t)model_state_bytes(r.m) + 64, "a stream");
@@ -270,7 +266,7 @@ chi_status bench_profile(const struct bench *b)
     if (b->out && !(s.trace = open_memstream(&text, &n))) return fail(CHI_ENOMEM, "no memory for %s", b->out);
     if (s.trace) profile_write_begin(s.trace);
     chi_status st = measure_limits(&s);
-    if (st == CHI_OK && !run_is_folder(b->subject)) st = profile_training(&s);
+    if (st == CHI_OK && !run_has_weights(b->subject)) st = profile_training(&s);
     if (st == CHI_OK) st = profile_reading(&s);
     profile_drop();
     if (s.trace) {

@@ -2,17 +2,16 @@
  * value comes from; or what one key means.                                      */
 #include "cli.h"
 #include "core.h"
+#include "run.h"
 #include "spec.h"
 
 static bool no_origins;
 
 static chi_status run(const struct cli_args *a)
 {
-    struct config *config;
     struct spec *spec;
     chi_status status;
-    TRY(config_load(&config, a->word[0], a->override, a->n_override));
-    TRY(spec_open(&spec, config, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER));
+    TRY(run_spec(a->word[0], a->override, a->n_override, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER, &spec));
     if (a->n_word > 1) {
         status = CHI_OK;
         for (int i = 1; i < a->n_word && status == CHI_OK; i++)
@@ -32,9 +31,9 @@ static const struct cli_flag flags[] = {
 
 const struct verb verb_config = {
     .name = "config",
-    .usage = "CONF [section.key=value ...] [section.key ...]",
+    .usage = "CONF|RUN|FILE.b158 [section.key=value ...] [section.key ...]",
     .summary = "print a configuration with every value and its origin",
-    .doc = "Reads CONF with its includes and the overrides, checks all of it, and prints every option\n"
+    .doc = "Reads CONF (of a run or a packed model: what it stores) with its includes and the overrides, checks all of it, and prints every option\n"
            "of every component in use as a valid INI file. A comment after each value says where it\n"
            "comes from: a file and line, the command line, or the default.\n"
            "\n"

@@ -155,7 +155,7 @@ static chi_status run_eval(const struct cli_args *a)
 }
 
 const struct verb verb_eval = {
-    .name = "eval", .usage = "RUN [section.key=value ...]",
+    .name = "eval", .usage = "RUN|CHECKPOINT|FILE.b158 [section.key=value ...]",
     .summary = "measure a run's held-out bits per byte, or its accuracy",
     .doc = "Reads the documents that [task] holds out, each from its start to its end, with the run's\n"
            "newest weights, and prints bits per byte: the sum of -log2 p(token), ends of documents\n"

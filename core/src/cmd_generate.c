@@ -247,13 +247,20 @@ static void add_lines(struct prompts *all, const char *b, int64_t n)
     }
 }
 
+/* A file that a flag names must be there, before a model is loaded for it          */
+static chi_status named_file(const char *flag, const char *path, const char *wanted)
+{
+    if (fs_is_dir(path)) return fail(CHI_ECONF, "%s %s: a folder; wanted is %s", flag, path, wanted);
+    return fs_exists(path) ? CHI_OK : fail(CHI_ECONF, "%s %s: no such file; wanted is %s", flag, path, wanted);
+}
+
 static chi_status add_file(struct prompts *all, const char *path, bool lines)
 {
     struct text in = { 0 };
     unsigned char *bytes = NULL;
     chi_status s = CHI_OK;
     if (strcmp(path, "-")) {
-        if (fs_is_dir(path)) return fail(CHI_EIO, "%s is a folder, not a file with prompts", path);
+        TRY(named_file(lines ? "--prompts" : "--prompt-file", path, "a file with prompts"));
         TRY(fs_read(path, &bytes, &in.n));
     } else
         s = read_stdin(&in);
@@ -407,6 +414,7 @@ static chi_status resume(struct generator *g, const struct session_key *key, str
                          const struct prompt *p)
 {
     struct stream *s = c->stream;
+    TRY(named_file("--load-session", flag_load, "what --save-session wrote"));
     TRY(session_load(flag_load, s, key));
     if (g->options.repetition_penalty != 1 && s->kept < min_i64(s->window, s->total))
         return fail(CHI_ECONF, "%s keeps the last %lld tokens, but generate.repetition_window is %lld: "
@@ -492,7 +500,7 @@ static chi_status open_allow(struct shortlist *l, int64_t vocab)
     int32_t *id;
     int64_t n;
     bool file = !strchr("0123456789", *flag_allow);
-    if (file && fs_is_dir(flag_allow)) return fail(CHI_ECONF, "--allow %s: a folder, wanted is a file with token ids", flag_allow);
+    if (file) TRY(named_file("--allow", flag_allow, "a list of token ids such as 5,10-20, or a file with one"));
     if (file) TRY(fs_read(flag_allow, &bytes, &n));
     chi_status s = ids_parse(file ? (const char *)bytes : flag_allow, file ? flag_allow : "--allow", &id, &n);
     mem_free(bytes);
@@ -577,7 +585,7 @@ static chi_status run(const struct cli_args *a)
 
 const struct verb verb_generate = {
     .name = "generate",
-    .usage = "RUN [section.key=value ...]",
+    .usage = "RUN|CHECKPOINT|FILE.b158 [section.key=value ...]",
     .summary = "continue a text with a trained model",
     .doc = "Loads the newest checkpoint of a run and continues each prompt until the model ends the\n"
            "document, a stop string appears, or -n tokens are drawn.  One prompt streams to stdout as\n"

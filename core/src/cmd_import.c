@@ -32,7 +32,7 @@ static chi_status run_import(const struct cli_args *a)
 
 const struct verb verb_import = {
     .name = "import", .usage = "FILE|FOLDER -o OUT [section.key=value ...]",
-    .summary = "take over a model from GGUF, safetensors or another program's checkpoint",
+    .summary = "take over a model: GGUF, safetensors, checkpoints of others",
     .doc = "GGUF, and safetensors with dequantised numbers, as chimera export wrote them: OUT becomes the packed\n"
            "model that they came from; every logit has the same bits.\n"
            "\n"

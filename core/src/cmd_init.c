@@ -30,8 +30,8 @@ const struct verb verb_init = {
            "decides them.  They are drawn, quantised and encoded in blocks of rows on all threads, so memory\n"
            "holds a block, not the model.\n"
            "\n"
-           "generate, eval, inspect and bench take DIR in the place of a run.  The files appear under their\n"
-           "names when they are whole.",
+           "generate, eval, inspect, bench, kernels, convert and export take DIR in the place of a run.  The\n"
+           "files appear under their names when they are whole.",
     .examples = "chimera init conf/chimera-5.1.ini -o full\n"
                 "chimera generate full --ids \"1 2 3\" -n 20\n"
                 "chimera inspect full\n"

@@ -132,7 +132,9 @@ static chi_status run(const struct cli_args *a)
 {
     const char *subject = a->word[0];
     if (a->n_word == 2) {
-        bool first = fs_exists(subject) && !is_plugin(subject);
+        /* PLUGIN CONF, or the other way; a folder may be called as the plugin that it holds     */
+        bool second = fs_exists(a->word[1]) && !is_plugin(a->word[1]);
+        bool first = fs_exists(subject) && !is_plugin(subject) && !second;
         return show_plugin(a->word[first], a->word[!first], a);
     }
     if (is_plugin(subject)) return show_plugin(subject, NULL, a);

@@ -260,11 +260,9 @@ static chi_status kernels_of(struct spec *s, const struct model *m)
 
 static chi_status run(const struct cli_args *a)
 {
-    struct config *config;
     struct spec *spec;
     struct model *m;
-    TRY(run_config(a->word[0], a->override, a->n_override, &config));
-    TRY(spec_open(&spec, config, SPEC_MODEL));
+    TRY(run_spec(a->word[0], a->override, a->n_override, SPEC_MODEL, &spec));
     chi_status st = model_open(&m, spec, MODEL_PLAN, 1, 1);
     if (st == CHI_OK) {
         st = kernels_of(spec, m);
@@ -282,7 +280,7 @@ static const struct cli_flag flags[] = {
 
 const struct verb verb_kernels = {
     .name = "kernels",
-    .usage = "CONF|RUN [section.key=value ...]",
+    .usage = "CONF|RUN|FILE.b158 [section.key=value ...]",
     .summary = "which CPU backend serves each function and each linear map, and why",
     .doc = "Lists the backends with what this CPU lacks for those that cannot run, who serves each function, and for the\n"
            "linear maps of the model, those of one size and encoding together, which kernel multiplies them: the only\n"

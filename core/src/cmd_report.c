@@ -57,6 +57,7 @@ static chi_status write_file(const struct report *rep, const char *path, void pr
     print(rep, f);
     chi_status s = fclose(f) ? fail(CHI_ENOMEM, "no memory for the text of %s", path)
                              : fs_write_atomic(path, text, (int64_t)n);
+    if (s == CHI_OK) note("%s is written", path);
     free(text);
     return s;
 }
@@ -65,6 +66,9 @@ static chi_status make(struct report *rep, const struct cli_args *a)
 {
     int64_t counted = 0;
     TRY(read_wish(&rep->wish));
+    const char *out[] = { markdown, csv, html };
+    for (int i = 0; i < 3; i++)
+        if (out[i]) TRY(fs_can_write(out[i]));
     TRY(report_read(rep, a->word, a->n_word));
     TRY(report_metric(rep));
     TRY(report_group(rep));

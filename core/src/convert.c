@@ -63,14 +63,6 @@ static chi_status take_manifest(struct convert *c, const char *folder)
     return text ? CHI_OK : fail(CHI_ENOMEM, "no memory for the manifest of %s", folder);
 }
 
-static bool is_checkpoint(const char *subject)
-{
-    char *path = fs_join(subject, "MANIFEST.json");
-    bool is = fs_is_dir(subject) && fs_exists(path);
-    free(path);
-    return is;
-}
-
 static chi_status open_masters(struct convert *c, const char *folder)
 {
     struct ckpt_meta meta;
@@ -86,7 +78,7 @@ static chi_status open_run(struct convert *c)
     char *path;
     TRY(run_config(r->subject, r->override, r->n_override, &config));
     TRY(spec_open(&c->spec, config, SPEC_MODEL));
-    if (is_checkpoint(r->subject)) return open_masters(c, r->subject);
+    if (run_is_checkpoint(r->subject)) return open_masters(c, r->subject);
     const char *dir = fs_is_dir(r->subject) ? r->subject : c->spec->run.dir;
     TRY(ckpt_latest(dir, &path));
     if (!path) return fail(CHI_EDATA, "%s has no checkpoint yet: train first (chimera train)", dir);
@@ -108,6 +100,7 @@ static chi_status open_source(struct convert *c)
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
     TRY(packed_names_free(c->out));
+    TRY(fs_can_write(c->out));
     TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
     if (!c->spec->packed || c->spec->run.verify == VERIFY_NO) return CHI_OK;
     return packed_verify(c->spec->packed, c->spec->registry, VERIFY_FULL, NULL);    /* all is read anyway               */

@@ -344,11 +344,8 @@ static chi_status write_masters(struct export *x)
 /* The checkpoint of a run, or the one that is named; caller frees                                                 */
 static chi_status find_checkpoint(const struct export_request *q, char **folder)
 {
-    char *manifest = fs_join(q->subject, "MANIFEST.json");
-    bool one = fs_is_dir(q->subject) && fs_exists(manifest);
-    free(manifest);
     *folder = NULL;
-    if (one) {
+    if (run_is_checkpoint(q->subject)) {
         *folder = xstrdup(q->subject);
         return CHI_OK;
     }
@@ -392,6 +389,7 @@ static chi_status wanted(struct export *x)
         return fail(CHI_ECONF, "%s: the name tells the format: wanted is NAME.gguf or NAME.safetensors", q->out);
     if (fs_exists(q->out))
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
     x->type = x->gguf ? CARRY_BEST : GGUF_F32;
     if (!q->as) return CHI_OK;

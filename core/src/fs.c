@@ -198,9 +198,10 @@ chi_status fs_sync_dir(const char *path)
     return s;
 }
 
-static chi_status write_synced(const char *path, const void *bytes, int64_t n)
+/* Into tmp, a name that nobody needs to hear of                                   */
+static chi_status write_synced(const char *tmp, const char *path, const void *bytes, int64_t n)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return fs_fail("create", path);
     chi_status s = fs_write_all(fd, bytes, n) && sync_fd(fd) ? CHI_OK : fs_fail("write", path);
     if (close(fd) < 0 && s == CHI_OK && errno != EINTR) s = fs_fail("write", path);
@@ -218,7 +219,7 @@ chi_status fs_publish(const char *tmp, const char *path)
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
 {
     char *tmp = xprintf("%s.tmp", path), *folder = parent_of(path);
-    chi_status s = write_synced(tmp, bytes, n);
+    chi_status s = write_synced(tmp, path, bytes, n);
     if (s == CHI_OK && rename(tmp, path) < 0) s = fs_fail("replace", path);
     if (s != CHI_OK) unlink(tmp);
     else s = fs_sync_dir(folder);
@@ -235,7 +236,7 @@ chi_status fs_can_write(const char *path)
     }
     char *tmp = xprintf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    chi_status s = fd < 0 ? fs_fail("create", tmp) : CHI_OK;
+    chi_status s = fd < 0 ? fs_fail("create", path) : CHI_OK;
     if (fd >= 0) {
         close(fd);
         unlink(tmp);

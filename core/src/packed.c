@@ -205,6 +205,9 @@ static chi_status read_format(const struct st_file *f)
     if (!st_sealed(f) || !format)
         return fail(CHI_EDATA, "%s is a tensor file, but no packed model, or a damaged one: its header begins with no "
                     "header_xxh3, or names no format; chimera convert makes packed models", path);
+    if (strncmp(format, PACKED_FORMAT, strcspn(PACKED_FORMAT, " ") + 1) != 0)
+        return fail(CHI_EDATA, "%s has format \"%s\", wanted is a packed model (\"%s\"): chimera import %s -o OUT takes "
+                    "it over", path, format, PACKED_FORMAT, path);
     if (strcmp(format, PACKED_FORMAT) != 0)
         return fail(CHI_EDATA, "%s has format \"%s\", this program reads \"%s\": use the version that wrote it", path,
                     format, PACKED_FORMAT);

@@ -10,6 +10,7 @@
 #include "core.h"
 #include "crumb.h"
 #include "fs.h"
+#include "gguf.h"
 #include "json.h"
 #include "run_events.h"
 #include "packed.h"
@@ -85,6 +86,11 @@ bool run_is_folder(const char *subject)
     return fs_is_dir(subject) && has(subject, "config.ini") && has(subject, "ckpt");
 }
 
+bool run_is_checkpoint(const char *subject)
+{
+    return fs_is_dir(subject) && has(subject, "MANIFEST.json");
+}
+
 /* A path that is not there: the neighbour that may have been meant               */
 static chi_status no_subject(const char *subject)
 {
@@ -111,8 +117,11 @@ chi_status run_config(const char *subject, char *const *overrides, int n, struct
     *out = NULL;
     if (!fs_exists(subject)) return no_subject(subject);
     if (packed_is(subject))
-        return fail(CHI_ECONF, "%s is a packed model, which generate, eval, inspect, bench and convert read; wanted is a configuration "
-                    "(FILE.ini) or a run folder", subject);
+        return fail(CHI_ECONF, "%s is a packed model: its weights are for use, not for training; wanted is a configuration (FILE.ini)"
+                    " or a run folder", subject);
+    if (gguf_is(subject))
+        return fail(CHI_ECONF, "%s is a GGUF file; wanted is a configuration (FILE.ini), a run folder or a packed model:"
+                    " chimera import %s -o OUT makes one of it", subject, subject);
     if (!fs_is_dir(subject)) return config_load(out, subject, overrides, n);
     if (!has(subject, "config.ini"))
         return fail(CHI_ECONF, "%s is a folder without config.ini, so it is no run folder; wanted is a"

@@ -15,7 +15,8 @@
 chi_status run_config(const char *subject, char *const *overrides, int n,
                       struct config **) CHI_MUST_CHECK;
 bool run_is_folder(const char *subject);          /* has config.ini and ckpt/     */
-bool run_has_weights(const char *subject);        /* that, or a packed model      */
+bool run_is_checkpoint(const char *subject);      /* one step of a run: has MANIFEST.json */
+bool run_has_weights(const char *subject);        /* any of them, or a packed model */
 /* The spec of a configuration, a run or a packed model                          */
 chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **) CHI_MUST_CHECK;
 

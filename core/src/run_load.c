@@ -87,10 +87,12 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
     struct config *c;
     TRY(open_config(subject, NULL, overrides, n, task, &c));
     TRY(spec_open(spec, c, needs | SPEC_MODEL));
-    /* A run folder holds its own checkpoints, wherever [run] dir once pointed     */
+    /* A run folder holds its own checkpoints, wherever [run] dir once pointed      */
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
     if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
     TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
+    struct ckpt_meta meta;
+    if (run_is_checkpoint(subject)) return ckpt_load(subject, *model, NULL, &meta);
     return load_newest(dir, *model);
 }
 
@@ -115,7 +117,7 @@ chi_status run_load_model(const char *subject, char *const *overrides, int n, co
 
 bool run_has_weights(const char *subject)
 {
-    return run_is_folder(subject) || packed_is(subject);
+    return run_is_folder(subject) || run_is_checkpoint(subject) || packed_is(subject);
 }
 
 chi_status run_spec(const char *subject, char *const *overrides, int n, int needs, struct spec **spec)

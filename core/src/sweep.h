@@ -68,6 +68,8 @@ void sweep_split_free(char **, int64_t n);
 
 enum job_state { JOB_PENDING, JOB_RUNNING, JOB_DONE, JOB_EARLY, JOB_FAILED };
 const char *job_state_name(enum job_state);
+/* What status.json of a run folder says: done, stopped, ...                     */
+bool sweep_folder_is(const char *dir, const char *state);
 
 struct sweep_job {
     char   *id;                         /* 16 hexadecimal digits                  */

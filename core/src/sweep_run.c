@@ -74,25 +74,6 @@ static int64_t newest_step(const char *dir)
 }
 
 /* Does status.json say that all steps are done?                                          */
-static bool folder_done(const char *dir)
-{
-    char *path = fs_join(dir, "status.json");
-    unsigned char *text;
-    int64_t n;
-    cJSON *json = NULL;
-    bool done = false;
-    if (fs_exists(path) && fs_read(path, &text, &n) == CHI_OK) {
-        if (json_parse(path, (const char *)text, n, 4, &json) == CHI_OK) {
-            const char *state = json_text(json, "state");
-            done = state && !strcmp(state, "done");
-            cJSON_Delete(json);
-        }
-        mem_free(text);
-    }
-    free(path);
-    return done;
-}
-
 /* The last line of job.log, without "chimera: "; caller frees                              */
 static char *last_words(const char *dir)
 {
@@ -187,7 +168,7 @@ static chi_status end_by_folder(struct runner *r, struct sweep_job *j, bool *ove
     chi_status s = CHI_OK;
     *over = true;
     if (sweep_should_stop(r->g, j, &offset, &why)) s = ended(r, j, JOB_EARLY, why);
-    else if (folder_done(dir)) s = ended(r, j, JOB_DONE, "");
+    else if (sweep_folder_is(dir, "done")) s = ended(r, j, JOB_DONE, "");
     else *over = false;
     free(why);
     free(dir);

@@ -1,6 +1,7 @@
 /* sweep_table.c - tables of jobs: the plan before anything runs, the state, results.tsv. */
 #include "core.h"
 #include "fs.h"
+#include "json.h"
 #include "sweep.h"
 
 #include <math.h>
@@ -67,11 +68,39 @@ void sweep_print_plan(const struct sweep_journal *g, FILE *f)
 
 /* ---- the state ------------------------------------------------------------------------------ */
 
+bool sweep_folder_is(const char *dir, const char *wanted)
+{
+    char *path = fs_join(dir, "status.json");
+    unsigned char *text;
+    int64_t n;
+    cJSON *json = NULL;
+    bool is = false;
+    if (fs_exists(path) && fs_read(path, &text, &n) == CHI_OK) {
+        if (json_parse(path, (const char *)text, n, 4, &json) == CHI_OK) {
+            const char *state = json_text(json, "state");
+            is = state && !strcmp(state, wanted);
+            cJSON_Delete(json);
+        }
+        mem_free(text);
+    }
+    free(path);
+    return is;
+}
+
+/* A job that saved and stopped, and waits for the same command: the journal has no line of that    */
+static bool stopped(const struct sweep_journal *g, const struct sweep_job *j)
+{
+    char *dir = fs_join(g->dir, j->id);
+    bool is = j->state == JOB_RUNNING && sweep_folder_is(dir, "stopped");
+    free(dir);
+    return is;
+}
+
 void sweep_print_status(const struct sweep_journal *g, FILE *f)
 {
     static const char *const more[] = { "state", "starts", "step" };
     struct table t = { .columns = 1 + g->n_column + COUNT(more) + 2 };
-    int64_t n[JOB_FAILED + 1] = { 0 };
+    int64_t n[JOB_FAILED + 1] = { 0 }, n_stopped = 0;
     put(&t, xstrdup("job"));
     for (int64_t i = 0; i < g->n_column; i++) put(&t, xstrdup(g->column[i]));
     for (int64_t i = 0; i < COUNT(more); i++) put(&t, xstrdup(more[i]));
@@ -82,10 +111,12 @@ void sweep_print_status(const struct sweep_journal *g, FILE *f)
         double value;
         int64_t step;
         bool there = sweep_metric(g, j, &value, &step);
-        n[j->state]++;
+        bool waits = stopped(g, j);
+        n[j->state] += !waits;
+        n_stopped += waits;
         put(&t, xstrdup(j->id));
         for (int64_t c = 0; c < g->n_column; c++) put(&t, xstrdup(j->label[c]));
-        put(&t, xstrdup(job_state_name(j->state)));
+        put(&t, xstrdup(waits ? "stopped" : job_state_name(j->state)));
         put(&t, xprintf("%lld", (long long)j->starts));
         put(&t, there ? xprintf("%lld", (long long)step) : xstrdup("-"));
         put(&t, there ? xprintf("%.6g", value) : xstrdup("-"));
@@ -95,6 +126,7 @@ void sweep_print_status(const struct sweep_journal *g, FILE *f)
     fprintf(f, "%lld jobs:", (long long)g->n_job);
     for (int i = 0; i <= JOB_FAILED; i++)
         if (n[i]) fprintf(f, " %lld %s", (long long)n[i], job_state_name((enum job_state)i));
+    if (n_stopped) fprintf(f, " %lld stopped", (long long)n_stopped);
     fputc('\n', f);
 }
 

@@ -202,12 +202,17 @@ static bool has_line(const char *text, const char *section, const char *line)
     return false;
 }
 
-static bool may_change(const char *section)
+/* Nothing of these sections and keys moves a weight: where, how often and what is written down          */
+static bool may_change(const char *section, const char *line)
 {
-    static const char *const free_sections[] = { "[run]", "[generate]", "[backend]", "[plugins]" };
+    static const char *const free_sections[] = { "[run]", "[generate]", "[backend]", "[plugins]", "[deployment]" };
+    static const char *const free_keys[] = { "checkpoint_every", "keep", "log_every", "eval_every", "trace_steps" };
+    size_t n = strcspn(line, " =");
     for (int64_t i = 0; i < COUNT(free_sections); i++)
         if (!strcmp(section, free_sections[i])) return true;
-    return false;
+    for (int64_t i = 0; i < COUNT(free_keys) && !strcmp(section, "[train]"); i++)
+        if (strlen(free_keys[i]) == n && !memcmp(free_keys[i], line, n)) return true;
+    return !strncmp(section, "[declared", 9);
 }
 
 void warn_of_changes(struct trainer *t)
@@ -224,7 +229,7 @@ void warn_of_changes(struct trainer *t)
             next = p + strcspn(p, "\n");
             if (*next) *next++ = 0;
             if (*p == '[') snprintf(section, sizeof section, "%s", p);
-            else if (*p && *p != ';' && !may_change(section) && !has_line((char *)old, section, p))
+            else if (*p && *p != ';' && !may_change(section, p) && !has_line((char *)old, section, p))
                 warn("%s %s is not what %s began with: the result will be neither run's", section, p,
                      t->spec->run.dir);
         }

@@ -18,15 +18,20 @@ done
 if [ $best -lt 20 ]; then ok; else no "--version takes $best ms"; fi
 
 run 0 "$CHIMERA" --help
-verbs="train generate eval bench inspect plugins config validate"
+long=$("$CHIMERA" --help | awk 'length > 80')
+[ -z "$long" ] && ok || no "--help is wider than 80 columns: $long"
+verbs=$("$CHIMERA" --help | awk '/^  [a-z]+ +[a-z]/ && $1 != "chimera" { print $1 }')
+[ "$(echo "$verbs" | wc -l)" -ge 17 ] && ok || no "--help lists fewer verbs than there are: $verbs"
+"$CHIMERA" --man >"$tmp/man"
 for verb in $verbs; do
-    "$CHIMERA" --help >"$tmp/out"
-    says out "^ *$verb "
     run 0 "$CHIMERA" "$verb" --help
     says out "chimera $verb"
     # An example is a line that could be typed.
     if grep -A 20 -i '^example' "$tmp/out" | grep -q "chimera $verb"; then ok
     else no "$verb --help has no example"; fi
+    # The tour of commands in the README and the manual page have each verb.
+    grep -q "^| .*\`$verb\`.* |" "$srcdir/README.md" && ok || no "README.md has no $verb in its table of commands"
+    grep -q "^\.SS chimera $verb " "$tmp/man" && ok || no "the manual page has no $verb"
     bad 2 'unknown (flag|option).*--no-such-flag|--no-such-flag' "$CHIMERA" "$verb" --no-such-flag
 done
 

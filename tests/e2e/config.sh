@@ -22,7 +22,7 @@ refused 'did you mean \[train\]?' config "$srcdir/conf/tiny.ini" trian.lr=1
 refused 'must be a finite number' config "$srcdir/conf/tiny.ini" train.lr=fast
 refused 'did you mean config?' cofnig
 refused 'did you mean --no-origins?' config --no-orgins x
-refused 'No such file' config "$dir/gone.ini"
+refused 'no such file' config "$dir/gone.ini"
 "$CHIMERA" --man | grep -q '^.SS chimera config' || bad "the manual page lacks a verb"
 
 # Every configuration that we ship can be planned; that of an optional library names its package, that

@@ -28,6 +28,8 @@ says out '^layers.1.ffn.down_proj +32 x 64  ternary2 -> ternary2  640 bytes  exa
 run 0 "$CHIMERA" convert "$r/ckpt/0000000008" -e tl2 -o "$tmp/tl2.b158"
 says out '^embed +257 x 32  f32 -> f32 '
 says out '^layers.0.mixer.q_proj +32 x 32  ternary2 -> tl2  512 bytes  exact$'
+words "$r/ckpt/0000000008" >"$tmp/got" 2>"$tmp/err" || no "one checkpoint: $(cat "$tmp/err")"
+same "$tmp/want" "$tmp/got" "one checkpoint says something else than its run"
 mv "$r" "$tmp/away"
 for f in "$r.b158" "$tmp/tl2.b158"; do
     for threads in 1 2 3; do
@@ -43,6 +45,13 @@ run 0 "$CHIMERA" convert "$tmp/int8.b158" -e tl2 -o "$tmp/again.b158"
 same "$tmp/tl2.b158" "$tmp/again.b158" "tl2 by way of int8 is another file"
 [ -z "$(find "$tmp" -name '*.tmp')" ] && ok || no "something is left: $(find "$tmp" -name '*.tmp')"
 
+run 0 "$CHIMERA" kernels "$tmp/tl2.b158"
+says out '^  tl2 +32x32 '
+run 0 "$CHIMERA" config "$tmp/tl2.b158" layer.GD.num_heads
+says out '^num_heads += 2 .*tl2.b158:[0-9]+'
+run 0 "$CHIMERA" bench "$tmp/tl2.b158" --profile --steps 2
+says out 'prefill: .* 2 steps'
+says out '^  layers.1.mixer +forward'
 run 0 "$CHIMERA" inspect "$tmp/tl2.b158"
 says out 'packed model +.*tl2.b158'
 says out 'layers.0.mixer +gated_deltanet '

@@ -216,9 +216,9 @@ expect 2 "max_new_tokens" "$R" -p a -n many
 expect 2 "generate.top_k" "$R" -p a generate.top_k=x
 expect 2 "stdin" "$R" --prompt-file - --prompts -
 expect 2 "does not go with" "$R" --stream 2 --load-session "$T/s"
-expect 1 "nowhere" "$R" --prompt-file "$T/nowhere"
+expect 2 "nowhere: no such file" "$R" --prompt-file "$T/nowhere"
 expect 1 "nofolder" "$R" -p a --save-session "$T/nofolder/s"
-expect 1 "nowhere" "$R" --load-session "$T/nowhere"
+expect 2 "nowhere: no such file" "$R" --load-session "$T/nowhere"
 if test -w /dev/full; then
     code=0
     gen -p x -n 50 > /dev/full 2> "$T/err" || code=$?

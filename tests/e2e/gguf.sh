@@ -111,6 +111,10 @@ bad 2 'types are for GGUF' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/x.safetensor
 bad 2 'is there already' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/best.gguf"
 bad 2 'is there already' "$CHIMERA" import "$tmp/best.gguf" -o "$tmp/m.b158"
 bad 2 '-o .* is missing' "$CHIMERA" export "$tmp/m.b158"
+bad 1 'cannot create .*/nodir/x.gguf: No such' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/nodir/x.gguf"
+bad 2 'is a GGUF file.*chimera import' "$CHIMERA" generate "$tmp/best.gguf" -p x
+run 0 "$CHIMERA" export "$tmp/m.b158" -o "$tmp/floats.safetensors"
+bad 3 'chimera.floats.*chimera import' "$CHIMERA" eval "$tmp/floats.safetensors"
 bad 3 'has format "chimera.packed [0-9]+", this program imports' "$CHIMERA" import "$tmp/m.b158" -o "$tmp/x"
 bad 2 'best.gguf brings its own' "$CHIMERA" import "$tmp/best.gguf" -o "$tmp/x" -c "$srcdir/conf/tiny.ini"
 bad 2 'no such file' "$CHIMERA" export "$tmp/nothing" -o "$tmp/x.gguf"

@@ -133,7 +133,7 @@ if tr ' ' '\n' <out | grep -Evxq '250|17|3'; then no "others than 250, 17 and 3:
 first=$("$CHIMERA" generate small --ids "1 2 3" -q -n 1)
 run 0 "$CHIMERA" generate small --ids "1 2 3" -q -n 1 --allow "5,$first,290"
 [ "$(cat out)" = "$first" ] && ok || no "of 5, $first and 290 the likeliest is not $first but $(cat out)"
-bad 1 'list2' "$CHIMERA" generate small --ids 1 --allow list2
+bad 2 'list2: no such file' "$CHIMERA" generate small --ids 1 --allow list2
 bad 2 'token 300 is allowed, but' "$CHIMERA" generate small --ids 1 --allow 300
 
 # ---- 16 streams, and not the 17th

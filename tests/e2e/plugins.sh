@@ -40,6 +40,10 @@ for conf in "$tmp/a.ini" "$tmp/b.ini"; do
     run 0 "$CHIMERA" inspect good_layer "$conf"
     says out "file: $tmp/a/layers/good_layer\.so"
 done
+mkdir "$tmp/named"
+mkdir "$tmp/named/good_layer"                     # as chimera new leaves it
+run 0 sh -c 'cd "$1" && "$2" inspect good_layer ../a.ini' sh "$tmp/named" "$CHIMERA"
+says out '^good_layer '
 run 0 "$CHIMERA" inspect "$tmp/a.ini" good_layer
 bad 4 "no plugin or component is called 'good_layer'" "$CHIMERA" inspect good_layer
 printf '[plugins]\npaht = a\n' >"$tmp/c.ini"

@@ -137,6 +137,8 @@ while [ $i -lt 18 ]; do
     for seed in 1 2; do fake "many/$i-$seed" $seed 0.0$((10 + i)) done $((1000 + 7 * i + seed))e-3; done
 done
 run 0 "$CHIMERA" report "$tmp/many" --html "$tmp/many.html"
+says err 'many.html is written$'
+bad 1 'cannot create .*/nodir/r.html: No such' "$CHIMERA" report "$tmp/many" --html "$tmp/nodir/r.html"
 chips=$(grep -o 'class="chip d[0-2]" style="--c:#[0-9a-f]*"' "$tmp/many.html" | sort -u | wc -l)
 [ "$chips" = 18 ] && ok || no "18 arms have $chips kinds of letters"
 if command -v gnuplot >"$tmp/which"; then

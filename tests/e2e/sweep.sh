@@ -239,6 +239,8 @@ for child in $two; do
     if kill -0 "$child" 2>/dev/null; then no "a job outlives its runner"; kill -9 "$child"; else ok; fi
 done
 if [ "$(cat "$tmp"/long/*/status.json | grep -c '"stopped"')" -eq 2 ]; then ok; else no "$(cat "$tmp"/long/*/status.json)"; fi
+run 0 "$CHIMERA" sweep "$tmp/long" --status
+says out '^[0-9]+ jobs:.* 2 stopped$'
 
 # ---- the journal: a torn line does not count, a changed one is refused, a lost one costs no work
 printf '0123456789abcdef end' >>"$tmp/grid/journal"

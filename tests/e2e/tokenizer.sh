@@ -17,6 +17,11 @@ cmp "$T/a.ranks" "$T/b.ranks" && ok || no "another vocabulary from the same text
 tok train "$corpus/heldout" -n 100k -o "$T/c.ranks"
 says err 'no other pair is there 2 times'
 bad 2 'must be 257' "$CHIMERA" tokenizer train "$corpus/train" -n 256 -o "$T/x"
+# A vocabulary that models may use is not written over; a name that cannot be written is refused at once.
+cp "$T/a.ranks" "$T/kept"
+bad 2 'a\.ranks is there already' "$CHIMERA" tokenizer train "$corpus/heldout" -n 300 -o "$T/a.ranks"
+cmp "$T/a.ranks" "$T/kept" && ok || no "a refused training changed the vocabulary"
+bad 1 'nodir/x: No such' "$CHIMERA" tokenizer train "$T/nothing" -n 300 -o "$T/nodir/x"
 bad 2 '-o FILE is missing' "$CHIMERA" tokenizer train "$corpus/train"
 bad 2 'gpt2' "$CHIMERA" tokenizer train "$corpus/train" -o "$T/x" --split gpt3
 bad 3 'nothing: there is no such file' "$CHIMERA" tokenizer train "$T/nothing" -o "$T/x"
