@@ -253,6 +253,17 @@ bool fs_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool fs_begins(const char *path, const char *magic)
+{
+    char head[16] = { 0 };
+    size_t n = strlen(magic);
+    if (n > sizeof head || fs_is_dir(path)) return false;
+    FILE *f = fopen(path, "rbe");
+    bool is = f && fread(head, 1, n, f) == n && !memcmp(head, magic, n);
+    if (f) fclose(f);
+    return is;
+}
+
 bool fs_is_dir(const char *path)
 {
     struct stat st;

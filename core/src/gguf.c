@@ -119,16 +119,6 @@ const char *gguf_text(const struct gguf_file *f, const char *key)
     return p ? p->text : NULL;
 }
 
-bool gguf_is(const char *path)
-{
-    unsigned char head[4] = { 0 };
-    if (fs_is_dir(path)) return false;
-    FILE *f = fopen(path, "rbe");
-    bool is = f && fread(head, 1, sizeof head, f) == sizeof head && !memcmp(head, "GGUF", 4);
-    if (f) fclose(f);
-    return is;
-}
-
 /* ---- numbers and texts ---------------------------------------------------------------------------------- */
 
 static chi_status ends_early(const struct gguf_file *f, const char *what)

@@ -24,7 +24,6 @@ chi_status gguf_open(struct gguf_file **, const char *path) CHI_MUST_CHECK;
 /* The same from n bytes in memory, which stay the caller's and must outlive it                               */
 chi_status gguf_open_bytes(struct gguf_file **, const char *name, const void *bytes, int64_t n) CHI_MUST_CHECK;
 void gguf_close(struct gguf_file *);
-bool gguf_is(const char *path);                                             /* does it begin so?             */
 const char *gguf_path(const struct gguf_file *);
 const struct gguf_tensor *gguf_find(const struct gguf_file *, const char *name);    /* or NULL                */
 const struct gguf_tensor *gguf_at(const struct gguf_file *, int64_t i);             /* or NULL                */

@@ -7,7 +7,6 @@
 #include "core.h"
 #include "export.h"
 #include "fs.h"
-#include "gguf.h"
 #include "import_run.h"
 #include "safetensors.h"
 
@@ -39,11 +38,11 @@ chi_status import_model(const struct import_request *q, FILE *report)
         return fail(CHI_EDATA,
                     "%s has no config.json: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
                     q->subject);
-    if (q->config && (fs_is_dir(q->subject) || gguf_is(q->subject)))
+    if (q->config && (fs_is_dir(q->subject) || fs_begins(q->subject, "GGUF")))
         return fail(CHI_ECONF, "--config %s: %s brings its own; --config is for a safetensors file that brings none",
                     q->config, q->subject);
     if (fs_is_dir(q->subject)) TRY(import_checkpoint(q, report));
-    else if (gguf_is(q->subject)) TRY(import_numbers(q, report));
+    else if (fs_begins(q->subject, "GGUF")) TRY(import_numbers(q, report));
     else TRY(import_safetensors(q, report));
     note("%s is written", q->out);
     return CHI_OK;

@@ -59,7 +59,7 @@ static const char *name_at(const struct source *x, int64_t i)
 
 static chi_status open_file(struct source *x)
 {
-    if (gguf_is(x->path)) {
+    if (fs_begins(x->path, "GGUF")) {
         TRY(gguf_open(&x->g, x->path));
         const char *architecture = gguf_text(x->g, "general.architecture");
         if (!text_of(x, "format"))

@@ -10,7 +10,6 @@
 #include "core.h"
 #include "crumb.h"
 #include "fs.h"
-#include "gguf.h"
 #include "json.h"
 #include "run_events.h"
 #include "packed.h"
@@ -119,7 +118,7 @@ chi_status run_config(const char *subject, char *const *overrides, int n, struct
     if (packed_is(subject))
         return fail(CHI_ECONF, "%s is a packed model: its weights are for use, not for training; wanted is a configuration (FILE.ini)"
                     " or a run folder", subject);
-    if (gguf_is(subject))
+    if (fs_begins(subject, "GGUF"))
         return fail(CHI_ECONF, "%s is a GGUF file; wanted is a configuration (FILE.ini), a run folder or a packed model:"
                     " chimera import %s -o OUT makes one of it", subject, subject);
     if (!fs_is_dir(subject)) return config_load(out, subject, overrides, n);
