@@ -257,7 +257,8 @@ bool fs_begins(const char *path, const char *magic)
 {
     char head[16] = { 0 };
     size_t n = strlen(magic);
-    if (n > sizeof head || fs_is_dir(path)) return false;
+    struct stat st;
+    if (n > sizeof head || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;     /* what is read of a pipe is gone */
     FILE *f = fopen(path, "rbe");
     bool is = f && fread(head, 1, n, f) == n && !memcmp(head, magic, n);
     if (f) fclose(f);

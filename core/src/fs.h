@@ -16,7 +16,7 @@ chi_status fs_sync_dir(const char *path) CHI_MUST_CHECK;
 chi_status fs_remove_tree(const char *path);            /* fine if absent         */
 bool       fs_exists(const char *path);
 bool       fs_is_dir(const char *path);
-bool       fs_begins(const char *path, const char *magic);      /* a file, with these bytes      */
+bool       fs_begins(const char *path, const char *magic);      /* a regular file, with these bytes */
 int64_t    fs_free_bytes(const char *path);             /* of its file system     */
 /* Regular files below path, sorted by bytes of their relative path; free with
  * fs_list_free.  Links to folders are not followed.                            */

@@ -125,3 +125,12 @@ Test(fs, list_is_sorted_and_does_not_follow)
     cr_assert_gt(fs_free_bytes("."), 0);
     cr_assert_lt(fs_free_bytes("absent"), 0);
 }
+
+Test(fs, first_bytes)
+{
+    cr_assert_eq(fs_write_atomic("f", "GGUF\3", 5), CHI_OK);
+    cr_expect(fs_begins("f", "GGUF") && fs_begins("f", "GG") && !fs_begins("f", "GGUf") && !fs_begins("f", "GGUF\3\3"));
+    cr_expect(!fs_begins("absent", "GGUF") && !fs_begins(".", "GGUF"));
+    cr_assert_eq(mkfifo("pipe", 0600), 0);
+    cr_expect(!fs_begins("pipe", "GGUF"), "and it does not wait for a writer");
+}
