@@ -393,20 +393,13 @@ static chi_status read_file(struct gguf_file *f)
 
 static chi_status map_file(struct gguf_file *f)
 {
-    struct stat st;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fs_fail("read", f->path);
-    chi_status s = CHI_OK;
-    if (fstat(fd, &st) < 0) s = fs_fail("read", f->path);
-    else if (!S_ISREG(st.st_mode) || st.st_size < 1) s = fail(CHI_EDATA, "%s is empty, or no regular file", f->path);
-    if (s == CHI_OK) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) s = fs_fail("map", f->path);
-        else f->map = p, f->bytes = st.st_size, f->mapped = true;
-    }
-    close(fd);
-    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
-    return s;
+    struct stat identity;
+    unsigned char *map;
+    TRY(mapped_open(f->path, &map, &identity));
+    f->map = map;
+    f->bytes = identity.st_size;
+    f->mapped = map;
+    return map ? CHI_OK : fail(CHI_EDATA, "%s is empty", f->path);
 }
 
 static chi_status read_all(struct gguf_file **out, struct gguf_file *f, chi_status s)

@@ -2,10 +2,15 @@
  * _exit().                                                                                                 */
 #include "mapped.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "core.h"
+#include "fs.h"
 
 enum { MAPPINGS = 256, EXIT_DATA = 3, EXIT_DISK = 5 };
 
@@ -87,4 +92,26 @@ void mapped_drop(const void *from)
 {
     for (int i = 0; i < MAPPINGS; i++)
         if (atomic_load(&mapping[i].from) == (uintptr_t)from) atomic_store(&mapping[i].from, 0);
+}
+
+chi_status mapped_open(const char *path, unsigned char **bytes, struct stat *identity)
+{
+    struct stat again;
+    void *p = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);             /* a pipe is no reason to wait */
+    *bytes = NULL;
+    if (fd < 0) return fs_fail("read", path);
+    chi_status s = CHI_OK;
+    if (fstat(fd, identity) < 0) s = fs_fail("read", path);
+    else if (!S_ISREG(identity->st_mode)) s = fail(CHI_EDATA, "%s is no regular file", path);
+    if (s == CHI_OK && identity->st_size > 0) {
+        p = mmap(NULL, (size_t)identity->st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) s = fs_fail("map", path), p = NULL;
+    }
+    if (s == CHI_OK && (fstat(fd, &again) < 0 || again.st_size != identity->st_size))
+        s = fail(CHI_EDATA, "%s changes while it is read", path);
+    close(fd);
+    if (s != CHI_OK && p) munmap(p, (size_t)identity->st_size);
+    else if (p) mapped_add(p, identity->st_size, path, MAPPED_READ), *bytes = p;
+    return s;
 }

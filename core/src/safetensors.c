@@ -125,23 +125,10 @@ static chi_status too_short(const struct st_file *f, int64_t n)
 
 static chi_status map_file(struct st_file *f)
 {
-    struct stat st, again;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);          /* a pipe is no reason to wait */
-    if (fd < 0) return fs_fail("read", f->path);
-    chi_status s = CHI_OK;
-    if (fstat(fd, &st) < 0) s = fs_fail("read", f->path);
-    else if (!S_ISREG(st.st_mode)) s = fail(CHI_EDATA, "%s is no regular file", f->path);
-    else if (st.st_size < 8) s = too_short(f, st.st_size);
-    if (s == CHI_OK) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) s = fs_fail("map", f->path);
-        else f->map = p, f->bytes = st.st_size, f->mapped = true, f->identity = st;
-    }
-    if (s == CHI_OK && (fstat(fd, &again) < 0 || again.st_size != st.st_size))
-        s = fail(CHI_EDATA, "%s changes while it is read", f->path);
-    close(fd);
-    if (f->mapped) mapped_add(f->map, f->bytes, f->path, MAPPED_READ);
-    return s;
+    TRY(mapped_open(f->path, &f->map, &f->identity));
+    f->bytes = f->identity.st_size;
+    f->mapped = f->map;
+    return f->bytes < 8 ? too_short(f, f->bytes) : CHI_OK;
 }
 
 static uint64_t header_length(const unsigned char *bytes)
