@@ -9,7 +9,6 @@
  * descriptions without holes but for the alignment's zeros, as that format's own reader demands.            */
 #include "gguf.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,6 @@
 #include "json.h"
 #include "mapped.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
