@@ -332,6 +332,27 @@ static void bench_gemm(const struct bench_kernels *b, const struct room *m, int6
                               .ratio = limit > 0 ? work / best / limit : 0, .limit = "vfmadd on registers (best)" });
 }
 
+static void no_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)arg, (void)i, (void)s;
+}
+
+/* What it costs to hand out a loop's pieces and to wait for their end                        */
+static void bench_loop(const struct bench_kernels *b)
+{
+    enum { LOOPS = 1000 };
+    double us[ROUNDS];
+    char shape[48];
+    int64_t n = 4 * pool_size();
+    for (int i = 0; i < ROUNDS; i++) {
+        double t = now_s();
+        for (int k = 0; k < LOOPS; k++) pool_run(n, no_task, NULL);
+        us[i] = (now_s() - t) / LOOPS * 1e6;
+    }
+    snprintf(shape, sizeof shape, "%lld empty pieces", (long long)n);
+    print(b, (struct figure){ .what = "loop", .shape = shape, .rate = bench_median(us, ROUNDS), .unit = "us" });
+}
+
 /* Codes 0..2 in every two bits: read as scales they are finite, read as indices and as base 3 valid  */
 static void fill_codes(uint8_t *p, int64_t bytes)
 {
@@ -343,10 +364,16 @@ static void fill_codes(uint8_t *p, int64_t bytes)
     }
 }
 
-static void bench_at(const struct bench_kernels *b, const struct room *m)
+struct bench_pass { const struct bench_kernels *b; const struct room *m; };
+
+/* With its threads held, as a model's pass holds them                                         */
+static void bench_at(void *arg)
 {
+    const struct bench_kernels *b = ((struct bench_pass *)arg)->b;
+    const struct room *m = ((struct bench_pass *)arg)->m;
     static const int64_t shapes[][2] = { { 2560, 2560 }, { 6912, 2560 }, { 2560, 6912 } };
     static const int64_t products[][3] = { { 512, 2560, 2560 }, { 2048, 512, 512 }, { 512, 6912, 2560 } };
+    bench_loop(b);
     best_reader(b, m);
     double int8 = peak(int8_task, 32), fma = peak(fma_task, 8);
     print(b, (struct figure){ .what = "int8 peak", .shape = "registers", .rate = int8 / 1e9, .unit = "GMAC/s" });
@@ -381,7 +408,7 @@ chi_status bench_kernels(const struct bench_kernels *b)
             fill_codes(m.pool, POOL_BYTES);
             for (int64_t i = 0; i < ROWS * WIDE; i++) m.x[i] = (float)(i * 7919 % 509) / 254.0f - 1;
         }
-        if (s == CHI_OK) bench_at(b, &m);
+        if (s == CHI_OK) pool_hold(bench_at, &(struct bench_pass){ b, &m });
         if (t == b->threads) break;
     }
     pool_threads(b->threads);
