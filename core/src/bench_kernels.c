@@ -19,7 +19,7 @@
 #include <immintrin.h>
 #endif
 
-enum { ROUNDS = 21, POOL_BYTES = LIMIT_BYTES };
+enum { ROUNDS = 21 };
 
 /* ---- limits ------------------------------------------------------------------------ */
 
@@ -147,7 +147,7 @@ static struct ternary_job job(const struct bench_kernels *b, const struct bench_
 {
     return (struct ternary_job){
         .b = b, .linear = l, .room = m, .m = { m->pool, d_out, d_in, 128 }, .y = m->y,
-        .slice = linear_slice(rows * d_out * d_in, rows * d_in),
+        .slice = linear_slice(rows * d_out * d_in, rows * d_in, 64),
         .a = { rows, d_in, m->x, d_in, m->q, round_up(d_in, 64), m->step, m->sum },
     };
 }
@@ -200,7 +200,9 @@ static reader *best_reader(const struct bench_kernels *b, const struct room *m)
         double r = bench_median(rate, COUNT(rate));
         if (r > top) top = r, best = f[i];
     }
-    print(b, (struct figure){ .what = "read", .shape = "128 MB", .rate = top / 1e9, .unit = "GB/s" });
+    char shape[48];
+    snprintf(shape, sizeof shape, "%lld MB", (long long)(limit_bytes() >> 20));
+    print(b, (struct figure){ .what = "read", .shape = shape, .rate = top / 1e9, .unit = "GB/s" });
     return best;
 }
 
@@ -212,7 +214,7 @@ static double decode_pass(const struct bench_kernels *b, const struct bench_line
                           int64_t d_out, int64_t d_in)
 {
     struct ternary_job j = job(b, l, m, 1, d_out, d_in);
-    int64_t bytes = l->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
+    int64_t bytes = l->encoding->bytes(d_out, d_in, 128), n = limit_bytes() / bytes;
     double t = 0;
     for (int64_t c = 0; c < n; c++) t += multiply(&j, m->pool + c * bytes);
     return (double)(n * d_out * d_in) / t;
@@ -383,7 +385,7 @@ static void bench_at(void *arg)
     for (int i = 0; i < COUNT(shapes); i++) bench_prefill(b, m, shapes[i][0], shapes[i][1], int8);
     for (int i = 0; i < COUNT(products); i++)
         bench_gemm(b, m, products[i][0], products[i][1], products[i][2], fma);
-    fill_codes(m->pool, POOL_BYTES);
+    fill_codes(m->pool, limit_bytes());
 }
 
 chi_status bench_kernels(const struct bench_kernels *b)
@@ -395,7 +397,7 @@ chi_status bench_kernels(const struct bench_kernels *b)
         need = max_i64(need, scratch_of(b->linear[k].kernel, 1, WIDE));
     }
     struct room m = {
-        .pool = mem_take(POOL_BYTES + 4096, "weights to measure with"),
+        .pool = mem_take((size_t)limit_bytes() + 4096, "weights to measure with"),
         .x = mem_take(ROWS * WIDE * 4, "activations"), .y = mem_take(ROWS * WIDE * 4, "outputs"),
         .q = mem_take(ROWS * WIDE, "activations"), .step = mem_take(ROWS * WIDE / 16, "steps"),
         .sum = mem_take(ROWS * WIDE / 32, "sums"),
@@ -405,7 +407,7 @@ chi_status bench_kernels(const struct bench_kernels *b)
         pool_threads(t);
         s = pool_scratch(need + 64);
         if (t == 1 && s == CHI_OK) {
-            fill_codes(m.pool, POOL_BYTES);
+            fill_codes(m.pool, limit_bytes());
             for (int64_t i = 0; i < ROWS * WIDE; i++) m.x[i] = (float)(i * 7919 % 509) / 254.0f - 1;
         }
         if (s == CHI_OK) pool_hold(bench_at, &(struct bench_pass){ b, &m });
