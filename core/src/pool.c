@@ -125,15 +125,15 @@ static _Thread_local struct chi_scratch *mine;
  * Who waits spins for SHORT, since waking a thread takes longer than many a loop.  Unless
  * the machine took a core from the process within CALM, it goes on until LONG; then it
  * sleeps.  On a busy machine a spinning thread takes the time of the very one that it
- * waits for.  Member 0 wakes one sleeper, who wakes the next.                           */
+ * waits for.  Each sleeps at a gate of his own: member 0 wakes the first sleeper of the
+ * loop's team, who wakes the next, and those beyond the team sleep on.                  */
 
 #ifdef _OPENMP
 enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16 };
 
-struct gate {                               /* waiting for a word to change            */
-    pthread_mutex_t lock;
-    pthread_cond_t  moved;
-    atomic_int      sleepers;
+struct gate {                               /* where a member waits for a word to change */
+    _Alignas(64) pthread_mutex_t lock;
+    pthread_cond_t moved;
 };
 
 static struct {
@@ -146,9 +146,11 @@ static struct {
     _Alignas(64) atomic_uint_least64_t word; /* number of the loop << TEAM_BITS | team, 0: go */
     _Alignas(64) atomic_uint_least64_t door; /* number << TEAM_BITS | members that came in; 0: shut */
     _Alignas(64) atomic_uint_least64_t gone; /* of those that are done                  */
-    struct gate start, end;
-} pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
-           .end = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 } };
+    _Alignas(64) atomic_uchar asleep[THREADS_MAX];
+    struct gate gate[THREADS_MAX];
+    int       n_gates;
+    int64_t   regions;                      /* that were opened                         */
+} pool;
 
 static void rest(void)
 {
@@ -194,25 +196,27 @@ static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
 }
 
 /* Returns whether it slept                                                              */
-static bool await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
+static bool await(uint64_t me, atomic_uint_least64_t *word, uint64_t value, bool equal)
 {
+    struct gate *g = &pool.gate[me];
     if (spin(word, value, equal)) return false;
     pthread_mutex_lock(&g->lock);
-    atomic_fetch_add(&g->sleepers, 1);
+    atomic_store(&pool.asleep[me], 1);
     while ((atomic_load(word) == value) != equal) pthread_cond_wait(&g->moved, &g->lock);
-    atomic_fetch_sub(&g->sleepers, 1);
+    atomic_store(&pool.asleep[me], 0);
     pthread_mutex_unlock(&g->lock);
     return true;
 }
 
-/* One sleeper, after the word has changed; both are sequentially consistent, so a sleeper is seen
- * or sees                                                                               */
-static void wake(struct gate *g)
+/* The first sleeper of from .. to - 1, after the word has changed; both are sequentially
+ * consistent, so a sleeper is seen or sees                                              */
+static void wake(uint64_t from, uint64_t to)
 {
-    if (!atomic_load(&g->sleepers)) return;
-    pthread_mutex_lock(&g->lock);
-    pthread_cond_signal(&g->moved);
-    pthread_mutex_unlock(&g->lock);
+    while (from < to && !atomic_load(&pool.asleep[from])) from++;
+    if (from == to) return;
+    pthread_mutex_lock(&pool.gate[from].lock);
+    pthread_cond_signal(&pool.gate[from].moved);
+    pthread_mutex_unlock(&pool.gate[from].lock);
 }
 
 static void pieces(int member)
@@ -244,28 +248,26 @@ static void post(uint64_t team)
     atomic_store(&pool.word, number << TEAM_BITS | team);
 }
 
-static void dismiss(void)
+static void dismiss(uint64_t team)
 {
     post(0);
-    pthread_mutex_lock(&pool.start.lock);
-    pthread_cond_broadcast(&pool.start.moved);
-    pthread_mutex_unlock(&pool.start.lock);
+    for (uint64_t i = 1; i < team; i++) wake(i, i + 1);
 }
 
 static void member(uint64_t me, uint64_t seen)
 {
     for (;;) {
-        bool slept = await(&pool.start, &pool.word, seen, false);
+        bool slept = await(me, &pool.word, seen, false);
         seen = atomic_load(&pool.word);
         uint64_t team = seen & ((1 << TEAM_BITS) - 1);
         if (!team) return;
         if (me >= team || !enter(seen >> TEAM_BITS)) continue;
-        if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(&pool.start);
+        if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(me + 1, team);
         crumb_adopt(pool.crumb);            /* a member crashes in this loop, or idle    */
         pieces((int)me);
         crumb_adopt(NULL);                  /* it lies on the caller's stack             */
         atomic_fetch_add(&pool.gone, 1);
-        wake(&pool.end);
+        wake(0, 1);
     }
 }
 
@@ -278,29 +280,36 @@ static void run_held(int team, int64_t n, chi_task *task, void *arg)
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
     atomic_store_explicit(&pool.gone, 0, memory_order_relaxed);
     post((uint64_t)team);
-    wake(&pool.start);
+    wake(1, (uint64_t)team);
     pieces(0);
     uint64_t inside_now = atomic_exchange(&pool.door, 0) & ((1 << TEAM_BITS) - 1);
-    await(&pool.end, &pool.gone, inside_now, true);
+    await(0, &pool.gone, inside_now, true);
 }
 
 static int held(void) { return pool.team; }
+int64_t pool_regions(void) { return pool.regions; }
 
 static void in_region(int team, void (*pass)(void *), void *arg)
 {
     uint64_t seen = atomic_load(&pool.word);
+    for (; pool.n_gates < team; pool.n_gates++) {
+        pthread_mutex_init(&pool.gate[pool.n_gates].lock, NULL);
+        pthread_cond_init(&pool.gate[pool.n_gates].moved, NULL);
+    }
+    pool.regions++;
 #pragma omp parallel num_threads(team)
     if (omp_get_thread_num()) {
         member((uint64_t)omp_get_thread_num(), seen);
     } else {
         pool.team = omp_get_num_threads();
         pass(arg);
+        dismiss((uint64_t)pool.team);
         pool.team = 0;
-        dismiss();
     }
 }
 #else
 static int held(void) { return 1; }
+int64_t pool_regions(void) { return 0; }
 static void run_held(int team, int64_t n, chi_task *task, void *arg) { (void)team, serial(n, task, arg, mine); }
 static void in_region(int team, void (*pass)(void *), void *arg) { (void)team, pass(arg); }
 #endif
