@@ -91,12 +91,19 @@ int64_t tokens_piece(const struct tokens *t, const unsigned char *text, int64_t 
     return CHI_HAS(struct chi_tokenizer_ops, t->ops, piece) ? t->ops->piece(t->self, text, n) : 0;
 }
 
+static chi_status no_tokens(const struct chi_component *c, int64_t n)
+{
+    return fail(CHI_ENOMEM, "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
+                "documents", c->name, (long long)n);
+}
+
 chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
                      int64_t max, int64_t *count)
 {
     const struct chi_tokenizer_ops *o = c->ops;
     *count = o->encode(self, text, n, ids, max);
     if (*count >= 0) return CHI_OK;
+    if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
         return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
                     (long long)*count);
@@ -105,6 +112,7 @@ chi_status tokens_of(const struct chi_component *c, const void *self, const unsi
     *count = o->encode_in(self, text, n, ids, max, &work);
     mem_free(work.base);
     if (*count >= 0) return CHI_OK;
+    if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
                 (long long)work.size, (long long)*count);
 }
