@@ -489,7 +489,7 @@ static void say_figures(const struct generator *g)
     char state[32];
     human_bytes(state, model_state_bytes(g->model));
     note("read %lld tokens (%.0f/s), wrote %lld tokens (%.1f/s), %s of state per stream",
-         (long long)g->prefill_rows, g->prefill_s > 0 ? (double)g->prefill_rows / g->prefill_s : 0,
+         (long long)g->read, g->prefill_s > 0 ? (double)g->prefill_rows / g->prefill_s : 0,
          (long long)g->decode_rows, g->decode_s > 0 ? (double)g->decode_rows / g->decode_s : 0, state);
 }
 
