@@ -1,19 +1,14 @@
 /* test_fs.c - files and folders.                                                  */
 #include "core.h"
 #include "fs.h"
-#include "mapped.h"
-#include "pool.h"
 #include "scratch.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[SCRATCH_SIZE];
@@ -138,50 +133,4 @@ Test(fs, first_bytes)
     cr_expect(!fs_begins("absent", "GGUF") && !fs_begins(".", "GGUF"));
     cr_assert_eq(mkfifo("pipe", 0600), 0);
     cr_expect(!fs_begins("pipe", "GGUF"), "and it does not wait for a writer");
-}
-
-/* ---- a mapped file that became shorter ---------------------------------------------- */
-
-enum { READERS = 4, PAGE = 4096 };
-static atomic_int readers;
-
-/* All at the same time                                                              */
-static void read_page(void *arg, int64_t i, struct chi_scratch *s)
-{
-    (void)s;
-    atomic_fetch_add(&readers, 1);
-    while (readers < pool_size()) sched_yield();
-    (void)((volatile unsigned char *)arg)[(i + 1) * PAGE];
-}
-
-static void read_what_is_gone(int to)
-{
-    unsigned char *bytes;
-    struct stat st;
-    dup2(to, 2);
-    pool_threads(READERS);
-    if (mapped_open("short", &bytes, &st) != CHI_OK || truncate("short", PAGE) < 0) _exit(1);
-    pool_run(pool_size(), read_page, bytes);
-    _exit(1);
-}
-
-Test(fs, one_of_many_readers_says_that_a_file_became_shorter)
-{
-    for (int i = 0; i < 25; i++) {
-        char text[1000] = "";
-        int ends[2], status;
-        ssize_t n = 0, some;
-        char *file = xcalloc(READERS + 1, PAGE);
-        cr_assert_eq(fs_write_atomic("short", file, (READERS + 1) * PAGE), CHI_OK, "%s", fail_text());
-        cr_assert_eq(pipe(ends), 0);
-        pid_t child = fork();
-        if (!child) read_what_is_gone(ends[1]);
-        close(ends[1]);
-        while (n < (ssize_t)sizeof text - 1 && (some = read(ends[0], text + n, sizeof text - 1 - (size_t)n)) > 0) n += some;
-        close(ends[0]);
-        cr_assert(child > 0 && waitpid(child, &status, 0) == child);
-        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d: %s", status, text);
-        cr_assert(strstr(text, "it became shorter") && strchr(text, '\n') == text + n - 1, "%s", text);
-        free(file);
-    }
 }
