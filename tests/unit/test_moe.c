@@ -4,8 +4,6 @@
 #include "core.h"
 #include "model.h"
 #include "network.h"
-#include "pool.h"
-#include "tally.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

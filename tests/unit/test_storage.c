@@ -7,15 +7,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "convert.h"
 #include "core.h"
 #include "export.h"
 #include "fs.h"
-#include "gguf.h"
-#include "mapped.h"
 #include "network.h"
 #include "packed.h"
 #include "run.h"
