@@ -132,20 +132,18 @@ static _Thread_local struct chi_scratch *mine;
  * Who waits spins for SHORT, since waking a thread takes longer than many a loop.  Unless
  * the machine took a core from the process within CALM, it goes on until LONG; then it
  * sleeps.  On a busy machine a spinning thread takes the time of the very one that it
- * waits for.  Member 0 wakes one sleeper, who wakes the next.                           */
+ * waits for.  Each sleeps at his seat: member 0 wakes the first sleeper of the loop's team,
+ * who wakes the next, and those beyond the team sleep on.                               */
 
 #ifdef _OPENMP
 enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16, RANGE_BITS = 32 };
 
-struct gate {                               /* waiting for a word to change            */
-    pthread_mutex_t lock;
-    pthread_cond_t  moved;
-    atomic_int      sleepers;
-};
-
 struct seat {
     _Alignas(128) atomic_uint_least64_t pieces; /* of this loop, not taken yet: first << RANGE_BITS | end  */
     atomic_uint_least64_t in, out;          /* the last loop that its member came to, and left */
+    _Alignas(128) atomic_bool asleep;       /* until a word changes                     */
+    pthread_mutex_t lock;
+    pthread_cond_t  moved;
 };
 
 static struct {
@@ -156,10 +154,10 @@ static struct {
     const struct crumb *crumb;
     _Alignas(128) atomic_uint_least64_t word; /* number of the loop << TEAM_BITS | team, 0: go */
     atomic_uint_least64_t open;             /* number of the loop that may be joined; 0: none */
-    struct gate start, end;
     struct seat seat[THREADS_MAX];
-} pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
-           .end = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 } };
+    int       ready;                        /* seats whose lock can be used             */
+    int64_t   regions;                      /* that were opened                         */
+} pool;
 
 static void rest(void)
 {
@@ -205,25 +203,26 @@ static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
 }
 
 /* Returns whether it slept                                                              */
-static bool await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
+static bool await(struct seat *me, atomic_uint_least64_t *word, uint64_t value, bool equal)
 {
     if (spin(word, value, equal)) return false;
-    pthread_mutex_lock(&g->lock);
-    atomic_fetch_add(&g->sleepers, 1);
-    while ((atomic_load(word) == value) != equal) pthread_cond_wait(&g->moved, &g->lock);
-    atomic_fetch_sub(&g->sleepers, 1);
-    pthread_mutex_unlock(&g->lock);
+    pthread_mutex_lock(&me->lock);
+    atomic_store(&me->asleep, true);
+    while ((atomic_load(word) == value) != equal) pthread_cond_wait(&me->moved, &me->lock);
+    atomic_store(&me->asleep, false);
+    pthread_mutex_unlock(&me->lock);
     return true;
 }
 
-/* One sleeper, after the word has changed; both are sequentially consistent, so a sleeper is seen
- * or sees                                                                               */
-static void wake(struct gate *g)
+/* The first sleeper of members from .. to - 1, after the word has changed; both are sequentially
+ * consistent, so a sleeper is seen or sees                                              */
+static void wake(int from, int to)
 {
-    if (!atomic_load(&g->sleepers)) return;
-    pthread_mutex_lock(&g->lock);
-    pthread_cond_signal(&g->moved);
-    pthread_mutex_unlock(&g->lock);
+    while (from < to && !atomic_load(&pool.seat[from].asleep)) from++;
+    if (from == to) return;
+    pthread_mutex_lock(&pool.seat[from].lock);
+    pthread_cond_signal(&pool.seat[from].moved);
+    pthread_mutex_unlock(&pool.seat[from].lock);
 }
 
 static uint64_t range_of(uint64_t first, uint64_t end)
@@ -269,38 +268,35 @@ static void post(uint64_t team)
     atomic_store(&pool.word, number << TEAM_BITS | team);
 }
 
-static void dismiss(void)
+static void dismiss(int team)
 {
     post(0);
-    pthread_mutex_lock(&pool.start.lock);
-    pthread_cond_broadcast(&pool.start.moved);
-    pthread_mutex_unlock(&pool.start.lock);
+    for (int m = 1; m < team; m++) wake(m, m + 1);
 }
 
 /* Pieces of the loop, if it is still open                                               */
-static void join(int me, uint64_t number, bool slept)
+static void join(int me, int team, uint64_t number, bool slept)
 {
     struct seat *s = &pool.seat[me];
     atomic_store(&s->in, number);
     if (atomic_load(&pool.open) == number) {
-        if (slept) wake(&pool.start);
+        if (slept) wake(me + 1, team);
         crumb_adopt(pool.crumb);            /* a member crashes in this loop, or idle    */
         pieces(me);
         crumb_adopt(NULL);                  /* it lies on the caller's stack             */
     }
     atomic_store(&s->out, number);
-    wake(&pool.end);
+    wake(0, 1);
 }
 
 static void member(int me, uint64_t seen)
 {
     for (;;) {
-        bool slept = await(&pool.start, &pool.word, seen, false);
+        bool slept = await(&pool.seat[me], &pool.word, seen, false);
         seen = atomic_load(&pool.word);
         int team = (int)(seen & ((1 << TEAM_BITS) - 1));
         if (!team) return;
-        if (me < team) join(me, seen >> TEAM_BITS, slept);
-        else if (slept) wake(&pool.start);  /* it was meant for one of the team          */
+        if (me < team) join(me, team, seen >> TEAM_BITS, slept);
     }
 }
 
@@ -314,30 +310,37 @@ static void run_held(int team, int64_t n, chi_task *task, void *arg)
         atomic_store_explicit(&pool.seat[m].pieces, range_of((uint64_t)(n * m / team), (uint64_t)(n * (m + 1) / team)),
                               memory_order_relaxed);
     post((uint64_t)team);
-    wake(&pool.start);
+    wake(1, team);
     pieces(0);
     uint64_t number = atomic_exchange(&pool.open, 0);
     for (int m = 1; m < team; m++)
-        if (atomic_load(&pool.seat[m].in) == number) await(&pool.end, &pool.seat[m].out, number, true);
+        if (atomic_load(&pool.seat[m].in) == number) await(&pool.seat[0], &pool.seat[m].out, number, true);
 }
 
 static int held(void) { return pool.team; }
+int64_t pool_regions(void) { return pool.regions; }
 
 static void in_region(int team, void (*pass)(void *), void *arg)
 {
     uint64_t seen = atomic_load(&pool.word);
+    for (; pool.ready < team; pool.ready++) {
+        pthread_mutex_init(&pool.seat[pool.ready].lock, NULL);
+        pthread_cond_init(&pool.seat[pool.ready].moved, NULL);
+    }
+    pool.regions++;
 #pragma omp parallel num_threads(team)
     if (omp_get_thread_num()) {
         member(omp_get_thread_num(), seen);
     } else {
         pool.team = omp_get_num_threads();
         pass(arg);
+        dismiss(pool.team);
         pool.team = 0;
-        dismiss();
     }
 }
 #else
 static int held(void) { return 1; }
+int64_t pool_regions(void) { return 0; }
 static void run_held(int team, int64_t n, chi_task *task, void *arg) { (void)team, serial(n, task, arg, mine); }
 static void in_region(int team, void (*pass)(void *), void *arg) { (void)team, pass(arg); }
 #endif
