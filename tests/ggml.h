@@ -53,6 +53,11 @@ struct gguf_params { bool no_alloc; struct ggml_context **tensors; };
     X(ggml_build_forward_expand, void, (struct ggml_cgraph *, struct ggml_tensor *)) \
     X(ggml_tensor_overhead, size_t, (void)) \
     X(ggml_graph_overhead, size_t, (void)) \
+    X(ggml_backend_get_device, void *, (struct ggml_backend *)) \
+    X(ggml_backend_dev_backend_reg, void *, (void *device)) \
+    X(ggml_backend_reg_get_proc_address, void *, (void *reg, const char *)) \
+    X(ggml_backend_cpu_buffer_from_ptr, struct ggml_buffer *, (void *, size_t)) \
+    X(ggml_backend_tensor_alloc, int, (struct ggml_buffer *, struct ggml_tensor *, void *)) \
     X(ggml_backend_alloc_ctx_tensors, struct ggml_buffer *, (struct ggml_context *, \
         struct ggml_backend *)) \
     X(ggml_backend_buffer_free, void, (struct ggml_buffer *)) \
@@ -60,6 +65,8 @@ struct gguf_params { bool no_alloc; struct ggml_context **tensors; };
     X(ggml_backend_tensor_get, void, (const struct ggml_tensor *, void *, size_t at, size_t bytes)) \
     X(ggml_backend_graph_compute, int, (struct ggml_backend *, struct ggml_cgraph *)) \
     X(ggml_backend_free, void, (struct ggml_backend *)) \
+    X(ggml_backend_load_all_from_path, void, (const char *folder)) \
+    X(ggml_backend_init_by_type, struct ggml_backend *, (int type, const char *)) \
     X(gguf_init_from_file, struct gguf_context *, (const char *, struct gguf_params)) \
     X(gguf_init_empty, struct gguf_context *, (void)) \
     X(gguf_free, void, (struct gguf_context *)) \
