@@ -106,11 +106,24 @@ static int compare(struct llama_context *c, int32_t token[TOKENS], const float *
     return !(far < bound * top);
 }
 
+/* Keys and values in F32, whose types (1 and 1: F16) follow two pointers that are NULL; and attention without its
+ * flash form, which rounds to halves: the fourth of four choices that are left open (-1)                            */
+static struct parameters context_parameters(void)
+{
+    struct parameters p = llama_context_default_params();
+    int32_t *open = (int32_t *)(void *)p.words;
+    for (int i = 2; i < COUNT(p.words); i++)
+        if (p.words[i] == 0x100000001 && !p.words[i - 1] && !p.words[i - 2]) p.words[i] = 0;
+    for (int i = 3; i < 2 * COUNT(p.words); i++)
+        if (open[i] == -1 && open[i - 1] == -1 && open[i - 2] == -1 && open[i - 3] == -1) open[i] = 0;
+    return p;
+}
+
 static int run(const char *file, const struct spec *s, int32_t token[TOKENS], const float *want, double bound)
 {
     struct llama_model *m = llama_model_load_from_file(file, llama_model_default_params());
     if (!m) return stop("llama.cpp does not load it");
-    struct llama_context *c = llama_init_from_model(m, llama_context_default_params());
+    struct llama_context *c = llama_init_from_model(m, context_parameters());
     if (!c) return stop("llama.cpp has no context for it");
     llama_set_n_threads(c, 1, 1);                   /* several wait for each other by spinning                    */
     const struct llama_vocab *v = llama_model_get_vocab(m);
