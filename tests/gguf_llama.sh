@@ -86,6 +86,8 @@ runs_there floats 2e-5
 runs_there untied 2e-5 model.tie_word_embeddings=no layer.AT.head_dim=32 model.rms_norm_eps=0.01
 runs_there trits 0.1 linear.quantizer=ternary linear.group_size=256
 runs_there theta 2e-5 layer.AT.rope_theta=500
+run 0 "$CHIMERA" tokenizer train "$corpus/train" -n 300 -o "$tmp/vocabulary"
+runs_there tokens 2e-5 data.tokenizer=bpe "tokenizer.file=$tmp/vocabulary" tokenizer.split=o200k
 run 1 "$LLAMA_RUN" "$libraries" "$tmp/floats.gguf" "$tmp/theta" 0.5
 # A changed bit of the weights is another number, and llama.cpp accepts it: only the comparison can see it
 size=$(wc -c <"$tmp/dense.f32.gguf")
