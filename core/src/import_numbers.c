@@ -16,6 +16,7 @@
 #include "export.h"
 #include "fs.h"
 #include "network.h"
+#include "signals.h"
 
 struct source {
     const char *path;
@@ -230,6 +231,7 @@ static chi_status put_floats(const struct source *x, struct packed_writer *w, in
 static chi_status put_all(struct source *x, struct packed_writer *w, FILE *report)
 {
     for (int64_t k = 0; k < x->n; k++) {
+        TRY(signals_stop());
         if (x->entry[k].encoding) TRY(put_matrix(x, w, k, report));
         else TRY(put_floats(x, w, k));
     }
