@@ -1,5 +1,5 @@
 /* ggml.h - the few functions of llama.cpp's libraries that our tests call, as their public headers have them, found
- * at run time: nothing of llama.cpp is needed to build this program.                                           */
+ * at run time: nothing of llama.cpp is needed to build this program.                                       */
 #ifndef TESTS_GGML_H
 #define TESTS_GGML_H
 
@@ -18,23 +18,23 @@ struct ggml_cgraph;
 struct ggml_backend;
 struct ggml_buffer;
 struct gguf_context;
-struct ggml_tensor {                    /* how it begins; only the library makes any                            */
+struct ggml_tensor {                    /* how it begins; only the library makes any                        */
     int    type;
     void  *buffer;
-    int64_t ne[4];                      /* innermost first                                                      */
+    int64_t ne[4];                      /* innermost first                                                  */
     size_t nb[4];
 };
-struct ggml_traits {                    /* how it begins                                                        */
+struct ggml_traits {                    /* how it begins                                                    */
     const char *name;
     int64_t block, interleave;
-    size_t  bytes;                      /* of a block                                                           */
+    size_t  bytes;                      /* of a block                                                       */
     bool    quantized;
     void  (*to_float)(const void *, float *, int64_t n);
 };
 struct ggml_memory { size_t bytes; void *at; bool no_alloc; };
 struct gguf_params { bool no_alloc; struct ggml_context **tensors; };
 
-/* X(function, what it returns, its arguments)                                                                   */
+/* X(function, what it returns, its arguments)                                                              */
 #define GGML(X) \
     X(ggml_init, struct ggml_context *, (struct ggml_memory)) \
     X(ggml_free, void, (struct ggml_context *)) \
@@ -94,7 +94,7 @@ struct gguf_params { bool no_alloc; struct ggml_context **tensors; };
 #define GGML_POINTER(name, type, arguments) static type (*name) arguments;
 GGML(GGML_POINTER)
 
-/* The function of this name, into a pointer to one; false: the library has none                                */
+/* The function of this name, into a pointer to one; false: the library has none                            */
 static bool library_find(void *library, const char *name, void *pointer)
 {
     void *f = dlsym(library, name);
@@ -103,7 +103,7 @@ static bool library_find(void *library, const char *name, void *pointer)
     return f != NULL;
 }
 
-/* The library of a folder whose name fits the pattern, with all that it needs; NULL: a line says why           */
+/* The library of a folder whose name fits the pattern, with all that it needs; NULL: a line says why       */
 static void *library_open(const char *folder, const char *pattern)
 {
     char path[4096];
@@ -116,7 +116,7 @@ static void *library_open(const char *folder, const char *pattern)
     return library;
 }
 
-/* Fills the pointers above from the folder of a prebuilt llama.cpp                                             */
+/* Fills the pointers above from the folder of a prebuilt llama.cpp                                         */
 static bool ggml_open(const char *folder)
 {
     void *library = library_open(folder, "libggml.*so");        /* libggml.so, or with a version in its name      */

@@ -4,10 +4,10 @@
  *         llama.cpp opens the file, accepts each tensor's blocks and makes floats of them, which are those of
  *         chimera's safetensors export, bit for bit; nothing is missing and nothing is there twice.
  *     gguf_llama FOLDER write FILE.gguf tq1_0|tq2_0 OUT.gguf
- *         a file of llama.cpp's making: pairs of FILE, random matrices through its quantisation and its writer;
- *         only the hashes, which it knows nothing of, are ours.
+ *         a file of llama.cpp's making: pairs of FILE, random matrices through its quantisation and its
+ *         writer; only the hashes, which it knows nothing of, are ours.
  *
- * FOLDER has the shared libraries (make check-gguf-llama fetches them).                                         */
+ * FOLDER has the shared libraries (make check-gguf-llama fetches them).                                    */
 #include "core.h"
 #include "ggml.h"
 #include "rng.h"
@@ -24,7 +24,7 @@ static int wrong(const char *name, const char *what)
     return 1;
 }
 
-/* ---- a file of ours in its hands ------------------------------------------------------------------------------ */
+/* ---- a file of ours in its hands ----------------------------------------------------------------------- */
 
 struct opened { struct gguf_context *g; struct ggml_context *tensors; };
 
@@ -58,8 +58,8 @@ static int compare_tensor(const struct opened *f, int64_t i, const struct st_fil
     const struct ggml_tensor *t = ggml_get_tensor(f->tensors, name);
     const struct st_tensor *s = st_find(floats, name);
     if (!t) return wrong(name, "llama.cpp lists it and does not find it");
-    if (gguf_get_tensor_offset(f->g, i) % gguf_get_alignment(f->g)) return wrong(name, "lies beside the alignment");
-    if (!ggml_validate_row_data(t->type, ggml_get_data(t), ggml_nbytes(t))) return wrong(name, "its rows are refused");
+    if (gguf_get_tensor_offset(f->g, i) % gguf_get_alignment(f->g)) return wrong(name, "is not aligned");
+    if (!ggml_validate_row_data(t->type, ggml_get_data(t), ggml_nbytes(t))) return wrong(name, "is refused");
     *found += s != NULL;
     if (!s) return strstr(name, ".scale") ? 0 : wrong(name, "safetensors lack it");
     if (!same_shape(t, s)) return wrong(name, "has another shape");
@@ -79,7 +79,7 @@ static int compare_pairs(const struct opened *f)
     }
     int64_t at = gguf_find_key(f->g, "general.alignment");
     size_t alignment = at < 0 ? 32 : gguf_get_kv_type(f->g, at) == GGUF_U32 ? gguf_get_val_u32(f->g, at) : 0;
-    if (alignment != gguf_get_alignment(f->g)) bad += wrong("general.alignment", "is not what llama.cpp goes by");
+    if (alignment != gguf_get_alignment(f->g)) bad += wrong("general.alignment", "is another there");
     return bad;
 }
 
@@ -94,31 +94,32 @@ static int compare(const char *path, const char *safetensors)
     for (int64_t i = 0; i < gguf_get_n_tensors(f.g); i++) bad += compare_tensor(&f, i, floats, &found);
     while (st_at(floats, there)) there++;
     if (found != there) bad += wrong(path, "lacks tensors that safetensors has");
-    printf("%lld tensors, %lld pairs, %d wrong\n", (long long)gguf_get_n_tensors(f.g), (long long)gguf_get_n_kv(f.g),
-           bad);
+    printf("%lld tensors, %lld pairs, %d wrong\n", (long long)gguf_get_n_tensors(f.g),
+           (long long)gguf_get_n_kv(f.g), bad);
     st_close(floats);
     gguf_free(f.g);
     ggml_free(f.tensors);
     return bad != 0;
 }
 
-/* ---- a file of its making ------------------------------------------------------------------------------------- */
+/* ---- a file of its making ------------------------------------------------------------------------------ */
 
 struct made { FILE *lines; struct gguf_context *g; struct ggml_context *tensors; int type; };
 
-/* Random weights of a matrix, by llama.cpp's own quantisation, in the place of t                             */
+/* Random weights of a matrix, by llama.cpp's own quantisation, in the place of t                           */
 static struct ggml_tensor *quantised(struct made *m, const struct ggml_tensor *t, const char *name)
 {
     int64_t cols = t->ne[0], rows = t->ne[1];
     float *w = xcalloc((size_t)(rows * cols), sizeof *w);
-    for (int64_t i = 0; i < rows * cols; i++) w[i] = (float)rng_normal(SEED, RNG_BENCH, rng_who(name), (uint64_t)i);
+    for (int64_t i = 0; i < rows * cols; i++)
+        w[i] = (float)rng_normal(SEED, RNG_BENCH, rng_who(name), (uint64_t)i);
     struct ggml_tensor *to = ggml_new_tensor_2d(m->tensors, m->type, cols, rows);
     ggml_quantize_chunk(m->type, w, ggml_get_data(to), 0, rows, cols, NULL);
     free(w);
     return to;
 }
 
-/* Its tensors, of which those in blocks are made anew, and their lines                                          */
+/* Its tensors, of which those in blocks are made anew, and their lines                                     */
 static void add_tensors(struct made *m, const struct opened *f, const char *line)
 {
     for (; *line; line += strcspn(line, "\n") + 1) {
@@ -135,7 +136,7 @@ static void add_tensors(struct made *m, const struct opened *f, const char *line
     }
 }
 
-/* The hash of the header, where "chimera.header_xxh3" has its 16 digits: after the type and the length          */
+/* The hash of the header, where "chimera.header_xxh3" has its 16 digits: after the type and the length     */
 static int seal(const char *path, size_t header)
 {
     static const char key[] = "chimera.header_xxh3";
@@ -162,11 +163,12 @@ static int make(const char *path, const char *type, const char *out)
                       .tensors = ggml_init((struct ggml_memory){ 64 << 20, NULL, false }),
                       .type = strcmp(type, "tq1_0") ? GGML_TQ2_0 : GGML_TQ1_0 };
     gguf_set_kv(m.g, f.g);
-    gguf_remove_key(m.g, "general.alignment");      /* its writer places tensors at 32 whatever this key says    */
+    gguf_remove_key(m.g, "general.alignment");      /* its writer goes by 32 whatever this key says       */
     add_tensors(&m, &f, gguf_get_val_str(f.g, gguf_find_key(f.g, "chimera.tensors")));
     fclose(m.lines);
     gguf_set_val_str(m.g, "chimera.tensors", lines);
-    int bad = gguf_write_to_file(m.g, out, false) ? seal(out, gguf_get_meta_size(m.g)) : wrong(out, "is not written");
+    bool written = gguf_write_to_file(m.g, out, false);
+    int bad = written ? seal(out, gguf_get_meta_size(m.g)) : wrong(out, "is not written");
     gguf_free(m.g), gguf_free(f.g);
     ggml_free(m.tensors), ggml_free(f.tensors);
     free(lines);

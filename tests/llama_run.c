@@ -2,12 +2,13 @@
  *
  *     llama_run FOLDER FILE.gguf MODEL BOUND
  *
- * FOLDER has llama.cpp's shared libraries, FILE is chimera export --architecture llama of MODEL.  64 tokens one after the
- * other; no logit may be further from ours than BOUND times the largest.  Of a byte model llama.cpp's tokens must be
- * the bytes of a text.
+ * FOLDER has llama.cpp's shared libraries, FILE is chimera export --architecture llama of MODEL.  64 tokens one
+ * after the other; no logit may be further from ours than BOUND times the largest.  Of a byte model llama.cpp's
+ * tokens must be the bytes of a text.
  *
- * Its parameters are structures that grow with its versions.  They are passed by value, which puts them on the stack
- * here (x86-64): the library reads and writes as much as it knows, so one that is large enough serves any version.   */
+ * Its parameters are structures that grow with its versions.  They are passed by value, which puts them on the
+ * stack here (x86-64): the library reads and writes as much as it knows, so one that is large enough serves any
+ * version.                                                                                                 */
 #include "core.h"
 #include "ggml.h"
 #include "rng.h"
@@ -37,7 +38,8 @@ struct llama_vocab;
     X(llama_batch_get_one, struct batch_of, (int32_t *, int32_t)) \
     X(llama_decode, int32_t, (struct llama_context *, struct batch_of)) \
     X(llama_get_logits_ith, float *, (struct llama_context *, int32_t)) \
-    X(llama_tokenize, int32_t, (const struct llama_vocab *, const char *, int32_t, int32_t *, int32_t, bool, bool)) \
+    X(llama_tokenize, int32_t, (const struct llama_vocab *, const char *, int32_t, int32_t *, int32_t, \
+        bool, bool)) \
     X(llama_free, void, (struct llama_context *)) \
     X(llama_model_free, void, (struct llama_model *))
 LLAMA(GGML_POINTER)
@@ -51,12 +53,12 @@ static int stop(const char *why)
 static void quiet(int level, const char *text, void *arg)
 {
     (void)arg;
-    if (level == 4 || getenv("LLAMA_LOG")) fputs(text, stderr);         /* 4: an error                             */
+    if (level == 4 || getenv("LLAMA_LOG")) fputs(text, stderr);         /* 4: an error                      */
 }
 
-/* ---- here ------------------------------------------------------------------------------------------------------- */
+/* ---- here ---------------------------------------------------------------------------------------------- */
 
-/* Logits of the tokens, or NULL; the spec stays open                                                              */
+/* Logits of the tokens, or NULL; the spec stays open                                                       */
 static float *ours(const char *path, struct spec **spec, int32_t token[TOKENS])
 {
     struct model *m;
@@ -79,13 +81,13 @@ static float *ours(const char *path, struct spec **spec, int32_t token[TOKENS])
     return st == CHI_OK ? y : NULL;
 }
 
-/* ---- there -------------------------------------------------------------------------------------------------------- */
+/* ---- there --------------------------------------------------------------------------------------------- */
 
 static int tokenizes(const struct llama_vocab *v)
 {
     static const char text[] = "Grün: \xe2\x82\xac 12,\tand  two spaces";
     int32_t token[sizeof text], n = (int32_t)strlen(text);
-    if (llama_tokenize(v, text, n, token, n + 1, true, false) != n) return stop("its tokens are not the bytes of a text");
+    if (llama_tokenize(v, text, n, token, n + 1, true, false) != n) return stop("its tokens are no bytes");
     for (int i = 0; i < n; i++)
         if (token[i] != (unsigned char)text[i]) return stop("a byte has another token there");
     return 0;
@@ -106,8 +108,8 @@ static int compare(struct llama_context *c, int32_t token[TOKENS], const float *
     return !(far < bound * top);
 }
 
-/* Keys and values in F32, whose types (1 and 1: F16) follow two pointers that are NULL; and attention without its
- * flash form, which rounds to halves: the fourth of four choices that are left open (-1)                            */
+/* Keys and values in F32, whose types (1 and 1: F16) follow two pointers that are NULL; and attention without
+ * its flash form, which rounds to halves: the fourth of four choices that are left open (-1)                   */
 static struct parameters context_parameters(void)
 {
     struct parameters p = llama_context_default_params();
@@ -125,7 +127,7 @@ static int run(const char *file, const struct spec *s, int32_t token[TOKENS], co
     if (!m) return stop("llama.cpp does not load it");
     struct llama_context *c = llama_init_from_model(m, context_parameters());
     if (!c) return stop("llama.cpp has no context for it");
-    llama_set_n_threads(c, 1, 1);                   /* several wait for each other by spinning                    */
+    llama_set_n_threads(c, 1, 1);                   /* several wait for each other by spinning              */
     const struct llama_vocab *v = llama_model_get_vocab(m);
     int bad = llama_vocab_n_tokens(v) != s->model.vocab_size ? stop("its vocabulary has another size") : 0;
     if (!bad && !strcmp(s->data.tokenizer, "byte")) bad = tokenizes(v);

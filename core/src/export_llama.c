@@ -1,13 +1,13 @@
 /* export_llama.c - see export_llama.h.
  *
- * The network of a llama (arXiv 2302.13971) is softmax attention with rotary positions and a gated FFN, RMS norms before
- * both and at the end, no biases: layers "attention" and "swiglu" in every block, as this program computes them.  One
- * thing differs: which channels of a head turn together.
+ * The network of a llama (arXiv 2302.13971) is softmax attention with rotary positions and a gated FFN, RMS norms
+ * before both and at the end, no biases: layers "attention" and "swiglu" in every block, as this program computes
+ * them.  One thing differs: which channels of a head turn together.
  *
  *     here   (j, j + D/2)       there   (2j, 2j + 1)       for j < D/2, by the angle t theta^(-2j/D)
  *
- * q and k are turned alike and meet only in the product q . k, so row 2j there is row j here, row 2j + 1 there row
- * j + D/2 here, and the sums have the same terms.  Rows of blocks move as they are.                                  */
+ * q and k are turned alike and meet only in the product q . k, so row 2j there is row j here, row 2j + 1 there
+ * row j + D/2 here, and the sums have the same terms.  Rows of blocks move as they are.                        */
 #include "export_llama.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 #include "core.h"
 
-/* ---- is it one? ------------------------------------------------------------------------------------------------ */
+/* ---- is it one? ---------------------------------------------------------------------------------------- */
 
 static bool is(const struct part *p, const char *name)
 {
@@ -35,10 +35,11 @@ static int64_t count(const struct spec *s, const char *section, const char *key)
 
 static chi_status refuse(const char *what)
 {
-    return fail(CHI_ECONF, "--architecture llama: %s; without the flag the file keeps this program's own names", what);
+    return fail(CHI_ECONF, "--architecture llama: %s; without the flag the file keeps this program's own names",
+                what);
 }
 
-/* What it cannot say of linears: a norm of their inputs, and what stands beside them                                 */
+/* What it cannot say of linears: a norm of their inputs, and what stands beside them                       */
 static chi_status plain_linears(const struct spec *s)
 {
     for (int64_t i = 0; i < s->n_rule; i++) {
@@ -63,9 +64,9 @@ chi_status llama_fits(const struct spec *s)
     return plain_linears(s);
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 
-/* A byte as GPT-2's vocabularies write it: printable ones as they are in Latin-1, the n-th other as U+0100 + n        */
+/* A byte as GPT-2's vocabularies write it: printable ones as in Latin-1, the n-th other as U+0100 + n        */
 static char *byte_text(int byte)
 {
     int code = 0x100;
@@ -77,7 +78,7 @@ static char *byte_text(int byte)
     return code < 128 ? xprintf("%c", code) : xprintf("%c%c", 0xc0 | code >> 6, 0x80 | (code & 63));
 }
 
-/* The tokenizer "byte" as a vocabulary of that kind without merges; of others only the number of tokens              */
+/* The tokenizer "byte" as a vocabulary of that kind without merges; of others only the number of tokens    */
 static void vocabulary(struct gguf_writer *w, const struct spec *s)
 {
     enum { BYTES = 256, END = 256, NORMAL = 1, CONTROL = 3, UNUSED = 5 };
@@ -89,7 +90,8 @@ static void vocabulary(struct gguf_writer *w, const struct spec *s)
     char **token = xcalloc((size_t)n, sizeof *token);
     int32_t *type = xcalloc((size_t)n, sizeof *type);
     for (int64_t i = 0; i < n; i++) {
-        token[i] = i < BYTES ? byte_text((int)i) : i == END ? xstrdup("<|end|>") : xprintf("<|unused%lld|>", (long long)i);
+        token[i] = i < BYTES ? byte_text((int)i) : i == END ? xstrdup("<|end|>")
+                 : xprintf("<|unused%lld|>", (long long)i);
         type[i] = i < BYTES ? NORMAL : i == END ? CONTROL : UNUSED;
     }
     gguf_put_text(w, "tokenizer.ggml.model", "gpt2");
@@ -124,7 +126,7 @@ void llama_keys(struct gguf_writer *w, const struct spec *s)
     vocabulary(w, s);
 }
 
-/* ---- tensors -------------------------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 char *llama_name(const char *ours)
 {
@@ -139,7 +141,8 @@ char *llama_name(const char *ours)
     int layer = 0, skip = 0;
     bool block = sscanf(ours, "layers.%d.%n", &layer, &skip) == 1 && skip > 0;
     for (int i = 0; i < COUNT(of); i++)
-        if (!strcmp(ours + skip, of[i][0])) return block ? xprintf("blk.%d.%s", layer, of[i][1]) : xstrdup(of[i][1]);
+        if (!strcmp(ours + skip, of[i][0]))
+            return block ? xprintf("blk.%d.%s", layer, of[i][1]) : xstrdup(of[i][1]);
     return xstrdup(ours);
 }
 
@@ -153,7 +156,7 @@ chi_status llama_order(const struct spec *s, const char *ours, void *data, int64
     if (!from) return CHI_ENOMEM;
     memcpy(from, to, (size_t)bytes);
     for (int64_t r = 0; r < rows; r++) {
-        int64_t i = r % dim;                                    /* there, in its head                              */
+        int64_t i = r % dim;                                    /* there, in its head                       */
         memcpy(to + r * row, from + (r - i + i / 2 + i % 2 * (dim / 2)) * row, (size_t)row);
     }
     mem_free(from);

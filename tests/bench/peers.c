@@ -2,10 +2,11 @@
  *
  *     peers CONF FOLDER [THREADS]     FOLDER has llama.cpp's shared libraries (make bench-peers fetches them)
  *
- * One row: matrices from memory, more than 128 MB of them in turn.  128 rows: one matrix.  Both sides quantise the
- * activations of every product, have their weights in pages of the same kind, and a window is one call: a pass with the
- * threads of our pool, a graph of llama.cpp's, which takes the library that it scores best for this CPU.  All products
- * are the same matrix, and what comes out is compared.  Every figure stands beside reading or vpmaddubsw of the run. */
+ * One row: matrices from memory, more of them in turn than a cache holds.  128 rows: one matrix.  Both sides
+ * quantise the activations of every product, have their weights in pages of the same kind, and a window is one
+ * call: a pass with the threads of our pool, a graph of llama.cpp's, which takes the library that it scores best
+ * for this CPU.  All products are the same matrix, and what comes out is compared.  Every figure stands beside
+ * reading or vpmaddubsw of the run.                                                                        */
 #include "../ggml.h"
 #include "bench_kernels.h"
 #include "bench_limit.h"
@@ -19,31 +20,31 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { ROUNDS = 21, ROWS = 128, GROUP = 256, WIDE = 6912, COLD = LIMIT_BYTES + (8 << 20), QUANT_ROWS = 16 };
+enum { ROUNDS = 21, ROWS = 128, GROUP = 128, WIDE = 6912, QUANT_ROWS = 16 };
 enum { TERNARY2, BASE3, SHERRY125, INT8, OURS, TQ2_0 = OURS, TQ1_0, Q8_0, ALL };
 
-/* rival: whom it is compared with                                                                              */
+/* rival: whom it is compared with                                                                          */
 static const struct { const char *name; int type, rival; } list[ALL] = {
-    [TERNARY2] = { "ternary2", 0, TQ2_0 }, [BASE3] = { "base3", 0, TQ1_0 }, [SHERRY125] = { "sherry125", 0, TQ2_0 },
-    [INT8] = { "int8", 0, Q8_0 },
+    [TERNARY2] = { "ternary2", 0, TQ2_0 }, [BASE3] = { "base3", 0, TQ1_0 },
+    [SHERRY125] = { "sherry125", 0, TQ2_0 }, [INT8] = { "int8", 0, Q8_0 },
     [TQ2_0] = { "TQ2_0", GGML_TQ2_0, 0 }, [TQ1_0] = { "TQ1_0", GGML_TQ1_0, 0 }, [Q8_0] = { "Q8_0", GGML_Q8_0, 0 },
 };
 
 struct side {
     const char *name;
-    const struct chi_kernels *k;                        /* ours                                                  */
+    const struct chi_kernels *k;                        /* ours                                             */
     const struct chi_linear_kernel *kernel;
     const struct chi_encoding_ops *encoding;
     struct chi_matrix m;
     struct chi_act a;
     int64_t slice;
-    struct ggml_context *context;                       /* or theirs                                             */
+    struct ggml_context *context;                       /* or theirs                                        */
     struct ggml_cgraph *graph;
     struct ggml_buffer *buffer, *rest;
     struct ggml_tensor *last;
-    uint8_t *weights;                                   /* copies of one matrix                                  */
-    int64_t bytes, copies, turns;                       /* turns: how many of them a window takes                */
-    double seconds[ROUNDS];                             /* a product                                             */
+    uint8_t *weights;                                   /* copies of one matrix                             */
+    int64_t bytes, copies, turns;                       /* turns: how many of them a window takes           */
+    double seconds[ROUNDS];                             /* a product                                        */
 };
 
 struct bench {
@@ -61,7 +62,7 @@ static int stop(const char *why)
     return 1;
 }
 
-/* ---- one matrix for all: one zero in four neighbours, so that sherry125 has it, too ---------------------------- */
+/* ---- one matrix for all: one zero in four neighbours, so that sherry125 has it, too -------------------- */
 
 static int trit(int64_t i)
 {
@@ -88,7 +89,7 @@ static void encode_theirs(struct side *s, int type, int64_t d_out, int64_t d_in)
     free(w);
 }
 
-/* ---- ours -------------------------------------------------------------------------------------------------------- */
+/* ---- ours ---------------------------------------------------------------------------------------------- */
 
 static void quantise_task(void *arg, int64_t i, struct chi_scratch *scratch)
 {
@@ -123,7 +124,7 @@ static void pass(void *arg)
     }
 }
 
-/* The first usable backend's kernel, else the portable one                                                       */
+/* The first usable backend's kernel, else the portable one                                                 */
 static const struct chi_linear_kernel *kernel_for(const struct spec *spec, const char *encoding)
 {
     for (const struct chi_component **c = spec->backend; *c; c++) {
@@ -142,17 +143,18 @@ static chi_status open_ours(const struct bench *b, struct side *s, int64_t rows,
     s->k = b->spec->kernels;
     s->kernel = kernel_for(b->spec, s->name);
     if (!s->kernel) s->kernel = s->encoding->portable;
-    s->m = (struct chi_matrix){ NULL, d_out, d_in, strcmp(s->encoding->values, "int8") ? 128 : d_in };
+    s->m = (struct chi_matrix){ NULL, d_out, d_in, strcmp(s->encoding->values, "int8") ? GROUP : d_in };
     s->a = (struct chi_act){ rows, d_in, b->x, d_in, b->q, round_up(d_in, CHI_ACT_BLOCK), b->step, b->sum };
-    s->slice = linear_slice(rows * d_out * d_in, rows * d_in);
+    s->slice = linear_slice(rows * d_out * d_in, rows * d_in, 64);
     s->bytes = s->encoding->bytes(d_out, d_in, s->m.group);
     return pool_scratch(64 + (s->kernel->scratch_bytes ? s->kernel->scratch_bytes(rows, d_in) : 0));
 }
 
-/* ---- theirs ------------------------------------------------------------------------------------------------------ */
+/* ---- theirs -------------------------------------------------------------------------------------------- */
 
-/* A graph of turns products of the same rows, each with weights of its own                                       */
-static bool open_graph(const struct bench *b, struct side *s, int type, int64_t rows, int64_t d_out, int64_t d_in)
+/* A graph of turns products of the same rows, each with weights of its own                                 */
+static bool open_graph(const struct bench *b, struct side *s, int type, int64_t rows, int64_t d_out,
+                       int64_t d_in)
 {
     size_t room = ggml_tensor_overhead() * (size_t)(2 * s->turns + 8) + ggml_graph_overhead();
     s->context = ggml_init((struct ggml_memory){ room, NULL, true });
@@ -180,7 +182,7 @@ static void close_side(struct side *s)
     *s = (struct side){ .name = s->name };
 }
 
-/* ---- a shape ----------------------------------------------------------------------------------------------------- */
+/* ---- a shape ------------------------------------------------------------------------------------------- */
 
 static bool open_side(const struct bench *b, struct side *s, int i, int64_t rows, int64_t d_out, int64_t d_in)
 {
@@ -189,9 +191,9 @@ static bool open_side(const struct bench *b, struct side *s, int i, int64_t rows
     if (i >= OURS) {
         const struct ggml_traits *t = ggml_get_type_traits(list[i].type);
         s->bytes = d_out * d_in / t->block * (int64_t)t->bytes;
-        if (s->bytes % 64) return false;                /* copies begin where our memory is aligned               */
+        if (s->bytes % 64) return false;                /* copies begin where our memory is aligned         */
     }
-    s->copies = rows > 1 ? 1 : ceil_div(COLD, s->bytes);
+    s->copies = rows > 1 ? 1 : ceil_div(limit_bytes() + (8 << 20), s->bytes);
     s->turns = s->copies;
     s->weights = mem_take((size_t)(s->bytes * s->copies), "weights");
     if (!s->weights) return false;
@@ -204,14 +206,14 @@ static bool open_side(const struct bench *b, struct side *s, int i, int64_t rows
 static double window(const struct bench *b, struct side *s)
 {
     struct job j = { .s = s, .m = s->m, .y = b->y };
-    nanosleep(&(struct timespec){ 0, 3000000 }, NULL);  /* the other side's threads sleep by then                 */
+    nanosleep(&(struct timespec){ 0, 3000000 }, NULL);  /* the other side's threads sleep by then           */
     double t = now_s();
     if (s->graph) ggml_backend_graph_compute(b->backend, s->graph);
     else pool_hold(pass, &j);
     return (now_s() - t) / (double)s->turns;
 }
 
-/* Largest difference to want, over the largest of want; the sides round activations differently                  */
+/* Largest difference to want, over the largest of want; the sides round activations differently            */
 static double differs(const struct bench *b, struct side *s, const float *want, int64_t n)
 {
     double far = 0, top = 0;
@@ -233,13 +235,15 @@ static bool all_agree(const struct bench *b, struct side *side, int64_t n)
     for (int i = 1; i < ALL; i++) {
         memset(b->y, 0, (size_t)n * sizeof *want);
         double d = differs(b, &side[i], want, n);
-        if (!(d < 0.03)) printf("%s: another product, by %.3g of the largest\n", side[i].name, d), agree = false;
+        if (d < 0.03) continue;
+        printf("%s: another product, by %.3g of the largest\n", side[i].name, d);
+        agree = false;
     }
     free(want);
     return agree;
 }
 
-/* What the figures of a shape stand beside: bytes a second read by the best loop, or multiply-adds on registers     */
+/* What the figures of a shape stand beside: bytes a second of the best loop, or multiply-adds on registers */
 struct limit { double read[LIMIT_READERS][ROUNDS], peak; };
 
 static void measure_limit(struct limit *l, int round, int64_t rows, const uint8_t *bytes)
@@ -261,8 +265,9 @@ static double limit_of(struct limit *l, int64_t rows)
     return top;
 }
 
-/* Medians, and behind them the best windows: neighbours on the machine only ever slow one                            */
-static void print_side(const struct side *side, int i, int64_t rows, int64_t d_out, int64_t d_in, double limit)
+/* Medians, and behind them the best windows: neighbours on the machine only ever slow one                  */
+static void print_side(const struct side *side, int i, int64_t rows, int64_t d_out, int64_t d_in,
+                       double limit)
 {
     const struct side *s = &side[i], *rival = &side[list[i].rival];
     double t[ROUNDS], other[ROUNDS], versus[ROUNDS], work = 2 * (double)(rows * d_out * d_in);
@@ -273,9 +278,11 @@ static void print_side(const struct side *side, int i, int64_t rows, int64_t d_o
     limit *= rows > 1 ? 2 : 1;
     printf("  %-9s %5.2f bits %9.1f us %6.1f %s %.2f of %s, best %.2f", s->name,
            8 * (double)s->bytes / (double)(d_out * d_in), 1e6 * middle, amount / middle / 1e9,
-           rows > 1 ? "GOPS" : "GB/s", amount / middle / limit, rows > 1 ? "the peak" : "reading", amount / t[0] / limit);
+           rows > 1 ? "GOPS" : "GB/s", amount / middle / limit, rows > 1 ? "the peak" : "reading",
+           amount / t[0] / limit);
     bench_median(other, ROUNDS);
-    if (i < OURS) printf("   %s's time / ours %.2f, best %.2f", rival->name, bench_median(versus, ROUNDS), other[0] / t[0]);
+    if (i < OURS)
+        printf("   %s's time / ours %.2f, best %.2f", rival->name, bench_median(versus, ROUNDS), other[0] / t[0]);
     printf("\n");
 }
 
@@ -293,8 +300,8 @@ static int shape(const struct bench *b, int64_t rows, int64_t d_out, int64_t d_i
     }
     if (fine) {
         double limit = limit_of(&l, rows);
-        printf("%lld x %lld, %lld row%s, %d thread%s; %s %.1f\n", (long long)d_out, (long long)d_in, (long long)rows,
-               rows > 1 ? "s" : "", pool_size(), pool_size() > 1 ? "s" : "",
+        printf("%lld x %lld, %lld row%s, %d thread%s; %s %.1f\n", (long long)d_out, (long long)d_in,
+               (long long)rows, rows > 1 ? "s" : "", pool_size(), pool_size() > 1 ? "s" : "",
                rows > 1 ? "vpmaddubsw on registers, GOPS" : "reading, GB/s", (rows > 1 ? 2 : 1) * limit / 1e9);
         for (int i = 0; i < ALL; i++) print_side(side, i, rows, d_out, d_in, limit);
         fflush(stdout);
@@ -303,7 +310,7 @@ static int shape(const struct bench *b, int64_t rows, int64_t d_out, int64_t d_i
     return fine ? 0 : stop("a product cannot be measured");
 }
 
-/* Which of the libraries for this kind of CPU is loaded                                                           */
+/* Which of the libraries for this kind of CPU is loaded                                                    */
 static void print_variant(void)
 {
     char line[4096];
