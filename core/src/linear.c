@@ -324,13 +324,15 @@ void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t
 enum { LINEARS_MAX = 16 };
 
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
- * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
- * how they are cut changes no bit                                                           */
-int64_t linear_slice(int64_t total, int64_t output)
+ * slices a thread, so that one that comes late costs little; fewer of them for many rows, where
+ * kernels prepare the activations anew for each.  Outputs do not know each other: how they are
+ * cut changes no bit                                                                        */
+int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)
 {
-    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
-    int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
-    return round_up(max_i64(1, target / output), 64);
+    enum { SOME = 8 };
+    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17), slices = max_i64(rows > SOME ? 8 : 16, 4 * n);
+    int64_t target = min_i64(max_i64(total / slices, least), 1 << 28);
+    return round_up(max_i64(1, target / (d_in * rows)), 64);
 }
 
 /* Kernels over slices of outputs                                                            */
@@ -346,7 +348,7 @@ static void run_kernels(const struct chi_linear *const *lin, float *const *y, in
     };
     for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * d_in * rows;
     for (int64_t j = 0; j < n; j++) {
-        size[j] = min_i64(linear_slice(total, d_in * rows), round_up(lin[j]->d_out, CHI_TILE));
+        size[j] = min_i64(linear_slice(total, rows, d_in), round_up(lin[j]->d_out, CHI_TILE));
         first[j + 1] = first[j] + ceil_div(lin[j]->d_out, size[j]);
     }
     if (total < 1 << 18) pool_run(1, all_slices, &c);
