@@ -246,7 +246,7 @@ static void act_task(void *arg, int64_t i, struct chi_scratch *s)
 static void acts_run(struct acts *a)
 {
     a->ldq = round_up(a->d_in, CHI_ACT_BLOCK);
-    a->block = max_i64(1, 65536 / a->d_in);
+    a->block = max_i64(1, 8192 / a->d_in);
     pool_run(ceil_div(a->rows, a->block), act_task, a);
 }
 
@@ -324,15 +324,16 @@ void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t
 enum { LINEARS_MAX = 16 };
 
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
- * slices a thread, so that one that comes late costs little; fewer of them for many rows, where
- * kernels prepare the activations anew for each.  Outputs do not know each other: how they are
- * cut changes no bit                                                                        */
+ * slices a thread, so that one that comes late costs little.  Kernels for many rows prepare the
+ * activations anew for each slice: there WIDE outputs, or two slices a thread.  Outputs do not know
+ * each other: how they are cut changes no bit                                               */
 int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)
 {
-    enum { SOME = 8 };
-    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17), slices = max_i64(rows > SOME ? 8 : 16, 4 * n);
-    int64_t target = min_i64(max_i64(total / slices, least), 1 << 28);
-    return round_up(max_i64(1, target / (d_in * rows)), 64);
+    enum { SOME = 8, WIDE = 640 };
+    int64_t n = pool_size(), output = d_in * rows, least = max_i64((1 << 20) / n, 1 << 17);
+    int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
+    if (rows > SOME) target = max_i64(target, min_i64(WIDE * output, total / (2 * n)));
+    return round_up(max_i64(1, target / output), 64);
 }
 
 /* Kernels over slices of outputs                                                            */
