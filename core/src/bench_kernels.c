@@ -147,7 +147,7 @@ static struct ternary_job job(const struct bench_kernels *b, const struct bench_
 {
     return (struct ternary_job){
         .b = b, .linear = l, .room = m, .m = { m->pool, d_out, d_in, 128 }, .y = m->y,
-        .slice = linear_slice(rows * d_out * d_in, rows * d_in, 64),
+        .slice = linear_slice(rows * d_out * d_in, rows, d_in),
         .a = { rows, d_in, m->x, d_in, m->q, round_up(d_in, 64), m->step, m->sum },
     };
 }

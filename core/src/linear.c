@@ -246,7 +246,7 @@ static void act_task(void *arg, int64_t i, struct chi_scratch *s)
 static void acts_run(struct acts *a)
 {
     a->ldq = round_up(a->d_in, CHI_ACT_BLOCK);
-    a->block = max_i64(1, 16384 / a->d_in);
+    a->block = max_i64(1, 8192 / a->d_in);
     pool_run(ceil_div(a->rows, a->block), act_task, a);
 }
 
@@ -324,27 +324,31 @@ void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t
 enum { LINEARS_MAX = 16 };
 
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
- * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
- * how they are cut changes no bit                                                           */
-int64_t linear_slice(int64_t total, int64_t output, int64_t grain)
+ * slices a thread, so that one that comes late costs little.  Kernels for many rows prepare the
+ * activations anew for each slice: WIDE outputs where that leaves two slices a thread.  Outputs do not
+ * know each other: how they are cut changes no bit                                          */
+int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)
 {
-    int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
+    enum { SOME = 8, WIDE = 640 };
+    int64_t n = pool_size(), output = d_in * rows, least = max_i64((1 << 20) / n, 1 << 17);
     int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
-    return round_up(max_i64(1, target / output), grain);
+    if (rows > SOME && total / (2 * n) >= WIDE * output) target = max_i64(target, WIDE * output);
+    return round_up(max_i64(1, target / output), 64);
 }
 
 /* Work of an output, in multiply-adds of a kernel; a weight that stays float is 4 bytes      */
+enum { FLOAT_WORK = 8 };
+
 static int64_t output_work(const struct chi_linear *l, int64_t rows)
 {
-    enum { FLOAT = 8 };
-    return l->d_in * rows * (l->kernel ? 1 : FLOAT);
+    return l->d_in * rows * (l->kernel ? 1 : FLOAT_WORK);
 }
 
 static int64_t slice_of(const struct chi_linear *l, int64_t rows, int64_t total)
 {
-    enum { GRAIN = 64, FLOAT_GRAIN = 4 };
-    return min_i64(linear_slice(total, output_work(l, rows), l->kernel ? GRAIN : FLOAT_GRAIN),
-                   round_up(l->d_out, CHI_TILE));
+    enum { LEAST = (1 << 17) / FLOAT_WORK };
+    int64_t n = l->kernel ? linear_slice(total, rows, l->d_in) : round_up(max_i64(1, LEAST / (l->d_in * rows)), 4);
+    return min_i64(n, round_up(l->d_out, CHI_TILE));
 }
 
 /* Kernels over slices of outputs                                                            */

@@ -75,8 +75,8 @@ struct chi_act linear_input(const struct chi_linear *, const struct chi_kernels 
 void linear_outputs(const struct chi_linear *, const struct chi_act *, int64_t o0, int64_t o1, float *y,
                     int64_t ldy, struct chi_scratch *s);
 
-/* Outputs of one task of a call of so many multiply-adds, if an output takes so many:
- * a multiple of 64                                                                  */
-int64_t linear_slice(int64_t total, int64_t output, int64_t grain);
+/* Outputs of one task of a call of so many multiply-adds, for so many rows of d_in: a
+ * multiple of 64                                                                    */
+int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in);
 
 #endif

@@ -213,10 +213,13 @@ void check_linear(const char *backend, const char *name)
     for (int64_t r = 1; r <= 130; r++) done += compare(backend, name, r, 17, r % 2 ? 96 : 256, 0);
     for (int64_t r = 127; r <= 130; r++) done += compare(backend, name, r, 33, 768, 0);
     done += compare(backend, name, 130, 49, 200, 0) + compare(backend, name, 32, 32, 1280, 0);
+    for (int64_t r = 12; r <= 17; r++) done += compare(backend, name, r, 530 + r, r % 2 ? 320 : 200, 0);
+    done += compare(backend, name, 29, 1301, 128, 0);
     for (int extreme = 1; extreme < 4; extreme++) {
         done += compare(backend, name, 1, 48, 2560, extreme);
         done += compare(backend, name, 6, 32, 768, extreme);
         done += compare(backend, name, 40, 32, 2560, extreme);
+        done += compare(backend, name, 16, 514, 256, extreme);
     }
     cr_assert(done >= 90, "%s: %d shapes only", name, done);
     if (is_class(encoding(name), "ternary")) repeated(backend, name);

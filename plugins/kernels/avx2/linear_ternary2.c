@@ -5,7 +5,7 @@
  * which a shift by 2 mends at the end of the block: one shift per 128 weights.
  * Two tiles share the broadcasts, and come from the two halves of the range so
  * that each is one stream of memory.  Several rows: panel.c.                      */
-#include "panel.h"
+#include "sums.h"
 
 enum { BLOCK = 256, AHEAD = 3072 };
 
@@ -149,16 +149,35 @@ static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct
 
 enum { FEW = 6 };                                       /* more share their tiles' codes       */
 
+/* The rows from r on, at most n                                                               */
+static struct chi_act rows_from(const struct chi_act *a, int64_t r, int64_t n)
+{
+    struct chi_act some = *a;
+    some.rows = a->rows - r < n ? a->rows - r : n;
+    some.q += r * a->ldq;
+    some.step += r * (a->ldq / CHI_ACT_BLOCK);
+    some.sum += r * (a->ldq / CHI_ACT_BLOCK);
+    return some;
+}
+
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                 int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows <= FEW) run_few(y, ldy, a, m, o0, o1);
-    else panel_run(y, ldy, a, m, o0, o1, scratch, &ternary2);
+    int64_t r = 0;
+    for (; o1 - o0 >= SUMS_OUTPUTS && a->rows - r >= SUMS_LEAST; r += SUMS_ROWS) {
+        struct chi_act some = rows_from(a, r, SUMS_ROWS);
+        sums_run(y + r * ldy, ldy, &some, m, o0, o1, scratch, &ternary2);
+    }
+    if (r >= a->rows) return;
+    struct chi_act rest = rows_from(a, r, a->rows);
+    if (rest.rows <= FEW) run_few(y + r * ldy, ldy, &rest, m, o0, o1);
+    else panel_run(y + r * ldy, ldy, &rest, m, o0, o1, scratch, &ternary2);
 }
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
-    return rows <= FEW ? 0 : panel_scratch(rows, d_in);
+    int64_t panel = rows <= FEW ? 0 : panel_scratch(rows, d_in), sums = rows < SUMS_LEAST ? 0 : sums_scratch();
+    return panel > sums ? panel : sums;
 }
 
 const struct chi_linear_kernel avx2_linear_ternary2 = {

@@ -1,0 +1,220 @@
+/* sums.c - ternary2 times 13 to 16 rows of activations by tables of sums, after the method of the four Russians.
+ *
+ * Four weights of an output have 81 values.  For four k, a table holds all 81 sums t0 a0 + .. + t3 a3, each of
+ * them for 16 rows (16-bit lanes, one register): then four weights cost one addition, where vpmaddubsw takes
+ * two and two additions.  A byte of ternary2 is the four weights k = c, c + 4, c + 8, c + 12 of one output,
+ * that is a number in a table.  Eight tables (32 k, 20 KB) lie in L1 and serve all outputs of the call before
+ * the next eight are made, which pays when there are some hundred outputs.
+ * Within a block of 64 k |sum| <= 64 * 127: 16 bits are exact.  Lane = row: steps and scales come to the sums in
+ * the order of kernel.h.                                                                                */
+#include "sums.h"
+#include <string.h>
+
+enum { LANES = 16, BLOCK = 256, HALF = 128, TABLES = 8, VALUES = 81, OUTPUTS = 1280 };
+
+/* In the scratch, 64-aligned                                                                            */
+struct work {
+    int16_t  table[TABLES][VALUES][LANES];
+    int16_t  q[CHI_ACT_BLOCK][LANES];                   /* of a block: [k][row]                          */
+    float    step[PER_GROUP][LANES];
+    uint16_t at[2][CHI_TILE][4];                        /* offsets in tables: of 16 k, outputs, tables   */
+    int16_t  sum[PER_GROUP][OUTPUTS][LANES];            /* of a group's blocks                           */
+    float    y[OUTPUTS][LANES];
+};
+
+int64_t sums_scratch(void)
+{
+    return sizeof(struct work);
+}
+
+INLINE __m256i load16(const int16_t *p)
+{
+    return _mm256_load_si256((const __m256i *)(const void *)p);
+}
+
+INLINE void store16(void *p, __m256i v)
+{
+    _mm256_store_si256((__m256i *)p, v);
+}
+
+/* ---- activations ----------------------------------------------------------------------------------------- */
+
+/* 16 rows x 16 k of bytes to w->q[k][row]: four rounds of interleaving turn [row][k] over                */
+static void turn_over(struct work *w, const struct chi_act *a, int64_t k, int64_t to)
+{
+    __m128i x[LANES], y[LANES];
+    UNROLL
+    for (int r = 0; r < LANES; r++)
+        x[r] = r < a->rows ? _mm_loadu_si128((const __m128i *)(const void *)(a->q + r * a->ldq + k)) : _mm_setzero_si128();
+    for (int round = 0; round < 4; round++) {
+        UNROLL
+        for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = _mm_unpacklo_epi8(x[i], x[i + 8]);
+            y[2 * i + 1] = _mm_unpackhi_epi8(x[i], x[i + 8]);
+        }
+        memcpy(x, y, sizeof x);
+    }
+    UNROLL
+    for (int i = 0; i < LANES; i++) store16(w->q[to + i], _mm256_cvtepi8_epi16(x[i]));
+}
+
+/* Rows that do not exist are zeros with step 0                                                           */
+static void take_block(struct work *w, const struct chi_act *a, int64_t b)
+{
+    for (int64_t k = 0; k < CHI_ACT_BLOCK; k += LANES) turn_over(w, a, b * CHI_ACT_BLOCK + k, k);
+    for (int64_t r = 0; r < LANES; r++)
+        w->step[b % PER_GROUP][r] = r < a->rows ? a->step[r * (a->ldq / CHI_ACT_BLOCK) + b] : 0;
+}
+
+/* s[u + 3v] = (u - 1) a + (v - 1) b                                                                      */
+INLINE void nine(__m256i s[9], __m256i a, __m256i b)
+{
+    s[4] = _mm256_setzero_si256();
+    s[5] = a;
+    s[3] = _mm256_sub_epi16(s[4], a);
+    s[7] = b;
+    s[1] = _mm256_sub_epi16(s[4], b);
+    s[8] = _mm256_add_epi16(a, b);
+    s[6] = _mm256_sub_epi16(b, a);
+    s[2] = _mm256_sub_epi16(a, b);
+    s[0] = _mm256_sub_epi16(s[3], b);
+}
+
+static void make_table(int16_t table[VALUES][LANES], const int16_t *q)
+{
+    __m256i low[9], high[9];
+    nine(low, load16(q), load16(q + 4 * LANES));
+    nine(high, load16(q + 8 * LANES), load16(q + 12 * LANES));
+    for (int j = 0; j < 9; j++)
+        for (int i = 0; i < 9; i++) store16(table[9 * j + i], _mm256_add_epi16(low[i], high[j]));
+}
+
+/* ---- weights --------------------------------------------------------------------------------------------- */
+
+/* 64 bytes of fields u to 32 (u0 + 3 u1 + 9 u2 + 27 u3), the way to a sum in its table; a field of 3, which
+ * no encoder writes, stays inside                                                                        */
+INLINE void offsets(uint16_t *at, const uint8_t *codes)
+{
+    const __m256i one = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 0, 0, 0, 0));
+    const __m256i nine = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 9, 18, 0, 27, 36, 45, 0, 54, 63, 72, 0, 0, 0, 0, 0));
+    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256i c = load256(codes + 32 * i);
+        __m256i low = _mm256_shuffle_epi8(one, _mm256_and_si256(c, mask));
+        __m256i high = _mm256_shuffle_epi8(nine, _mm256_and_si256(_mm256_srli_epi16(c, 4), mask));
+        c = _mm256_permute4x64_epi64(_mm256_add_epi8(low, high), 0xd8);
+        store16(at + 32 * i, _mm256_slli_epi16(_mm256_unpacklo_epi8(c, zero), 5));
+        store16(at + 32 * i + 16, _mm256_slli_epi16(_mm256_unpackhi_epi8(c, zero), 5));
+    }
+}
+
+/* Assembler, because compilers turn the additions into a tree                                             */
+INLINE __m256i plus(__m256i s, const void *table, uint32_t at)
+{
+    const uint8_t *p = (const uint8_t *)table + at;
+    __asm__("vpaddw %1, %0, %0" : "+x"(s) : "m"(*(const __m256i *)(const void *)p));
+    return s;
+}
+
+/* Half a block of a tile.  Two offsets come with one load: loads are what is short                        */
+INLINE void add_tile(struct work *w, int16_t (*sum)[LANES], const uint8_t *codes, bool begins)
+{
+    offsets(w->at[0][0], codes);
+    offsets(w->at[1][0], codes + HALF / 2);
+    _mm_prefetch((const char *)codes + HALF, _MM_HINT_T0);
+    _mm_prefetch((const char *)codes + HALF + 64, _MM_HINT_T0);
+    __asm__ volatile("" : : : "memory");                /* offsets are read from memory, not taken apart  */
+    UNROLL
+    for (int o = 0; o < CHI_TILE; o++) {
+        __m256i s = begins ? _mm256_setzero_si256() : load16(sum[o]);
+        UNROLL
+        for (int i = 0; i < TABLES; i += 2) {
+            uint32_t two;
+            memcpy(&two, &w->at[i / 4][o][i % 4], sizeof two);
+            s = plus(s, w->table[i], two & 0xffff);
+            s = plus(s, w->table[i + 1], two >> 16);
+        }
+        store16(sum[o], s);
+    }
+}
+
+/* sum += block b of all tiles                                                                              */
+static void add_block(struct work *w, int16_t (*sum)[LANES], const uint8_t *tile, int64_t stride, int64_t tiles)
+{
+    for (int64_t half = 0; half < 2; half++, tile += HALF) {
+        for (int i = 0; i < TABLES; i++) make_table(w->table[i], w->q[(2 * half + i / 4) * LANES + i % 4]);
+        if (!half) for (int64_t t = 0; t < tiles; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, true);
+        else for (int64_t t = 0; t < tiles; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, false);
+    }
+}
+
+/* ---- steps and scales ------------------------------------------------------------------------------------ */
+
+INLINE __m256 scaled(const int16_t *sum, const float *step)
+{
+    __m128i s = _mm_load_si128((const __m128i *)(const void *)sum);
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(s)), _mm256_load_ps(step));
+}
+
+/* y += scale * (sum[0] step[0] + sum[1] step[1]) of a tile from output o; a last group may have one block  */
+static void end_group(struct work *w, int64_t o, const uint8_t *scales, int64_t blocks)
+{
+    _Alignas(32) float scale[CHI_TILE];
+    _mm256_store_ps(scale, fp16x8(scales));
+    _mm256_store_ps(scale + 8, fp16x8(scales + 16));
+    _mm_prefetch((const char *)scales + 64, _MM_HINT_T0);
+    for (int i = 0; i < CHI_TILE; i++, o++) {
+        UNROLL
+        for (int h = 0; h < LANES; h += 8) {
+            __m256 p = scaled(w->sum[0][o] + h, w->step[0] + h);
+            if (blocks > 1) p = _mm256_add_ps(p, scaled(w->sum[1][o] + h, w->step[1] + h));
+            _mm256_store_ps(w->y[o] + h, muladd(_mm256_load_ps(w->y[o] + h), _mm256_set1_ps(scale[i]), p));
+        }
+    }
+}
+
+/* n outputs, [output][row] to [row][output]                                                               */
+static void put_rows(float *y, int64_t ldy, const struct work *w, int64_t rows, int64_t n)
+{
+    int64_t o = 0;
+    for (; o + 4 <= n; o += 4)
+        for (int64_t r = 0; r < rows; r += 4) {
+            __m128 f[4];
+            UNROLL
+            for (int i = 0; i < 4; i++) f[i] = _mm_load_ps(w->y[o + i] + r);
+            _MM_TRANSPOSE4_PS(f[0], f[1], f[2], f[3]);
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                if (r + i < rows) _mm_storeu_ps(y + (r + i) * ldy + o, f[i]);
+        }
+    for (; o < n; o++)
+        for (int64_t r = 0; r < rows; r++) y[r * ldy + o] = w->y[o][r];
+}
+
+/* At most OUTPUTS of them                                                                                  */
+static void some_outputs(float *y, int64_t ldy, const struct chi_act *a, const uint8_t *tile, struct shape s, int64_t n,
+                         struct work *w)
+{
+    int64_t tiles = (n + CHI_TILE - 1) / CHI_TILE;
+    memset(w->y, 0, (size_t)(tiles * CHI_TILE) * sizeof *w->y);
+    for (int64_t g = 0; g < s.nb; g += PER_GROUP) {
+        int64_t blocks = s.nb - g < PER_GROUP ? s.nb - g : PER_GROUP;
+        for (int64_t b = 0; b < blocks; b++) {
+            take_block(w, a, g + b);
+            add_block(w, w->sum[b], tile + BLOCK * (g + b), s.tile, tiles);
+        }
+        for (int64_t t = 0; t < tiles; t++)
+            end_group(w, t * CHI_TILE, tile + t * s.tile + s.codes + g / PER_GROUP * CHI_TILE * 2, blocks);
+    }
+    put_rows(y, ldy, w, a->rows, n);
+}
+
+void sums_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
+              void *scratch, const struct ternary *e)
+{
+    struct shape s = shape_of(e, m->d_in);
+    for (int64_t o = o0; o < o1; o += OUTPUTS)
+        some_outputs(y + o - o0, ldy, a, (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, s,
+                     o1 - o < OUTPUTS ? o1 - o : OUTPUTS, scratch);
+}
