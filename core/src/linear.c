@@ -333,6 +333,13 @@ int64_t linear_slice(int64_t total, int64_t output)
     return round_up(max_i64(1, target / output), 64);
 }
 
+/* What an output costs in multiply-adds of whole numbers: a master has four bytes a weight    */
+static int64_t output_cost(const struct chi_linear *l)
+{
+    enum { MASTER = 8 };
+    return l->d_in * (l->kernel ? 1 : MASTER);
+}
+
 /* Kernels over slices of outputs                                                            */
 static void run_kernels(const struct chi_linear *const *lin, float *const *y, int64_t n,
                         const struct chi_kernels *k, const float *x, int64_t rows)
@@ -344,9 +351,9 @@ static void run_kernels(const struct chi_linear *const *lin, float *const *y, in
         .act = { .rows = rows, .d_in = d_in, .x = x, .ldx = d_in, .q = room.q, .ldq = ldq,
                  .step = room.step, .sum = room.sum },
     };
-    for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * d_in * rows;
+    for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * output_cost(lin[j]) * rows;
     for (int64_t j = 0; j < n; j++) {
-        size[j] = min_i64(linear_slice(total, d_in * rows), round_up(lin[j]->d_out, CHI_TILE));
+        size[j] = min_i64(linear_slice(total, output_cost(lin[j]) * rows), round_up(lin[j]->d_out, CHI_TILE));
         first[j + 1] = first[j] + ceil_div(lin[j]->d_out, size[j]);
     }
     if (total < 1 << 18) pool_run(1, all_slices, &c);
@@ -432,19 +439,21 @@ static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
     if (!rows) return CHI_OK;
+    bool any[2] = { false, false };
+    for (int64_t i = 0; i < n; i++)
+        if (by_kernel(lin[i], r->keep) && linear_integer(lin[i])) any[lin[i]->rule->o.extra_rmsnorm] = true;
     for (int norm = 0; norm < 2; norm++) {   /* kernels, by how their input is prepared       */
         const struct chi_linear *some[LINEARS_MAX];
         float *to[LINEARS_MAX];
         int64_t n_some = 0;
-        bool any = false;
         for (int64_t i = 0; i < n; i++) {
-            bool ints = linear_integer(lin[i]);
-            if (!by_kernel(lin[i], r->keep) || (ints && lin[i]->rule->o.extra_rmsnorm) != (norm == 1)) continue;
+            /* Float ones read x as it is: they go with the others, in one loop              */
+            bool with = linear_integer(lin[i]) ? lin[i]->rule->o.extra_rmsnorm : any[1];
+            if (!by_kernel(lin[i], r->keep) || with != (norm == 1)) continue;
             some[n_some] = lin[i];
             to[n_some++] = y[i];
-            any = any || ints;
         }
-        if (any) {
+        if (any[norm]) {
             struct acts a = { .k = k, .x = x, .rows = rows, .d_in = lin[0]->d_in, .norm = norm,
                               .eps = lin[0]->eps, .lambda = 1 };
             acts_run(&a);

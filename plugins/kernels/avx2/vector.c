@@ -44,9 +44,10 @@ void avx2_axpy(float *y, float a, const float *x, int64_t n)
     }
 }
 
-/* Four long rows, n a multiple of 16: four streams of memory, and additions that need not wait
- * for each other                                                                        */
-static void dots4(float *y, const float *W, int64_t ldw, const float *x, int64_t n)
+/* lanes() of four rows, n a multiple of 16: they share the loads of x, are four streams of memory,
+ * and their additions need not wait for each other                                       */
+static inline __attribute__((always_inline))
+void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n, bool far)
 {
     enum { AHEAD = 512 };
     __m256 lo[4], hi[4];
@@ -57,22 +58,32 @@ static void dots4(float *y, const float *W, int64_t ldw, const float *x, int64_t
         UNROLL
         for (int k = 0; k < 4; k++) {
             const float *w = W + k * ldw + i;
-            _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
+            if (far) _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
             lo[k] = muladd(lo[k], a, _mm256_loadu_ps(w));
             hi[k] = muladd(hi[k], b, _mm256_loadu_ps(w + 8));
         }
     }
     UNROLL
-    for (int k = 0; k < 4; k++) y[k] = fold(lo[k], hi[k]);
+    for (int k = 0; k < 4; k++) r[k] = _mm256_add_ps(lo[k], hi[k]);
 }
 
-/* Eight rows go together: their eight horizontal sums cost as much as one and a half.  Of long
- * rows, which come from memory, four do.                                                 */
+/* Eight rows: their eight horizontal sums cost as much as one and a half                 */
+static inline __attribute__((always_inline))
+void dots8(float *y, const float *W, int64_t ldw, const float *x, int64_t n, bool far)
+{
+    __m256 r[8];
+    lanes4(r, W, ldw, x, n, far);
+    lanes4(r + 4, W + 4 * ldw, ldw, x, n, far);
+    _mm256_storeu_ps(y, fold8(r));
+}
+
+/* Long rows come from memory, and are asked for early                                    */
 void avx2_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
     enum { LONG = 512 };
     int64_t i = 0;
-    for (; n >= LONG && n % 16 == 0 && i + 4 <= rows; i += 4) dots4(y + i, W + i * ldw, ldw, x, n);
+    for (; n >= LONG && n % 16 == 0 && i + 8 <= rows; i += 8) dots8(y + i, W + i * ldw, ldw, x, n, true);
+    for (; n < LONG && n % 16 == 0 && i + 8 <= rows; i += 8) dots8(y + i, W + i * ldw, ldw, x, n, false);
     for (; n >= LONG && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
     for (; i < rows; i += 8) {
         __m256 r[8];

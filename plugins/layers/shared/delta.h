@@ -233,13 +233,23 @@ static struct bench delta_bench(const struct delta *s, struct chi_run *r, int64_
 /* Weights as [taps][stride], so that the inner loop runs along channels        */
 static void delta_begin_head(struct bench *b, int64_t head)
 {
-    int64_t L = b->s->stride, W = b->s->taps;
+    int64_t W = b->s->taps;
     b->head = head;
     for (int i = 0; i < 3; i++) {
         int64_t D = width(b->s, i);
-        const float *w = CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W;
-        for (int64_t j = 0; j < W; j++)
-            for (int64_t c = 0; c < D; c++) b->w[i][j * L + c] = w[c * W + j];
+        taps_by_row(b->w[i], b->s->stride, CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W, D, W);
+    }
+}
+
+/* What a head reads besides S, whose next rows delta_rule() asks for itself     */
+static void fetch_head(const struct bench *b, int64_t head)
+{
+    const struct delta *s = b->s;
+    struct bench at = { .s = s, .r = b->r, .g = b->g, .head = head };
+    for (int i = 0; i < 3; i++) {
+        int64_t D = width(s, i);
+        fetch(CHI_PARAM(b->r, s->conv[i], float) + head * D * s->taps, D * s->taps);
+        for (int64_t j = 0; j < s->taps - 1; j++) fetch(tail_row(&at, b->g->state, i, j), D);
     }
 }
 
@@ -407,7 +417,11 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
     struct bench b = delta_bench(j->s, j->r, seg, scratch);
     int64_t chunk = j->r->keep ? chi_first_chunk(j->r, seg, CHUNK) : 0;
 
-    for (; head < end && head < j->s->heads; head++) forward_head(&b, head, chunk);
+    if (end > j->s->heads) end = j->s->heads;
+    for (; head < end; head++) {
+        if (head + 1 < end) fetch_head(&b, head + 1);
+        forward_head(&b, head, chunk);
+    }
 }
 
 static chi_status delta_forward(const void *self, struct chi_run *r, const float *x, float *y)

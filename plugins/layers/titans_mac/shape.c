@@ -9,11 +9,7 @@ static const float L2_EPS = 1e-6f;
 void titans_taps(struct head *a)
 {
     int64_t D = a->s->D, W = a->s->W;
-    for (int i = 0; i < 3; i++) {
-        const float *w = param_of(a, a->s->conv[i], D * W);
-        for (int64_t j = 0; j < W; j++)
-            for (int64_t c = 0; c < D; c++) a->taps[i][j * D + c] = w[c * W + j];
-    }
+    for (int i = 0; i < 3; i++) taps_by_row(a->taps[i], D, param_of(a, a->s->conv[i], D * W), D, W);
 }
 
 /* Raw input of row t, which may lie before the call                             */
