@@ -257,18 +257,16 @@ static void fetch_head(const struct bench *b, int64_t head)
 static void convolve(struct bench *b, int i)
 {
     int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps, first = b->row - (W - 1);
-    float *in = b->in[i], *c = b->c[i];
-    const float *w = b->w[i];
+    float *in = b->in[i];
 
     for (int64_t j = 0; j < b->n + W - 1; j++)
         copy(in + j * L, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
                                        : head_row(b, b->s->pre[i], first + j, D), D);
-    for (int64_t t = 0; t < b->n; t++)
-        for (int64_t ch = 0; ch < D; ch++) c[t * L + ch] = w[ch] * in[t * L + ch];
-    for (int64_t j = 1; j < W; j++)
-        for (int64_t t = 0; t < b->n * L; t += L)
-            for (int64_t ch = 0; ch < D; ch++)
-                c[t + ch] += w[j * L + ch] * in[j * L + t + ch];
+    for (int64_t t = 0; t < b->n; t++) {
+        const float *x[TAPS_MAX];
+        for (int64_t j = 0; j < W; j++) x[j] = in + (t + j) * L;
+        tap_sum(b->c[i] + t * L, b->w[i], L, x, W, D);
+    }
 }
 
 /* y = x times / sqrt(|x|^2 + eps) of q or k; r keeps the factor                */

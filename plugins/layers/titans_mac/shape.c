@@ -20,13 +20,9 @@ static const float *raw(const struct head *a, int i, int64_t t)
 
 static void convolve(const struct head *a, int i, int64_t t, float *c)
 {
-    int64_t D = a->s->D, W = a->s->W;
-    const float *w = a->taps[i], *x = raw(a, i, t - W + 1);
-    for (int64_t d = 0; d < D; d++) c[d] = w[d] * x[d];
-    for (int64_t j = 1; j < W; j++) {
-        x = raw(a, i, t - W + 1 + j);
-        for (int64_t d = 0; d < D; d++) c[d] += w[j * D + d] * x[d];
-    }
+    const float *x[TAPS_MAX];
+    for (int64_t j = 0; j < a->s->W; j++) x[j] = raw(a, i, t - a->s->W + 1 + j);
+    tap_sum(c, a->taps[i], a->s->D, x, a->s->W, a->s->D);
 }
 
 static float one_over_length(const struct head *a, const float *y)
