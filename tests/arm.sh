@@ -116,7 +116,7 @@ tools
 sysroot
 stand_in
 build static chimera --with-plugins=static
-build shared "all tests/unit/test_apple_amx tests/unit/test_formats tests/unit/test_linear tests/unit/test_neon"
+build shared "all tests/unit/test_apple_amx tests/unit/test_formats tests/unit/test_linear tests/unit/test_neon tests/unit/test_rows"
 
 CHIMERA=${CHIMERA:-$here/build/chimera}
 [ -x "$CHIMERA" ] || { echo "no program of this machine at $CHIMERA: set CHIMERA"; exit 1; }
@@ -134,6 +134,7 @@ start max shared/tests/unit/test_neon neon neon_dotprod neon_i8mm
 start neoverse-n1 shared/tests/unit/test_neon neon_dotprod
 start cortex-a72 shared/tests/unit/test_neon neon
 start cortex-a72 shared/tests/unit/test_apple_amx
+start cortex-a72 shared/tests/unit/test_rows
 start max shared/tests/unit/test_formats
 start max shared/tests/unit/test_linear
 # A check in a process of its own would be a program that starts itself anew

@@ -94,6 +94,7 @@ run 0 $static validate wasm_simd128
 has '^ok .* backend.linears$' validate
 has '^ok .* backend.delta_rule$' validate
 has '^ok .* backend.vectors$' validate
+has '^ok .* backend.rows$' validate
 has ' 0 failed, 0 crashed' validate
 run 0 $dl validate "$out/plugins/kernels/wasm_simd128.so" --seed 2
 has '^ok .* backend.linears$' validate

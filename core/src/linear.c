@@ -450,21 +450,21 @@ static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
     if (!rows) return CHI_OK;
-    bool normed = false;                     /* linears that read floats go with the last loop */
-    for (int64_t i = 0; i < n; i++) normed = normed || linear_norms(lin[i]);
-    for (int norm = 0; norm <= normed; norm++) {    /* kernels, by how their input is prepared */
+    bool any[2] = { false, false };
+    for (int64_t i = 0; i < n; i++)
+        if (by_kernel(lin[i], r->keep) && linear_integer(lin[i])) any[lin[i]->rule->o.extra_rmsnorm] = true;
+    for (int norm = 0; norm < 2; norm++) {   /* kernels, by how their input is prepared       */
         const struct chi_linear *some[LINEARS_MAX];
         float *to[LINEARS_MAX];
         int64_t n_some = 0;
-        bool any = false;
         for (int64_t i = 0; i < n; i++) {
-            bool ints = linear_integer(lin[i]);
-            if (!by_kernel(lin[i], r->keep) || (ints ? linear_norms(lin[i]) : normed) != (norm == 1)) continue;
+            /* Float ones read x as it is: they go with the others, in one loop              */
+            bool with = linear_integer(lin[i]) ? lin[i]->rule->o.extra_rmsnorm : any[1];
+            if (!by_kernel(lin[i], r->keep) || with != (norm == 1)) continue;
             some[n_some] = lin[i];
             to[n_some++] = y[i];
-            any = any || ints;
         }
-        if (any) {
+        if (any[norm]) {
             struct acts a = { .k = k, .x = x, .rows = rows, .d_in = lin[0]->d_in, .norm = norm,
                               .eps = lin[0]->eps, .lambda = 1 };
             acts_run(&a);

@@ -7,7 +7,7 @@
  * that each is one stream of memory.  Several rows: panel.c.                      */
 #include "sums.h"
 
-enum { BLOCK = 256, AHEAD = 3072 };
+enum { BLOCK = 256, AHEAD = 3072, EARLY_BYTES = 1024 };
 
 /* ---- codes to bytes --------------------------------------------------------------------- */
 
@@ -135,6 +135,10 @@ static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct
     struct shape s = shape_of(&ternary2, m->d_in);
     int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2, blocks = a->ldq / CHI_ACT_BLOCK;
     const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
+    for (int64_t i = 0; i < EARLY_BYTES; i += 64) {     /* where nothing led up to them    */
+        _mm_prefetch((const char *)w + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + half * s.tile + i, _MM_HINT_T0);
+    }
     for (int64_t i = 0; i < tiles - half; i++) {
         int64_t j = half + i;                           /* the middle one of an odd number
                                                            of tiles goes twice         */

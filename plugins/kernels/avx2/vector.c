@@ -44,9 +44,10 @@ void avx2_axpy(float *y, float a, const float *x, int64_t n)
     }
 }
 
-/* Four long rows, n a multiple of 16: four streams of memory, and additions that need not wait
- * for each other                                                                        */
-static void dots4(float *y, const float *W, int64_t ldw, const float *x, int64_t n)
+/* lanes() of four rows, n a multiple of 16: they share the loads of x, are four streams of memory,
+ * and their additions need not wait for each other                                       */
+static inline __attribute__((always_inline))
+void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n, bool far)
 {
     enum { AHEAD = 512 };
     __m256 lo[4], hi[4];
@@ -57,23 +58,54 @@ static void dots4(float *y, const float *W, int64_t ldw, const float *x, int64_t
         UNROLL
         for (int k = 0; k < 4; k++) {
             const float *w = W + k * ldw + i;
-            _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
+            if (far) _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
             lo[k] = muladd(lo[k], a, _mm256_loadu_ps(w));
             hi[k] = muladd(hi[k], b, _mm256_loadu_ps(w + 8));
         }
     }
     UNROLL
-    for (int k = 0; k < 4; k++) y[k] = fold(lo[k], hi[k]);
+    for (int k = 0; k < 4; k++) r[k] = _mm256_add_ps(lo[k], hi[k]);
 }
 
-/* Eight rows go together: their eight horizontal sums cost as much as one and a half.  Of long
- * rows, which come from memory, four do.                                                 */
+/* Rows i, i + apart, ... , i + 3 apart of W and, from next on, four more: their eight horizontal sums
+ * cost as much as one and a half                                                         */
+static inline __attribute__((always_inline))
+__m256 dots8(const float *W, int64_t apart, int64_t next, const float *x, int64_t n, bool far)
+{
+    __m256 r[8];
+    lanes4(r, W, apart, x, n, far);
+    lanes4(r + 4, W + next, apart, x, n, far);
+    return fold8(r);
+}
+
+/* Many short rows are a matrix that comes from memory, too: its four quarters are four streams.
+ * Returns how many rows are done                                                         */
+static int64_t dots_by_quarters(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    int64_t quarter = rows / 8 * 2;
+    for (int64_t i = 0; i < quarter; i += 2) {
+        float sum[8];
+        _mm256_storeu_ps(sum, dots8(W + i * ldw, quarter * ldw, ldw, x, n, false));
+        UNROLL
+        for (int64_t k = 0; k < 4; k++) {
+            y[i + k * quarter] = sum[k];
+            y[i + 1 + k * quarter] = sum[4 + k];
+        }
+    }
+    return 4 * quarter;
+}
+
+/* Long rows are asked for early                                                          */
 void avx2_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
-    enum { LONG = 512 };
-    int64_t i = 0;
-    for (; n >= LONG && n % 16 == 0 && i + 4 <= rows; i += 4) dots4(y + i, W + i * ldw, ldw, x, n);
-    for (; n >= LONG && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
+    enum { LONG = 512, MANY = 32 };
+    bool far = n >= LONG, whole = n % 16 == 0;
+    int64_t i = whole && !far && rows >= MANY ? dots_by_quarters(y, W, ldw, x, rows, n) : 0;
+    for (; whole && far && i + 8 <= rows; i += 8)
+        _mm256_storeu_ps(y + i, dots8(W + i * ldw, ldw, 4 * ldw, x, n, true));
+    for (; whole && i + 8 <= rows; i += 8)
+        _mm256_storeu_ps(y + i, dots8(W + i * ldw, ldw, 4 * ldw, x, n, false));
+    for (; far && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
     for (; i < rows; i += 8) {
         __m256 r[8];
         UNROLL

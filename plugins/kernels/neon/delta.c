@@ -7,38 +7,6 @@
  * their sums hide each other's latency.                                                   */
 #include "neon.h"
 
-/* A row of four lanes per sum, lanes i, i + 4, i + 8, i + 12 already added, to four sums    */
-INLINE float32x4_t fold4(const float32x4_t r[4])
-{
-    float32x4_t a = vcombine_f32(vadd_f32(vget_low_f32(r[0]), vget_high_f32(r[0])),
-                                 vadd_f32(vget_low_f32(r[1]), vget_high_f32(r[1])));
-    float32x4_t b = vcombine_f32(vadd_f32(vget_low_f32(r[2]), vget_high_f32(r[2])),
-                                 vadd_f32(vget_low_f32(r[3]), vget_high_f32(r[3])));
-    return vpaddq_f32(a, b);
-}
-
-INLINE float32x4_t add4(const float32x4_t s[4])
-{
-    return vaddq_f32(vaddq_f32(s[0], s[2]), vaddq_f32(s[1], s[3]));
-}
-
-/* Lanes of <s, x> folded to four                                                            */
-static float32x4_t lanes(const float *s, const float *x, int64_t n)
-{
-    float32x4_t sum[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
-    int64_t j = 0;
-    for (; j + 16 <= n; j += 16)
-        UNROLL
-        for (int h = 0; h < 4; h++)
-            sum[h] = muladd(sum[h], vld1q_f32(s + j + 4 * h), vld1q_f32(x + j + 4 * h));
-    UNROLL
-    for (int h = 0; h < 4; h++) {
-        int64_t at = j + 4 * h;
-        if (at < n) sum[h] = muladd(sum[h], load(s + at, n - at), load(x + at, n - at));
-    }
-    return add4(sum);
-}
-
 /* s = a s + u k; returns the lanes of <s, q>                                                */
 static float32x4_t write_row(float *s, float a, float u, const float *k, const float *q, int64_t n)
 {

@@ -11,7 +11,8 @@ static const struct chi_kernels kernels = {
     .dot = neon_dot, .axpy = neon_axpy, .rmsnorm = neon_rmsnorm, .silu = neon_silu,
     .silu_mul = neon_silu_mul, .silu_back = neon_silu_back, .softmax = neon_softmax, .gemm = neon_gemm,
     .delta_rule = neon_delta_rule, .delta_rule_back = neon_delta_rule_back, .quantize_i8 = neon_quantize_i8,
-    .hebb_rule = neon_hebb_rule, .hebb_rule_back = neon_hebb_rule_back,
+    .hebb_rule = neon_hebb_rule, .hebb_rule_back = neon_hebb_rule_back, .dots = neon_dots,
+    .axpys = neon_axpys,
 };
 
 static const struct chi_linear_kernel *const base[] = {

@@ -26,6 +26,40 @@ void neon_axpy(float *y, float a, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i += 4) store(y + i, n - i, muladd(load(y + i, n - i), va, load(x + i, n - i)));
 }
 
+/* Four rows go together: their sums hide each other's latency and share the loads of x         */
+void neon_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i += 4) {
+        float32x4_t r[4];
+        UNROLL
+        for (int64_t j = 0; j < 4; j++) r[j] = i + j < rows ? lanes(W + (i + j) * ldw, x, n) : vdupq_n_f32(0);
+        store(y + i, rows - i, fold4(r));
+    }
+}
+
+/* y stays in registers while the rows go by, 64 columns at a time                              */
+void neon_axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + 64 <= n; c += 64) {
+        float32x4_t sum[16];
+        UNROLL
+        for (int i = 0; i < 16; i++) sum[i] = vld1q_f32(y + c + 4 * i);
+        for (int64_t r = 0; r < rows; r++) {
+            float32x4_t va = vdupq_n_f32(a[r]);
+            UNROLL
+            for (int i = 0; i < 16; i++) sum[i] = muladd(sum[i], va, vld1q_f32(X + r * ldx + c + 4 * i));
+        }
+        UNROLL
+        for (int i = 0; i < 16; i++) vst1q_f32(y + c + 4 * i, sum[i]);
+    }
+    for (; c < n; c += 4) {
+        float32x4_t sum = load(y + c, n - c);
+        for (int64_t r = 0; r < rows; r++) sum = muladd(sum, vdupq_n_f32(a[r]), load(X + r * ldx + c, n - c));
+        store(y + c, n - c, sum);
+    }
+}
+
 float neon_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
 {
     float r = 1.0f / sqrtf(neon_dot(x, x, n) / (float)n + eps);

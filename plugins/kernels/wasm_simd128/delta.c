@@ -7,25 +7,6 @@
  * together, so that their four horizontal sums cost little more than one.           */
 #include "wasm_simd128.h"
 
-/* Four rows of four lanes to four sums: lanes i and i+2, i and i+1                     */
-INLINE v128_t fold4(const v128_t r[4])
-{
-    v128_t g[2];
-    UNROLL
-    for (int i = 0; i < 2; i++)                                 /* of rows 2i and 2i + 1 */
-        g[i] = wasm_f32x4_add(wasm_i32x4_shuffle(r[2 * i], r[2 * i + 1], 0, 1, 4, 5),
-                              wasm_i32x4_shuffle(r[2 * i], r[2 * i + 1], 2, 3, 6, 7));
-    return wasm_f32x4_add(wasm_i32x4_shuffle(g[0], g[1], 0, 2, 4, 6), wasm_i32x4_shuffle(g[0], g[1], 1, 3, 5, 7));
-}
-
-static v128_t read_row(const float *s, const float *k, int64_t n)
-{
-    v128_t sum[4];
-    clear(sum);
-    lanes(sum, s, k, n);
-    return halves(sum);
-}
-
 /* s = a s + u k; returns <s, q>, all but the last two folds                            */
 static v128_t write_row(float *s, float a, float u, const float *k, const float *q, int64_t n)
 {

@@ -22,6 +22,41 @@ void w128_axpy(float *y, float a, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i += 4) store(y + i, n - i, muladd(load(y + i, n - i), va, load(x + i, n - i)));
 }
 
+/* Four rows go together: their four horizontal sums cost little more than one           */
+void w128_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i += 4) {
+        v128_t r[4];
+        UNROLL
+        for (int64_t j = 0; j < 4; j++)
+            r[j] = i + j < rows ? read_row(W + (i + j) * ldw, x, n) : wasm_f32x4_const_splat(0);
+        store(y + i, rows - i, fold4(r));
+    }
+}
+
+/* y stays in locals while the rows go by, 32 columns at a time                          */
+void w128_axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + 32 <= n; c += 32) {
+        v128_t sum[8];
+        UNROLL
+        for (int i = 0; i < 8; i++) sum[i] = wasm_v128_load(y + c + 4 * i);
+        for (int64_t r = 0; r < rows; r++) {
+            v128_t va = wasm_f32x4_splat(a[r]);
+            UNROLL
+            for (int i = 0; i < 8; i++) sum[i] = muladd(sum[i], va, wasm_v128_load(X + r * ldx + c + 4 * i));
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++) wasm_v128_store(y + c + 4 * i, sum[i]);
+    }
+    for (; c < n; c += 4) {
+        v128_t sum = load(y + c, n - c);
+        for (int64_t r = 0; r < rows; r++) sum = muladd(sum, wasm_f32x4_splat(a[r]), load(X + r * ldx + c, n - c));
+        store(y + c, n - c, sum);
+    }
+}
+
 float w128_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps)
 {
     float r = 1.0f / sqrtf(w128_dot(x, x, n) / (float)n + eps);

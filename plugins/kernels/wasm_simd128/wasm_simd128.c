@@ -12,7 +12,7 @@ static const struct chi_kernels kernels = {
     .dot = w128_dot, .axpy = w128_axpy, .rmsnorm = w128_rmsnorm, .silu = w128_silu,
     .silu_mul = w128_silu_mul, .silu_back = w128_silu_back, .softmax = w128_softmax,
     .gemm = w128_gemm, .delta_rule = w128_delta_rule, .quantize_i8 = w128_quantize_i8,
-    .hebb_rule = w128_hebb_rule,
+    .hebb_rule = w128_hebb_rule, .dots = w128_dots, .axpys = w128_axpys,
 };
 
 static const struct chi_linear_kernel *const linears[] = {

@@ -77,6 +77,26 @@ INLINE void lanes(v128_t s[4], const float *a, const float *b, int64_t n)
             s[j] = muladd(s[j], load(a + i + 4 * j, n - i - 4 * j), load(b + i + 4 * j, n - i - 4 * j));
 }
 
+/* Four rows of four lanes to four sums: lanes i and i+2, i and i+1                     */
+INLINE v128_t fold4(const v128_t r[4])
+{
+    v128_t g[2];
+    UNROLL
+    for (int i = 0; i < 2; i++)                                 /* of rows 2i and 2i + 1 */
+        g[i] = wasm_f32x4_add(wasm_i32x4_shuffle(r[2 * i], r[2 * i + 1], 0, 1, 4, 5),
+                              wasm_i32x4_shuffle(r[2 * i], r[2 * i + 1], 2, 3, 6, 7));
+    return wasm_f32x4_add(wasm_i32x4_shuffle(g[0], g[1], 0, 2, 4, 6), wasm_i32x4_shuffle(g[0], g[1], 1, 3, 5, 7));
+}
+
+/* <s, k> of a row, all but the last two folds                                         */
+INLINE v128_t read_row(const float *s, const float *k, int64_t n)
+{
+    v128_t sum[4];
+    clear(sum);
+    lanes(sum, s, k, n);
+    return halves(sum);
+}
+
 float w128_dot(const float *a, const float *b, int64_t n);
 void  w128_axpy(float *y, float a, const float *x, int64_t n);
 float w128_rmsnorm(float *y, const float *x, const float *gain, int64_t n, float eps);
@@ -91,6 +111,8 @@ void  w128_delta_rule(float *S, const float *q, const float *k, const float *v, 
                       const float *b, int64_t lds, float *o, int64_t rows, int64_t dk, int64_t dv);
 void  w128_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const float *v, int64_t ldv,
                      const float *a, const float *b, int64_t lds, float *o, int64_t rows, int64_t dk, int64_t dv);
+void  w128_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n);
+void  w128_axpys(float *y, const float *a, const float *X, int64_t ldx, int64_t rows, int64_t n);
 
 extern const struct chi_linear_kernel w128_linear_f32, w128_linear_bf16, w128_linear_int8, w128_linear_sherry125,
                                       w128_linear_ternary2;

@@ -233,13 +233,23 @@ static struct bench delta_bench(const struct delta *s, struct chi_run *r, int64_
 /* Weights as [taps][stride], so that the inner loop runs along channels        */
 static void delta_begin_head(struct bench *b, int64_t head)
 {
-    int64_t L = b->s->stride, W = b->s->taps;
+    int64_t W = b->s->taps;
     b->head = head;
     for (int i = 0; i < 3; i++) {
         int64_t D = width(b->s, i);
-        const float *w = CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W;
-        for (int64_t j = 0; j < W; j++)
-            for (int64_t c = 0; c < D; c++) b->w[i][j * L + c] = w[c * W + j];
+        taps_by_row(b->w[i], b->s->stride, CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W, D, W);
+    }
+}
+
+/* What a head reads besides S, whose next rows delta_rule() asks for itself     */
+static void fetch_head(const struct bench *b, int64_t head)
+{
+    const struct delta *s = b->s;
+    struct bench at = { .s = s, .r = b->r, .g = b->g, .head = head };
+    for (int i = 0; i < 3; i++) {
+        int64_t D = width(s, i);
+        fetch(CHI_PARAM(b->r, s->conv[i], float) + head * D * s->taps, D * s->taps);
+        for (int64_t j = 0; j < s->taps - 1; j++) fetch(tail_row(&at, b->g->state, i, j), D);
     }
 }
 
@@ -247,18 +257,16 @@ static void delta_begin_head(struct bench *b, int64_t head)
 static void convolve(struct bench *b, int i)
 {
     int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps, first = b->row - (W - 1);
-    float *in = b->in[i], *c = b->c[i];
-    const float *w = b->w[i];
+    float *in = b->in[i];
 
     for (int64_t j = 0; j < b->n + W - 1; j++)
         copy(in + j * L, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
                                        : head_row(b, b->s->pre[i], first + j, D), D);
-    for (int64_t t = 0; t < b->n; t++)
-        for (int64_t ch = 0; ch < D; ch++) c[t * L + ch] = w[ch] * in[t * L + ch];
-    for (int64_t j = 1; j < W; j++)
-        for (int64_t t = 0; t < b->n * L; t += L)
-            for (int64_t ch = 0; ch < D; ch++)
-                c[t + ch] += w[j * L + ch] * in[j * L + t + ch];
+    for (int64_t t = 0; t < b->n; t++) {
+        const float *x[TAPS_MAX];
+        for (int64_t j = 0; j < W; j++) x[j] = in + (t + j) * L;
+        tap_sum(b->c[i] + t * L, b->w[i], L, x, W, D);
+    }
 }
 
 /* y = x times / sqrt(|x|^2 + eps) of q or k; r keeps the factor                */
@@ -407,7 +415,11 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
     struct bench b = delta_bench(j->s, j->r, seg, scratch);
     int64_t chunk = j->r->keep ? chi_first_chunk(j->r, seg, CHUNK) : 0;
 
-    for (; head < end && head < j->s->heads; head++) forward_head(&b, head, chunk);
+    if (end > j->s->heads) end = j->s->heads;
+    for (; head < end; head++) {
+        if (head + 1 < end) fetch_head(&b, head + 1);
+        forward_head(&b, head, chunk);
+    }
 }
 
 static chi_status delta_forward(const void *self, struct chi_run *r, const float *x, float *y)

@@ -9,11 +9,7 @@ static const float L2_EPS = 1e-6f;
 void titans_taps(struct head *a)
 {
     int64_t D = a->s->D, W = a->s->W;
-    for (int i = 0; i < 3; i++) {
-        const float *w = param_of(a, a->s->conv[i], D * W);
-        for (int64_t j = 0; j < W; j++)
-            for (int64_t c = 0; c < D; c++) a->taps[i][j * D + c] = w[c * W + j];
-    }
+    for (int i = 0; i < 3; i++) taps_by_row(a->taps[i], D, param_of(a, a->s->conv[i], D * W), D, W);
 }
 
 /* Raw input of row t, which may lie before the call                             */
@@ -24,13 +20,9 @@ static const float *raw(const struct head *a, int i, int64_t t)
 
 static void convolve(const struct head *a, int i, int64_t t, float *c)
 {
-    int64_t D = a->s->D, W = a->s->W;
-    const float *w = a->taps[i], *x = raw(a, i, t - W + 1);
-    for (int64_t d = 0; d < D; d++) c[d] = w[d] * x[d];
-    for (int64_t j = 1; j < W; j++) {
-        x = raw(a, i, t - W + 1 + j);
-        for (int64_t d = 0; d < D; d++) c[d] += w[j * D + d] * x[d];
-    }
+    const float *x[TAPS_MAX];
+    for (int64_t j = 0; j < a->s->W; j++) x[j] = raw(a, i, t - a->s->W + 1 + j);
+    tap_sum(c, a->taps[i], a->s->D, x, a->s->W, a->s->D);
 }
 
 static float one_over_length(const struct head *a, const float *y)

@@ -276,6 +276,18 @@ static struct job make_job(const struct titans *s, struct chi_run *r)
     return (struct job){ { .s = s, .r = r }, group, (s->H + group - 1) / group };
 }
 
+/* What a head reads besides its matrices, rows and slots, of which the CPU itself sees the next ones */
+static void fetch_head(const struct head *a, int64_t h)
+{
+    const struct titans *s = a->s;
+    struct head at = { .s = s, .r = a->r, .g = a->g, .h = h };
+    for (int i = 0; i < 3; i++) {
+        fetch(param_of(&at, s->conv[i], s->D * s->W), s->D * s->W);
+        for (int64_t j = 0; j < s->W - 1; j++) fetch(tail_of(&at, a->g->state, i, j), s->D);
+    }
+    fetch(state_of(&at, a->g->state, s->coef, coef_size(s)), coef_size(s));
+}
+
 static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
 {
     const struct job *j = arg;
@@ -283,6 +295,7 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
     struct head a = titans_head(j->like.s, j->like.r, i / j->groups, scratch);
 
     for (int64_t h = first; h < end; h++) {
+        if (h + 1 < end) fetch_head(&a, h + 1);
         titans_begin_head(&a, h);
         forward_head(&a);
     }

@@ -6,6 +6,7 @@
 
 #include <chimera/math.h>
 #include <chimera/plugin.h>
+#include "../shared/floats.h"
 
 enum { Q, K, V, G, AL, ET, TH, N_IN };          /* linears of the layer's input  */
 enum { MAX_DEPTH = 8 };
@@ -59,21 +60,6 @@ struct head {
     float  *p, *seen;                           /* [BLOCK][P + 2 window]; what they add, [BLOCK][D] */
     float  *row;                                /* [D]                           */
 };
-
-static inline float *take(struct chi_scratch *scratch, int64_t n)
-{
-    return chi_take(scratch, (size_t)n * sizeof(float));
-}
-
-static inline void copy(float *to, const float *from, int64_t n)
-{
-    memcpy(to, from, (size_t)n * sizeof(float));
-}
-
-static inline void zero(float *x, int64_t n)
-{
-    memset(x, 0, (size_t)n * sizeof(float));
-}
 
 static inline int64_t least(int64_t a, int64_t b)
 {
