@@ -21,7 +21,8 @@ struct config;
  * precedes it.  Fails at once only if a file cannot be read.                   */
 chi_status config_load(struct config **, const char *path,
                        char *const *overrides, int n_overrides) CHI_MUST_CHECK;
-/* The same from text; name stands for the file in messages                     */
+/* The same from the text inside a model; name stands for the file in messages.  Such a text may be anybody's: it
+ * includes nothing, and what it says in [plugins] is left out, with a warning, since that would run files.     */
 chi_status config_load_text(struct config **, const char *name, const char *text,
                             char *const *overrides, int n) CHI_MUST_CHECK;
 void config_free(struct config *);      /* and every string it handed out       */

@@ -17,6 +17,7 @@
 #include "core.h"
 #include "fs.h"
 #include "progress.h"
+#include "sections.h"
 #include "signals.h"
 
 struct masters { struct st_file *f; char *config, *manifest; };
@@ -61,13 +62,32 @@ static chi_status pack_run(struct export *x)
     return convert(&r, NULL);
 }
 
+/* What was packed here; the plugins are those of the run, for a packed model's own word on them counts nothing */
+static chi_status open_own(struct export *x)
+{
+    const struct export_request *q = x->request;
+    struct plugin_options o;
+    struct config *c;
+    char *word[2];
+    int n = 0;
+    TRY(run_config(q->subject, q->override, q->n_override, &c));
+    config_parse(c, "plugins", plugin_table, &o, NULL);
+    if (o.path && *o.path) word[n++] = xprintf("plugins.path=%s", o.path);
+    if (o.load && *o.load) word[n++] = xprintf("plugins.load=%s", o.load);
+    config_free(c);
+    chi_status s = run_packed_spec(x->packed, word, n, NULL, SPEC_MODEL, &x->spec);
+    while (n > 0) free(word[--n]);
+    return s;
+}
+
 static chi_status open_source(struct export *x)
 {
     const struct export_request *q = x->request;
-    bool packed = packed_is(q->subject);
-    if (!packed) TRY(pack_run(x));
-    TRY(run_packed_spec(packed ? q->subject : x->packed, q->override, packed ? q->n_override : 0, NULL,
-                        SPEC_MODEL, &x->spec));
+    if (packed_is(q->subject)) TRY(run_packed_spec(q->subject, q->override, q->n_override, NULL, SPEC_MODEL, &x->spec));
+    else {
+        TRY(pack_run(x));
+        TRY(open_own(x));
+    }
     x->p = x->spec->packed;
     while (packed_at(x->p, x->n)) x->n++;
     x->item = xcalloc((size_t)x->n, sizeof *x->item);
