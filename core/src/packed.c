@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "core.h"
 #include "fs.h"
@@ -91,6 +92,40 @@ chi_status packed_model_hash(const char *manifest, uint64_t values, uint64_t *ha
     free(text);
     cJSON_Delete(j);
     return s;
+}
+
+struct packed_value { XXH3_state_t *q, *scale; };
+
+struct packed_value *packed_value_begin(void)
+{
+    struct packed_value *v = xcalloc(1, sizeof *v);
+    *v = (struct packed_value){ XXH3_createState(), XXH3_createState() };
+    if (v->q && v->scale) {
+        XXH3_64bits_reset(v->q);
+        XXH3_64bits_reset(v->scale);
+        return v;
+    }
+    packed_value_end(v, "", 0, false);
+    return NULL;
+}
+
+void packed_value_add(struct packed_value *v, const int8_t *q, int64_t n, const float *scale, int64_t n_scale)
+{
+    if (q) XXH3_64bits_update(v->q, q, (size_t)n);
+    XXH3_64bits_update(v->scale, scale, (size_t)n_scale * sizeof *scale);
+}
+
+/* Of an F32 tensor (group 0) that of its data                                                                  */
+uint64_t packed_value_end(struct packed_value *v, const char *name, int64_t group, bool integer)
+{
+    struct { uint64_t name, q, scale; int64_t group; } all = { .name = xxh3(name, strlen(name)), .group = group };
+    if (!v) return 0;
+    if (v->q && integer) all.q = XXH3_64bits_digest(v->q);
+    if (v->scale) all.scale = XXH3_64bits_digest(v->scale);
+    XXH3_freeState(v->q);
+    XXH3_freeState(v->scale);
+    free(v);
+    return group ? xxh3(&all, sizeof all) : all.scale;
 }
 
 /* ---- a line of metadata --------------------------------------------------------------------------------- */
