@@ -113,6 +113,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
 }
 
 static const struct cli_flag flags[] = {
+    CLI_MODE,
     CLI_VERIFY,
     CLI_FLAGS_END
 };

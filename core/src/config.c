@@ -401,6 +401,21 @@ const char *config_key(const struct config *c, const char *section, int64_t i, c
     return NULL;
 }
 
+bool config_overridden(const struct config *c, const char *section, const char *key)
+{
+    const struct entry *e = config_find(c, section, key);
+    return e && !e->line;
+}
+
+int config_option_flags(const struct config *c, const char *section, const char *key)
+{
+    const struct section *s = section_get(c, section);
+    if (!s || !s->tables) return CONFIG_NO_SECTION;
+    for (int i = 0; i < s->n_parsed; i++)
+        if (!strcmp(s->parsed[i].name, key)) return (int)s->parsed[i].flags;
+    return config_knows(s, key) ? 0 : CONFIG_NO_KEY;
+}
+
 void config_clear(struct config *c, const char *section)
 {
     struct entry *e, *next;

@@ -51,6 +51,11 @@ void config_skip(struct config *, const char *section);
 /* Keys of a section and their raw values in the order of the files; i counts from 0;
  * NULL after the last.                                                              */
 const char *config_key(const struct config *, const char *section, int64_t i, const char **value);
+/* Does the command line set this key?                                                */
+bool config_overridden(const struct config *, const char *section, const char *key);
+/* Flags of an option that was parsed (CHI_OPT_...), 0 of a key that somebody reads himself                  */
+enum { CONFIG_NO_SECTION = -2, CONFIG_NO_KEY };
+int config_option_flags(const struct config *, const char *section, const char *key);
 /* Removes what files (not the command line) set in a section                         */
 void config_clear(struct config *, const char *section);
 /* Sets section.key as if it stood where [at_section] at_key stands, or removes it

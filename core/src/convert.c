@@ -99,6 +99,7 @@ static chi_status open_source(struct convert *c)
     char *stem = without(name, ".b158");
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
+    TRY(mode_refuse(c->spec));
     TRY(packed_names_free(c->out));
     TRY(fs_can_write(c->out));
     TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));

@@ -317,6 +317,7 @@ static void say(const struct bring *b, FILE *report)
 static chi_status bring_in(struct bring *b, struct config *c, FILE *report)
 {
     TRY(spec_open(&b->spec, c, SPEC_MODEL | SPEC_TOKENIZER));
+    TRY(mode_refuse(b->spec));
     TRY(model_open(&b->plan, b->spec, MODEL_PLAN, 1, 1));
     b->origin = xcalloc((size_t)b->plan->n_tensor, sizeof *b->origin);
     for (int64_t i = 0; i < b->plan->n_tensor; i++) TRY(find_origin(b, i));
