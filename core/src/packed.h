@@ -41,7 +41,7 @@ const char *packed_manifest(const struct packed *);
 const struct packed_tensor *packed_find(const struct packed *, const char *name);      /* or NULL           */
 const struct packed_tensor *packed_at(const struct packed *, int64_t i);               /* or NULL           */
 const struct st_file *packed_file(const struct packed *, int i);                       /* or NULL           */
-/* XXH3 of a tensor's data against its line                                                                */
+/* XXH3 of a tensor's data against its line; its pages do not stay in memory                               */
 chi_status packed_check(const struct packed_tensor *) CHI_MUST_CHECK;
 
 /* All data against the hashes, the numbers that they mean against their value classes and against `values`: now;
