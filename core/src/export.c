@@ -90,7 +90,8 @@ static chi_status open_own(struct export *x)
 static chi_status open_source(struct export *x)
 {
     const struct export_request *q = x->request;
-    if (packed_is(q->subject)) TRY(run_packed_spec(q->subject, q->override, q->n_override, NULL, SPEC_MODEL, &x->spec));
+    if (packed_is(q->subject))
+        TRY(run_packed_spec(q->subject, q->override, q->n_override, NULL, SPEC_MODEL, &x->spec));
     else {
         TRY(pack_run(x));
         TRY(open_own(x));
@@ -150,7 +151,8 @@ static chi_status end_data(struct export *x, uint64_t hash, const char *name)
 
 /* ---- which types --------------------------------------------------------------------------------------- */
 
-static chi_status weigh_block(struct export *x, const struct item *it, const struct weights *w, const struct carried *c)
+static chi_status weigh_block(struct export *x, const struct item *it, const struct weights *w,
+                              const struct carried *c)
 {
     (void)it;
     x->plain = x->plain && c->plain;
@@ -297,14 +299,16 @@ static chi_status put_header(struct export *x)
 
 /* ---- the data ------------------------------------------------------------------------------------------ */
 
-static chi_status write_block(struct export *x, const struct item *it, const struct weights *w, const struct carried *c)
+static chi_status write_block(struct export *x, const struct item *it, const struct weights *w,
+                              const struct carried *c)
 {
     (void)it;
     (void)w;
     return put_data(x, c->data, c->bytes);
 }
 
-static chi_status write_scales(struct export *x, const struct item *it, const struct weights *w, const struct carried *c)
+static chi_status write_scales(struct export *x, const struct item *it, const struct weights *w,
+                               const struct carried *c)
 {
     (void)it;
     (void)c;

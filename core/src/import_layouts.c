@@ -138,7 +138,8 @@ static bool among(const char *values, const char *value)
 }
 
 /* within: "" or "attn."                                                                                           */
-static void check_key_of(struct keys *k, const char *within, const struct key *own, const struct key *others, const cJSON *c)
+static void check_key_of(struct keys *k, const char *within, const struct key *own, const struct key *others,
+                         const cJSON *c)
 {
     const struct key *key = find_key(own, c->string);
     if (!key) key = find_key(others, c->string);
@@ -224,7 +225,8 @@ static void check_attn(struct keys *k, const cJSON *attn, int64_t layers)
     for (c = attn->child; c; c = c->next) check_key_of(k, "attn.", attn_keys, no_keys, c);
     if (!cJSON_IsArray(list)) refuse(k, "attn.layers: wanted is a list of layers");
     cJSON_ArrayForEach(c, list)
-        if (!json_int(c, &at) || at < 0 || at >= layers) refuse(k, "attn.layers: wanted are numbers from 0 to %lld", (long long)layers - 1);
+        if (!json_int(c, &at) || at < 0 || at >= layers)
+            refuse(k, "attn.layers: wanted are numbers from 0 to %lld", (long long)layers - 1);
 }
 
 /* "GD AT GD", and [layer.AT]                                                                                      */
@@ -239,16 +241,17 @@ static void attn_ini(struct keys *k, FILE *f, const cJSON *attn, int64_t d, int6
     int64_t longest = whole(k, "max_position_embeddings", 2048);
     check_attn(k, attn, layers);
     if (!heads || d % heads || d / heads % 2)
-        refuse(k, "attn.num_heads = %lld: wanted is a number that divides hidden_size = %lld into even heads", (long long)heads,
-               (long long)d);
+        refuse(k, "attn.num_heads = %lld: wanted is a number that divides hidden_size = %lld into even heads",
+               (long long)heads, (long long)d);
     if (kv != heads)
-        refuse(k, "attn.num_kv_heads = %lld: wanted is attn.num_heads = %lld, for heads that share keys have no layer here",
-               (long long)kv, (long long)heads);
+        refuse(k, "attn.num_kv_heads = %lld: wanted is attn.num_heads = %lld, for heads that share keys have no "
+               "layer here", (long long)kv, (long long)heads);
     fputs("layer_pattern =", f);
     for (int64_t i = 0; i < layers; i++)
         fprintf(f, " %s", listed(cJSON_GetObjectItemCaseSensitive(attn, "layers"), i) ? "AT" : "GD");
-    fprintf(f, "\n[layer.AT]\nuse = attention\nnum_heads = %lld\nhead_dim = %lld\nwindow = %lld\nmax_context = %lld\nrope_theta = %.17g\n",
-            (long long)heads, (long long)(heads ? d / heads : 0), (long long)window, (long long)longest, theta);
+    fprintf(f, "\n[layer.AT]\nuse = attention\nnum_heads = %lld\nhead_dim = %lld\nwindow = %lld\nmax_context = %lld\n"
+               "rope_theta = %.17g\n", (long long)heads, (long long)(heads ? d / heads : 0), (long long)window,
+            (long long)longest, theta);
 }
 
 static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
@@ -260,7 +263,8 @@ static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
     int64_t inner = whole(k, "intermediate_size", round_up(d * ratio * 2 / 3, 256));
     bool conv = truth(k, "use_short_conv", true);
     if (v_heads % heads)
-        refuse(k, "num_v_heads = %lld: wanted is a multiple of num_heads = %lld, or null", (long long)v_heads, (long long)heads);
+        refuse(k, "num_v_heads = %lld: wanted is a multiple of num_heads = %lld, or null", (long long)v_heads,
+               (long long)heads);
     if (attn && !cJSON_IsObject(attn)) {
         refuse(k, "attn: wanted is null or an object");
         attn = NULL;
@@ -275,9 +279,11 @@ static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
     if (attn) attn_ini(k, f, attn, d, layers);
     else fputs("layer_pattern = GD\n", f);
     fprintf(f,
-            "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nnum_v_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\n"
+            "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nnum_v_heads = %lld\nhead_dim = %lld\n"
+            "head_v_dim = %lld\n"
             "conv_size = %lld\nallow_neg_eigval = %s\nuse_gate = %s\n",
-            (long long)heads, (long long)(v_heads == heads ? 0 : v_heads), (long long)dim, (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)),
+            (long long)heads, (long long)(v_heads == heads ? 0 : v_heads), (long long)dim,
+            (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)),
             (long long)(conv ? whole(k, "conv_size", 4) : 1), truth(k, "allow_neg_eigval", false) ? "yes" : "no",
             truth(k, "use_gate", true) ? "yes" : "no");
     fprintf(f, "[layer.MLP]\nuse = swiglu\nintermediate_size = %lld\n[linear]\nquantizer = f32\n", (long long)inner);

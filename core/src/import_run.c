@@ -447,7 +447,8 @@ static chi_status open_files(struct bring *b, bool native)
         s = add_file(b, one);
     else if (native) {
         s = add_numbered(b);
-        if (s == CHI_OK && !b->n_file) s = fail(CHI_EDATA, "%s has neither model.safetensors nor model_0.safetensors", folder);
+        if (s == CHI_OK && !b->n_file)
+            s = fail(CHI_EDATA, "%s has neither model.safetensors nor model_0.safetensors", folder);
     } else if (fs_exists(index)) {
         s = read_json(index, 4, &j);
         if (s == CHI_OK) s = read_index(b, index, j);

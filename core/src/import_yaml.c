@@ -11,8 +11,8 @@
 
 static chi_status refuse(const char *path, int line, const char *why)
 {
-    return fail(CHI_EDATA, "%s:%d: %s: wanted are lines \"key: value\" with a number, true, false, null or a text", path,
-                line, why);
+    return fail(CHI_EDATA, "%s:%d: %s: wanted are lines \"key: value\" with a number, true, false, null or a text",
+                path, line, why);
 }
 
 /* A number in the forms that JSON shares with YAML, "1e-06" and ".5" included, to the end of the text             */
@@ -26,7 +26,9 @@ static bool number_of(const char *text, double *v)
 
 static cJSON *plain(const char *text)
 {
-    static const char *const word[][3] = { { "true", "True", "TRUE" }, { "false", "False", "FALSE" }, { "null", "Null", "NULL" } };
+    static const char *const word[][3] = {
+        { "true", "True", "TRUE" }, { "false", "False", "FALSE" }, { "null", "Null", "NULL" }
+    };
     double v;
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
@@ -60,7 +62,8 @@ static bool unquote(char *text)
 static chi_status take_line(const char *path, int number, char *line, cJSON *to)
 {
     char *colon = line, *value;
-    if (isspace((unsigned char)*line) || !strncmp(line, "- ", 2)) return refuse(path, number, "it is nested, or a list");
+    if (isspace((unsigned char)*line) || !strncmp(line, "- ", 2))
+        return refuse(path, number, "it is nested, or a list");
     while (isalnum((unsigned char)*colon) || (*colon && strchr("_-.", *colon))) colon++;
     if (colon == line || *colon != ':' || (colon[1] && !isspace((unsigned char)colon[1])))
         return refuse(path, number, "it is no key with a value");
@@ -69,7 +72,8 @@ static chi_status take_line(const char *path, int number, char *line, cJSON *to)
     bool quoted = *value == '"' || *value == '\'';
     if (quoted && !unquote(value)) return refuse(path, number, "its quotes are of another kind");
     if (!quoted) trim(value);
-    if (!quoted && *value && strchr("[{|>&*!%@`,]}?", *value)) return refuse(path, number, "its value is no plain one");
+    if (!quoted && *value && strchr("[{|>&*!%@`,]}?", *value))
+        return refuse(path, number, "its value is no plain one");
     if (cJSON_GetObjectItemCaseSensitive(to, line)) return refuse(path, number, "the key stands there twice");
     cJSON *v = quoted ? cJSON_CreateString(value) : plain(value);
     if (v && cJSON_AddItemToObject(to, line, v)) return CHI_OK;

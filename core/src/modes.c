@@ -35,8 +35,8 @@ static void no_such_mode(struct config *c, const char *name)
     }
     if (n) names[n] = NULL;
     const char *near = n ? closest(name, names) : NULL;
-    config_error(c, "run", "mode", "there is no section [mode.%s]%s%s%s%s%s", name, n ? "; there are: " : "; there is none",
-                 list, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    config_error(c, "run", "mode", "there is no section [mode.%s]%s%s%s%s%s", name,
+                 n ? "; there are: " : "; there is none", list, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     free(list);
     free(names);
 }
@@ -66,7 +66,8 @@ static void check_line(struct config *c, const char *mode, const char *line, boo
     else if (!section) config_error(c, mode, line, "wanted is section.key = value");
     else if (!strcmp(line, "run.mode")) config_error(c, mode, line, "a mode cannot choose a mode");
     else if (flags == CONFIG_NO_KEY || (flags == CONFIG_NO_SECTION && all))
-        config_error(c, mode, line, flags == CONFIG_NO_KEY ? "[%s] takes no such key" : "nothing reads [%s]", section);
+        config_error(c, mode, line, flags == CONFIG_NO_KEY ? "[%s] takes no such key" : "nothing reads [%s]",
+                     section);
     else if (flags >= 0 && !(flags & CHI_OPT_RUNTIME))
         config_error(c, mode, line, "%s.%s is part of the model or of its training: a mode changes only what a model "
                      "in use may change", section, key);
@@ -86,6 +87,6 @@ void mode_check(struct config *c, bool all)
 chi_status mode_refuse(const struct spec *s)
 {
     if (!s->run.mode || !*s->run.mode) return CHI_OK;
-    return fail(CHI_ECONF, "run.mode = %s: a mode is for a model in use; what is written here keeps all of its modes, and "
-                "is in none of them", s->run.mode);
+    return fail(CHI_ECONF, "run.mode = %s: a mode is for a model in use; what is written here keeps all of its modes, "
+                "and is in none of them", s->run.mode);
 }

@@ -227,8 +227,8 @@ static chi_status check_claim(const struct st_file *f, const char *key, uint64_t
     const char *said = st_meta(f, key);
     snprintf(hex, sizeof hex, "%016" PRIx64, found);
     if (said && !strcmp(said, hex)) return CHI_OK;
-    return fail(CHI_EDATA, "%s: its %s is %s, that of %s is %s: another program wrote it, or it was changed", st_path(f), key,
-                said ? said : "missing", of, hex);
+    return fail(CHI_EDATA, "%s: its %s is %s, that of %s is %s: another program wrote it, or it was changed",
+                st_path(f), key, said ? said : "missing", of, hex);
 }
 
 /* Of the manifest and the values that the header names                                                            */
@@ -260,7 +260,8 @@ static chi_status check_values(const struct verify *v, const char *const *name, 
     if (s == CHI_OK && known != n)
         s = fail(CHI_EDATA, "%s holds %lld tensors, its configuration wants %lld", packed_path(v->p), (long long)known,
                  (long long)n);
-    if (s == CHI_OK) s = check_claim(packed_file(v->p, 0), "values", xxh3(all, (size_t)n * sizeof *all), "the numbers in it");
+    uint64_t hash = xxh3(all, (size_t)n * sizeof *all);
+    if (s == CHI_OK) s = check_claim(packed_file(v->p, 0), "values", hash, "the numbers in it");
     free(all);
     return s;
 }
