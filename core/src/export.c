@@ -16,6 +16,7 @@
 #include "ckpt.h"
 #include "convert.h"
 #include "core.h"
+#include "export_llama.h"
 #include "fs.h"
 #include "mapped.h"
 #include "progress.h"
@@ -35,7 +36,7 @@ struct item {
 
 struct export {
     const struct export_request *request;
-    bool gguf;
+    bool gguf, llama;
     int  type;                          /* that is wanted of matrices                                            */
     char *packed;                       /* made for this export, or NULL                                         */
     struct spec *spec;
@@ -117,12 +118,13 @@ typedef chi_status block_fn(struct export *, const struct item *, const struct w
 static chi_status each_block(struct export *x, const struct item *it, int type, block_fn *f, const char *what)
 {
     const struct packed_tensor *t = it->t;
-    int64_t step = round_up(max_i64(1, BLOCK / t->cols), CHI_TILE);
+    int64_t step = round_up(max_i64(1, BLOCK / t->cols), CHI_TILE * (x->llama ? llama_head(x->spec) : 1));
     for (int64_t r0 = 0; r0 < t->rows; r0 += step) {
         struct weights w;
         struct carried c = { .plain = true };
         TRY(carry_read(&w, t, it->encoding, r0, min_i64(r0 + step, t->rows)));
         chi_status s = type == NO_TYPE ? CHI_OK : carry_out(&c, &w, it->encoding, type, x->spec->registry, t->t->name);
+        if (s == CHI_OK && x->llama && type != NO_TYPE) s = llama_order(x->spec, t->t->name, c.data, w.rows, c.bytes);
         if (s == CHI_OK) s = f(x, it, &w, &c);
         if (s == CHI_OK) tell(x, what, w.rows * w.cols);
         weights_drop(&w);
@@ -178,7 +180,7 @@ static chi_status decide_matrix(struct export *x, struct item *it)
     }
     TRY(s);
     it->bytes = gguf_bytes(it->type, t->rows * t->cols);
-    it->groups = x->plain ? 0 : ceil_div(t->cols, t->group);
+    it->groups = x->plain || x->llama ? 0 : ceil_div(t->cols, t->group);
     it->hash = XXH3_64bits_digest(x->hash);
     it->scale_hash = XXH3_64bits_digest(x->scale_hash);
     return CHI_OK;
@@ -214,8 +216,10 @@ static void put_text(struct export *x, const char *key, const char *text)
 
 static void add(struct export *x, const char *name, int type, int n_dim, const int64_t *dim)
 {
-    if (x->g) gguf_add(x->g, name, type, n_dim, dim);
+    char *there = x->llama ? llama_name(name) : NULL;
+    if (x->g) gguf_add(x->g, there ? there : name, type, n_dim, dim);
     else st_add(x->s, name, ST_F32, n_dim, dim);
+    free(there);
 }
 
 static chi_status put_lines(struct export *x)
@@ -264,23 +268,29 @@ static void put_general(struct export *x)
         { "vocab_size", "chimera.vocab_size" },
     };
     const char *slash = strrchr(x->request->out, '/');
-    gguf_put_text(x->g, "general.architecture", "chimera");
+    gguf_put_text(x->g, "general.architecture", x->llama ? "llama" : "chimera");
     gguf_put_text(x->g, "general.name", slash ? slash + 1 : x->request->out);
     gguf_put_u32(x->g, "general.quantization_version", 2);
     gguf_put_u32(x->g, "general.file_type", file_type(x));
-    for (int i = 0; i < COUNT(key); i++) {
+    if (x->llama) llama_keys(x->g, x->spec);
+    for (int i = 0; !x->llama && i < COUNT(key); i++) {
         const char *v = config_get(x->spec->config, "model", key[i][0]);
         if (v) gguf_put_u32(x->g, key[i][1], (uint32_t)strtoul(v, NULL, 10));
     }
 }
 
-static chi_status put_header(struct export *x)
+static chi_status put_own(struct export *x)
 {
-    if (x->g) put_general(x);
     put_text(x, "format", x->g ? EXPORT_GGUF : EXPORT_FLOATS);
     put_text(x, "config", packed_config(x->p));
     put_text(x, "manifest", packed_manifest(x->p));
-    TRY(put_lines(x));
+    return put_lines(x);
+}
+
+static chi_status put_header(struct export *x)
+{
+    if (x->g) put_general(x);
+    if (!x->llama) TRY(put_own(x));
     for (int64_t i = 0; i < x->n; i++) {
         const struct item *it = &x->item[i];
         const struct packed_tensor *t = it->t;
@@ -504,6 +514,9 @@ static chi_status wanted(struct export *x)
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
+    if (q->architecture && (!x->gguf || strcmp(q->architecture, "llama") != 0))
+        return fail(CHI_ECONF, "--architecture %s: wanted is llama, and -o NAME.gguf", q->architecture);
+    x->llama = q->architecture != NULL;
     x->type = x->gguf ? CARRY_BEST : GGUF_F32;
     if (!q->as) return CHI_OK;
     for (int i = 0; i < COUNT(all); i++)
@@ -519,6 +532,7 @@ static chi_status run(struct export *x, FILE *report)
     TRY(wanted(x));
     if (!x->gguf && !x->request->dequantised && !packed_is(x->request->subject)) return export_masters(x);
     TRY(open_source(x));
+    if (x->llama) TRY(llama_fits(x->spec));
     x->hash = XXH3_createState();
     x->scale_hash = XXH3_createState();
     if (!x->hash || !x->scale_hash) return fail(CHI_ENOMEM, "no memory for hashes");
