@@ -129,7 +129,9 @@ def unit(x):
 
 
 def delta_net(p, c, rows):
-    heads, dk, dv = c["num_heads"], c["head_dim"], int(c["head_dim"] * c["expand_v"])
+    """Head h of the values has the queries and keys of head h // share."""
+    heads, dk, dv = c["num_v_heads"] or c["num_heads"], c["head_dim"], int(c["head_dim"] * c["expand_v"])
+    share = heads // c["num_heads"]
     q, k, v = ([product(p[n + "_proj"], x) for x in rows] for n in "qkv")
     if c["use_short_conv"]:
         q, k, v = (convolve(p[n + "_conv1d"], y) for n, y in zip("qkv", (q, k, v)))
@@ -142,7 +144,8 @@ def delta_net(p, c, rows):
         gate = product(p["g_proj"], x) if c["use_gate"] else None
         o = []
         for h in range(heads):
-            qh, kh = unit(q[t][h * dk:(h + 1) * dk]), unit(k[t][h * dk:(h + 1) * dk])
+            g = h // share
+            qh, kh = unit(q[t][g * dk:(g + 1) * dk]), unit(k[t][g * dk:(g + 1) * dk])
             vh = v[t][h * dv:(h + 1) * dv]
             beta = sigmoid(b[h]) * (2 if c["allow_neg_eigval"] else 1)
             decay = math.exp(-math.exp(p["A_log"][h]) * softplus(a[h] + p["dt_bias"][h]))
@@ -157,8 +160,40 @@ def delta_net(p, c, rows):
     return out
 
 
+def turned(x, t, theta):
+    """Rotary positions (arXiv 2104.09864) on the pairs (j, j + half)."""
+    half = len(x) // 2
+    out = list(x)
+    for j in range(half):
+        angle = t * theta ** (-j / half)
+        c, s = math.cos(angle), math.sin(angle)
+        out[j], out[j + half] = x[j] * c - x[j + half] * s, x[j] * s + x[j + half] * c
+    return out
+
+
+def attention(p, a, rows, heads):
+    """fla/layers/attn.py: causal softmax; a token sees the last window_size, itself included, or all."""
+    q, k, v = ([product(p[n + "_proj"], x) for x in rows] for n in "qkv")
+    n = len(q[0]) // heads
+    window = a["window_size"] or len(rows)
+    theta = a["rope_theta"]
+    out = []
+    for t in range(len(rows)):
+        o = []
+        for h in range(heads):
+            cut = slice(h * n, (h + 1) * n)
+            qh = turned(q[t][cut], t, theta)
+            seen = range(max(0, t - window + 1), t + 1)
+            score = [dot(qh, turned(k[j][cut], j, theta)) / math.sqrt(n) for j in seen]
+            weight = [math.exp(z - max(score)) for z in score]
+            o += [sum(x * v[j][cut][i] for x, j in zip(weight, seen)) / sum(weight) for i in range(n)]
+        out.append(product(p["o_proj"], o))
+    return out
+
+
 def gated_deltanet(w, c, tokens):
     d, heads, dk, dv = c["hidden_size"], c["num_heads"], c["head_dim"], int(c["head_dim"] * c["expand_v"])
+    v_heads, attn = c["num_v_heads"] or heads, c["attn"] or {"layers": []}
     inner = c["intermediate_size"] or 256 * ((int(d * 4 * 2 / 3) + 255) // 256)
     taps = c["conv_size"]
     embed = w.new("model.embeddings.weight", [V, d], 0.7)
@@ -166,17 +201,23 @@ def gated_deltanet(w, c, tokens):
     for i in range(c["num_hidden_layers"]):
         at = "model.layers.%d." % i
         norm1 = w.new(at + "attn_norm.weight", [d], 0.1, 1)
-        shapes = {"q": heads * dk, "k": heads * dk, "v": heads * dv, "a": heads, "b": heads}
-        if c["use_gate"]:
-            shapes["g"] = heads * dv
-        p = {n + "_proj": w.new("%sattn.%s_proj.weight" % (at, n), [rows, d]) for n, rows in shapes.items()}
-        p["A_log"] = w.new(at + "attn.A_log", [heads], 0.5, 0, "F32")
-        p["dt_bias"] = w.new(at + "attn.dt_bias", [heads], 0.5, -2, "F32")
-        for n in "qkv" if c["use_short_conv"] else "":
-            p[n + "_conv1d"] = w.new("%sattn.%s_conv1d.weight" % (at, n), [shapes[n], 1, taps], 0.6)
-        p["o_norm"] = w.new(at + "attn.o_norm.weight", [dv], 0.1, 1)
-        p["o_proj"] = w.new(at + "attn.o_proj.weight", [d, heads * dv])
-        x = [add(a, b) for a, b in zip(x, delta_net(p, c, [rmsnorm(row, norm1, c["norm_eps"]) for row in x]))]
+        normed = [rmsnorm(row, norm1, c["norm_eps"]) for row in x]
+        if i in attn["layers"]:
+            p = {n + "_proj": w.new("%sattn.%s_proj.weight" % (at, n), [d, d]) for n in "qkvo"}
+            mixed = attention(p, attn, normed, attn["num_heads"])
+        else:
+            shapes = {"q": heads * dk, "k": heads * dk, "v": v_heads * dv, "a": v_heads, "b": v_heads}
+            if c["use_gate"]:
+                shapes["g"] = v_heads * dv
+            p = {n + "_proj": w.new("%sattn.%s_proj.weight" % (at, n), [rows, d]) for n, rows in shapes.items()}
+            p["A_log"] = w.new(at + "attn.A_log", [v_heads], 0.5, 0, "F32")
+            p["dt_bias"] = w.new(at + "attn.dt_bias", [v_heads], 0.5, -2, "F32")
+            for n in "qkv" if c["use_short_conv"] else "":
+                p[n + "_conv1d"] = w.new("%sattn.%s_conv1d.weight" % (at, n), [shapes[n], 1, taps], 0.6)
+            p["o_norm"] = w.new(at + "attn.o_norm.weight", [dv], 0.1, 1)
+            p["o_proj"] = w.new(at + "attn.o_proj.weight", [d, v_heads * dv])
+            mixed = delta_net(p, c, normed)
+        x = [add(a, b) for a, b in zip(x, mixed)]
         norm2 = w.new(at + "mlp_norm.weight", [d], 0.1, 1)
         mlp = [w.new("%smlp.%s_proj.weight" % (at, n), s)
                for n, s in (("gate", [inner, d]), ("up", [inner, d]), ("down", [d, inner]))]
@@ -293,11 +334,30 @@ VARIANTS = {
                        "intermediate_size": None, "num_hidden_layers": 1}, "BF16", 3),
     "gdn_narrow": (GDN, {"use_short_conv": False, "expand_v": 0.5, "num_hidden_layers": 1,
                          "norm_eps": 0.01}, "F16", 1),
+    "gdn_grouped": (GDN, {"num_v_heads": 6, "num_heads": 3, "head_dim": 4, "num_hidden_layers": 1}, "F32", 1),
+    "gdn_hybrid": (GDN, {"num_hidden_layers": 3, "intermediate_size": 24, "num_v_heads": 4,
+                         "attn": {"layers": [0, 2], "num_heads": 3, "num_kv_heads": 3, "qkv_bias": False,
+                                  "window_size": 4, "rope_theta": 500.0}}, "F32", 1),
+    "gdn_hybrid_whole": (GDN, {"num_hidden_layers": 2, "intermediate_size": 24,
+                               "attn": {"layers": [1], "num_heads": 2, "num_kv_heads": 2, "qkv_bias": False,
+                                        "window_size": None, "rope_theta": 10000.0}}, "F16", 1),
     "xlstm": (XLSTM, {}, "F32", 2, False, SINGLE),
     "xlstm_fused": (XLSTM, {"weight_mode": "fused", "v_dim_factor": 0.5, "head_dim": 8, "qk_dim_factor": 1.0,
                             "norm_eps": 0.01, "cell_norm_eps": 0.01, "eps": 0.1}, "BF16", 1, False, SINGLE),
+    "xlstm_yaml": (XLSTM, {"num_blocks": 1, "norm_eps": 1e-05, "cell_norm_eps": 1e-05}, "F32", 2, True, SINGLE),
     "xlstm_native": (XLSTM, {"output_logit_soft_cap": None, "num_blocks": 1}, "F32", 1, True, LONG),
 }
+
+
+# The keys of NX-AI's own xLSTMLargeConfig, as its config.yaml has them
+NATIVE = ("embedding_dim", "num_heads", "num_blocks", "vocab_size", "use_bias", "norm_eps", "add_out_norm", "qk_dim_factor",
+          "v_dim_factor", "ffn_proj_factor", "ffn_round_up_to_multiple_of", "eps", "gate_soft_cap", "output_logit_soft_cap",
+          "weight_mode", "return_last_states")
+
+
+def yaml_text(c):
+    word = {True: "true", False: "false", None: "null"}
+    return "".join("%s: %s\n" % (k, word[c[k]] if c[k] is None or isinstance(c[k], bool) else c[k]) for k in NATIVE)
 
 
 def main():
@@ -308,9 +368,13 @@ def main():
     tokens = [w.random.randrange(V) for _ in range(T)]
     logits = gated_deltanet(w, c, tokens) if config is GDN else xlstm(w, c, tokens, *VARIANTS[variant][4:])
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "config.json"), "w") as f:
-        json.dump(c, f, indent=2)
-    if parts == 1:
+    yaml = variant.endswith("yaml")
+    with open(os.path.join(folder, "config.yaml" if yaml else "config.json"), "w") as f:
+        f.write(yaml_text(c) if yaml else json.dumps(c, indent=2))
+    if yaml:
+        for i in range(parts):
+            write(os.path.join(folder, "model_%d.safetensors" % i), w.all[i::parts])
+    elif parts == 1:
         write(os.path.join(folder, "model.safetensors"), w.all)
     else:
         names = ["model-%05d-of-%05d.safetensors" % (i + 1, parts) for i in range(parts)]

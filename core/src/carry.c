@@ -15,27 +15,31 @@
 
 void carried_drop(struct carried *c)
 {
-    mem_free(c->own);
-    mem_free(c->scale);
-    *c = (struct carried){ .type = CARRY_BEST };
+    mem_free(c->data);
+    *c = (struct carried){ .plain = true };
 }
 
-chi_status carry_read(struct weights *w, const struct packed *p, const struct packed_tensor *t, struct registry *r,
-                      const struct chi_component **encoding)
+chi_status carry_open(const struct packed_tensor *t, struct registry *r, const struct chi_component **encoding)
 {
     TRY(registry_find(r, CHI_ENCODING, t->encoding, encoding));
     const struct chi_encoding_ops *e = (*encoding)->ops;
     TRY(packed_check(t));
-    if (e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld",
-                    packed_path(p), t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->group,
-                    (long long)e->bytes(t->rows, t->cols, t->group));
-    TRY(weights_take(w, e->portable->integer, t->rows, t->cols, t->group, t->t->name));
-    weights_decode(w, e, t->t->data);
+    if (e->bytes(t->rows, t->cols, t->group) == t->t->bytes) return CHI_OK;
+    return fail(CHI_EDATA, "%s: %s has %lld bytes, as %s in groups of %lld it would have %lld", t->path, t->t->name,
+                (long long)t->t->bytes, t->encoding, (long long)t->group,
+                (long long)e->bytes(t->rows, t->cols, t->group));
+}
+
+chi_status carry_read(struct weights *w, const struct packed_tensor *t, const struct chi_component *encoding, int64_t r0,
+                      int64_t r1)
+{
+    const struct chi_encoding_ops *e = encoding->ops;
+    TRY(weights_take(w, e->portable->integer, r1 - r0, t->cols, t->group, t->t->name));
+    weights_decode_rows(w, e, t->t->data, t->rows, r0);
     if (values_fit(e->values, w->q, w->scale, w->rows * w->cols, w->rows * w->groups)) return CHI_OK;
     weights_drop(w);
     return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
-                packed_path(p), t->t->name, e->values);
+                t->path, t->t->name, e->values);
 }
 
 /* ---- back to integers ------------------------------------------------------------------------------------- */
@@ -91,21 +95,15 @@ static chi_status recovers(const struct weights *w, bool with, const char *name,
     return s;
 }
 
-static chi_status add_scales(struct carried *c, const struct weights *w, const char *name)
+/* Do the rows come back, by their floats alone or with their scales beside them?                               */
+static chi_status comes_back(struct carried *c, const struct weights *w, const char *name)
 {
-    bool plain, scaled = true;
+    bool scaled = true;
     if (!w->q) return CHI_OK;
-    TRY(recovers(w, false, name, &plain));
-    if (plain) return CHI_OK;
-    TRY(recovers(w, true, name, &scaled));
-    if (!scaled)
-        return fail(CHI_ECONF, "%s: its products of scale and integer underflow: floats cannot carry it exactly",
-                    name);
-    c->groups = w->groups;
-    c->n_scale = w->rows * w->groups;
-    if (!(c->scale = mem_take((size_t)c->n_scale * sizeof *c->scale, name))) return CHI_ENOMEM;
-    memcpy(c->scale, w->scale, (size_t)c->n_scale * sizeof *c->scale);
-    return CHI_OK;
+    TRY(recovers(w, false, name, &c->plain));
+    if (!c->plain) TRY(recovers(w, true, name, &scaled));
+    if (scaled) return CHI_OK;
+    return fail(CHI_ECONF, "%s: its products of scale and integer underflow: floats cannot carry it exactly", name);
 }
 
 /* ---- out ---------------------------------------------------------------------------------------------------- */
@@ -115,24 +113,23 @@ static const char *tq_name(int type)
     return type == GGUF_TQ1_0 ? "tq1_0" : "tq2_0";
 }
 
-/* CHI_ECONF: the blocks do not hold these numbers                                                               */
 static chi_status as_blocks(struct carried *c, const struct weights *w, const char *values, int type,
                             struct registry *r, const char *name)
 {
     const struct chi_component *to;
     TRY(registry_find(r, CHI_ENCODING, tq_name(type), &to));
-    TRY(fit_exact(w, values, to, name, &c->own));
-    c->type = type;
+    TRY(fit_exact(w, values, to, name, &c->data));
     c->bytes = gguf_bytes(type, w->rows * w->cols);
     return CHI_OK;
 }
 
-/* CHI_ECONF: a value is no half                                                                                 */
 static chi_status as_halves(struct carried *c, const struct weights *w, const char *name)
 {
     bool exact = true;
     float *row = mem_take((size_t)w->cols * sizeof *row, name);
     uint16_t *to = mem_take((size_t)(w->rows * w->cols) * sizeof *to, name);
+    c->data = to;
+    c->bytes = w->rows * w->cols * (int64_t)sizeof *to;
     chi_status s = row && to ? CHI_OK : CHI_ENOMEM;
     for (int64_t r = 0; s == CHI_OK && exact && r < w->rows; r++) {
         weights_row(w, r, row);
@@ -140,12 +137,7 @@ static chi_status as_halves(struct carried *c, const struct weights *w, const ch
     }
     mem_free(row);
     if (s == CHI_OK && !exact) s = fail(CHI_ECONF, "%s: F16 does not hold its values exactly", name);
-    if (s == CHI_OK) {
-        *c = (struct carried){ .type = GGUF_F16, .own = to, .bytes = w->rows * w->cols * 2, .why = c->why };
-        return add_scales(c, w, name);
-    }
-    mem_free(to);
-    return s;
+    return s == CHI_OK ? comes_back(c, w, name) : s;
 }
 
 static chi_status as_floats(struct carried *c, const struct weights *w, const char *name)
@@ -153,34 +145,37 @@ static chi_status as_floats(struct carried *c, const struct weights *w, const ch
     float *to = mem_take((size_t)(w->rows * w->cols) * sizeof *to, name);
     if (!to) return CHI_ENOMEM;
     for (int64_t r = 0; r < w->rows; r++) weights_row(w, r, to + r * w->cols);
-    *c = (struct carried){ .type = GGUF_F32, .own = to, .bytes = w->rows * w->cols * 4, .why = c->why };
-    return add_scales(c, w, name);
+    c->data = to;
+    c->bytes = w->rows * w->cols * (int64_t)sizeof *to;
+    return comes_back(c, w, name);
 }
 
-/* Why blocks of 256 do not hold these trits                                                                     */
-static const char *in_the_way(const struct weights *w)
+int carry_first(int wanted, const struct chi_component *encoding)
 {
-    if (w->cols % 256) return "rows of no multiple of 256";
-    return "several scales in a block of 256, or one that is no half";
+    bool trits = !strcmp(((const struct chi_encoding_ops *)encoding->ops)->values, "ternary");
+    if (wanted == GGUF_F16 || wanted == GGUF_F32) return wanted;
+    return !trits ? GGUF_F16 : wanted == CARRY_BEST ? GGUF_TQ2_0 : wanted;
+}
+
+int carry_next(int type)
+{
+    return type == GGUF_F32 ? CARRY_BEST : type == GGUF_F16 ? GGUF_F32 : GGUF_F16;
+}
+
+/* Of blocks: why those of 256 do not hold these trits                                                            */
+const char *carry_why(int type, int64_t cols)
+{
+    if (type == GGUF_F16) return "values that are no halves";
+    return cols % 256 ? "rows of no multiple of 256" : "several scales in a block of 256, or one that is no half";
 }
 
 chi_status carry_out(struct carried *c, const struct weights *w, const struct chi_component *encoding, int type,
                      struct registry *r, const char *name)
 {
     const char *values = ((const struct chi_encoding_ops *)encoding->ops)->values;
-    bool blocks = type == CARRY_BEST || type == GGUF_TQ1_0 || type == GGUF_TQ2_0, trits = !strcmp(values, "ternary");
-    *c = (struct carried){ .type = CARRY_BEST };
-    chi_status s = CHI_ECONF;
-    if (blocks && trits) {
-        s = as_blocks(c, w, values, type == CARRY_BEST ? GGUF_TQ2_0 : type, r, name);
-        if (s == CHI_ECONF) c->why = in_the_way(w);
-    }
-    if (s == CHI_ECONF && type != GGUF_F32) s = as_halves(c, w, name);
-    if (s == CHI_ECONF) {
-        if (type != GGUF_F32) c->why = "values that are no halves";
-        s = as_floats(c, w, name);
-    }
-    c->data = c->own;
+    *c = (struct carried){ .plain = true };
+    chi_status s = type == GGUF_F32 ? as_floats(c, w, name) : type == GGUF_F16 ? as_halves(c, w, name)
+                 : as_blocks(c, w, values, type, r, name);
     if (s != CHI_OK) carried_drop(c);
     return s;
 }

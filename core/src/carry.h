@@ -16,22 +16,26 @@
 
 enum { CARRY_BEST = -1 };               /* TQ2_0, else F16, else F32: the first that is exact                   */
 
-/* One tensor on its way, of a type of gguf.h                                                                  */
+/* Rows of a matrix on their way                                                                               */
 struct carried {
-    int      type;
     int64_t  bytes;
-    const void *data;
-    void    *own;                       /* holds the data, or NULL                                             */
-    float   *scale; int64_t n_scale;    /* [rows, groups], or NULL: they need not travel                        */
-    int64_t  groups;
-    const char *why;                    /* not of the type that was wanted: what is in the way; else NULL       */
+    void    *data;
+    bool     plain;                     /* do the floats alone tell integers from scales?  Else the scales travel */
 };
 void carried_drop(struct carried *);
 
-/* The numbers of a packed matrix, which are those of its class                                                */
-chi_status carry_read(struct weights *, const struct packed *, const struct packed_tensor *, struct registry *,
-                      const struct chi_component **encoding) CHI_MUST_CHECK;
-/* As type, or as near to it as is exact                                                                       */
+/* The bytes of a packed matrix are what its line says; its encoding                                           */
+chi_status carry_open(const struct packed_tensor *, struct registry *, const struct chi_component **encoding)
+                      CHI_MUST_CHECK;
+/* The numbers of rows r0 .. r1, which are those of its class                                                  */
+chi_status carry_read(struct weights *, const struct packed_tensor *, const struct chi_component *encoding, int64_t r0,
+                      int64_t r1) CHI_MUST_CHECK;
+/* Which type of gguf.h to try first where this one is wanted, and which one when that does not hold all rows;
+ * CARRY_BEST: there is none.  carry_why: what was in the way                                                  */
+int carry_first(int wanted, const struct chi_component *encoding);
+int carry_next(int type);
+const char *carry_why(int type, int64_t cols);
+/* Rows as this type; CHI_ECONF: it does not hold them                                                         */
 chi_status carry_out(struct carried *, const struct weights *, const struct chi_component *encoding, int type,
                      struct registry *, const char *name) CHI_MUST_CHECK;
 

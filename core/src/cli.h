@@ -29,6 +29,7 @@ struct cli_flag {
     const char *value;                  /* "TEXT", in the help; NULL for switches */
     const char *doc;                    /* one sentence                          */
 };
+#define CLI_MODE { "mode", 0, CLI_OVERRIDE, "run.mode", "NAME", "use the model as [mode.NAME] of its configuration says" }
 #define CLI_VERIFY { "verify", 0, CLI_OVERRIDE, "run.verify", "once|full|no", "check the data of a packed model: before the " \
                      "first use of these very files, now, or not at all" }
 #define CLI_FLAGS_END { NULL, 0, 0, NULL, NULL, NULL }

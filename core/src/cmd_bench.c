@@ -92,6 +92,7 @@ static const struct cli_flag flags[] = {
     { "out", 0, CLI_TEXT, &out, "FILE", "with --profile: every call in Chrome's trace format, for about:tracing or Perfetto" },
     { "steps", 's', CLI_INT, &steps, "N", "timed steps of each measurement" },
     { "json", 0, CLI_SWITCH, &json, NULL, "an object a line instead of text" },
+    CLI_MODE,
     CLI_VERIFY,
     CLI_FLAGS_END
 };

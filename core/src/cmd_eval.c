@@ -21,6 +21,7 @@ static const struct cli_flag flags[] = {
     { "split", 0, CLI_TEXT, &split, "NAME", "heldout, or train" },
     { "chunk", 0, CLI_INT, &chunk, "ROWS", "rows of one call; changes speed and memory, never a result" },
     { "output", 'o', CLI_TEXT, &format, "FORMAT", "text, or json" },
+    CLI_MODE,
     CLI_VERIFY,
     CLI_FLAGS_END
 };

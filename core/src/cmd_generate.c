@@ -46,6 +46,7 @@ static const struct cli_flag flags[] = {
     { "output", 'o', CLI_TEXT, &flag_output, "text|jsonl", "plain text, or a JSON object per prompt" },
     { "timing", 0, CLI_SWITCH, &flag_timing, NULL, "where the time until the first token went, on stderr" },
     { "quiet", 'q', CLI_SWITCH, &flag_quiet, NULL, "no line of figures on stderr" },
+    CLI_MODE,
     CLI_VERIFY,
     CLI_FLAGS_END
 };

@@ -6,6 +6,7 @@
 #include "core.h"
 #include "fs.h"
 #include "inspect_plugin.h"
+#include "network.h"
 #include "packed.h"
 #include "pool.h"
 #include "registry.h"
@@ -74,8 +75,12 @@ static void print_backends(const struct spec *s)
 static chi_status show_packed(const struct spec *s)
 {
     const struct st_file *f;
+    struct model *plan;
     bool looked;
-    TRY(packed_verify(s->packed, s->registry, s->run.verify, &looked));
+    TRY(model_open(&plan, s, MODEL_PLAN, 1, 1));
+    chi_status verified = model_verify(plan, s->run.verify, &looked);
+    model_close(plan);
+    TRY(verified);
     for (int i = 0; (f = packed_file(s->packed, i)); i++) line(i ? "its experts" : "packed model", st_path(f));
     line("model_hash", st_meta(packed_file(s->packed, 0), "model_hash"));
     line("its data", looked ? "verified" : s->run.verify == VERIFY_NO ? "not verified" : "verified before");
@@ -108,6 +113,7 @@ static chi_status inspect_config(const char *subject, const struct cli_args *a)
 }
 
 static const struct cli_flag flags[] = {
+    CLI_MODE,
     CLI_VERIFY,
     CLI_FLAGS_END
 };

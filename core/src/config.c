@@ -6,6 +6,7 @@
 #include "config_store.h"
 #include "dialect.h"
 #include "options.h"
+#include "sections.h"
 
 #include <errno.h>
 #include <string.h>
@@ -65,6 +66,15 @@ static void entry_set(struct entry *e, const char *value, const struct source *f
     e->value = xstrdup(value);
     e->source = from;
     e->line = line;
+}
+
+static void entry_drop(struct config *c, struct entry *e)
+{
+    if (!e) return;
+    HASH_DEL(c->entries, e);
+    free(e->id);
+    free(e->value);
+    free(e);
 }
 
 struct section *config_use(struct config *c, const char *name)
@@ -303,6 +313,30 @@ chi_status config_load(struct config **out, const char *path, char *const *words
     return done(out, c, status);
 }
 
+/* What a model's own text says of plugins is a stranger's wish to have files of this machine run: it is left out.
+ * "path = x, load = y" of what was not empty, or NULL; caller frees                                            */
+static char *disarm(struct config *c)
+{
+    char *text = NULL;
+    for (const struct chi_option *o = plugin_table; o->name; o++) {
+        struct entry *e = config_find(c, "plugins", o->name);
+        if (!e) continue;
+        char *value = shown(e->value), *before = text;
+        if (*e->value) text = xprintf("%s%s%s = %s", before ? before : "", before ? ", " : "", o->name, value);
+        if (text != before) free(before);
+        free(value);
+        entry_drop(c, e);
+    }
+    return text;
+}
+
+static bool names_plugins(const struct config *c)
+{
+    bool named = false;
+    for (const struct chi_option *o = plugin_table; o->name; o++) named = named || config_find(c, "plugins", o->name);
+    return named;
+}
+
 chi_status config_load_text(struct config **out, const char *name, const char *text,
                             char *const *words, int n_words)
 {
@@ -311,7 +345,12 @@ chi_status config_load_text(struct config **out, const char *name, const char *t
     struct source *s = source_new(c, name, NULL);
     s->inside = true;
     chi_status status = read_text(c, s, text, strlen(text));
+    char *plugins = disarm(c);
     if (status == CHI_OK) overrides(c, words, n_words);
+    if (plugins && status == CHI_OK && !names_plugins(c))
+        warn("%s names plugins of its own (%s), which are not loaded: if you trust them, say so with plugins.path=... "
+             "or plugins.load=...", name, plugins);
+    free(plugins);
     return done(out, c, status);
 }
 
@@ -362,13 +401,19 @@ const char *config_key(const struct config *c, const char *section, int64_t i, c
     return NULL;
 }
 
-static void entry_drop(struct config *c, struct entry *e)
+bool config_overridden(const struct config *c, const char *section, const char *key)
 {
-    if (!e) return;
-    HASH_DEL(c->entries, e);
-    free(e->id);
-    free(e->value);
-    free(e);
+    const struct entry *e = config_find(c, section, key);
+    return e && !e->line;
+}
+
+int config_option_flags(const struct config *c, const char *section, const char *key)
+{
+    const struct section *s = section_get(c, section);
+    if (!s || !s->tables) return CONFIG_NO_SECTION;
+    for (int i = 0; i < s->n_parsed; i++)
+        if (!strcmp(s->parsed[i].name, key)) return (int)s->parsed[i].flags;
+    return config_knows(s, key) ? 0 : CONFIG_NO_KEY;
 }
 
 void config_clear(struct config *c, const char *section)

@@ -21,7 +21,8 @@ struct config;
  * precedes it.  Fails at once only if a file cannot be read.                   */
 chi_status config_load(struct config **, const char *path,
                        char *const *overrides, int n_overrides) CHI_MUST_CHECK;
-/* The same from text; name stands for the file in messages                     */
+/* The same from the text inside a model; name stands for the file in messages.  Such a text may be anybody's: it
+ * includes nothing, and what it says in [plugins] is left out, with a warning, since that would run files.     */
 chi_status config_load_text(struct config **, const char *name, const char *text,
                             char *const *overrides, int n) CHI_MUST_CHECK;
 void config_free(struct config *);      /* and every string it handed out       */
@@ -50,6 +51,11 @@ void config_skip(struct config *, const char *section);
 /* Keys of a section and their raw values in the order of the files; i counts from 0;
  * NULL after the last.                                                              */
 const char *config_key(const struct config *, const char *section, int64_t i, const char **value);
+/* Does the command line set this key?                                                */
+bool config_overridden(const struct config *, const char *section, const char *key);
+/* Flags of an option that was parsed (CHI_OPT_...), 0 of a key that somebody reads himself                  */
+enum { CONFIG_NO_SECTION = -2, CONFIG_NO_KEY };
+int config_option_flags(const struct config *, const char *section, const char *key);
 /* Removes what files (not the command line) set in a section                         */
 void config_clear(struct config *, const char *section);
 /* Sets section.key as if it stood where [at_section] at_key stands, or removes it

@@ -99,11 +99,12 @@ static chi_status open_source(struct convert *c)
     char *stem = without(name, ".b158");
     c->out = r->out ? xstrdup(r->out) : xprintf("%s.b158", stem);
     free(stem);
+    TRY(mode_refuse(c->spec));
     TRY(packed_names_free(c->out));
     TRY(fs_can_write(c->out));
     TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
     if (!c->spec->packed || c->spec->run.verify == VERIFY_NO) return CHI_OK;
-    return packed_verify(c->spec->packed, c->spec->registry, VERIFY_FULL, NULL);    /* all is read anyway               */
+    return model_verify(c->plan, VERIFY_FULL, NULL);                                /* all is read anyway               */
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */

@@ -2,14 +2,15 @@
  * into safetensors.
  *
  * A run is packed first, next to the output, so there is one source: a packed model.  Two passes over its tensors,
- * one at a time in memory: the first finds the type that carries each exactly, and its hash, which stands in the
- * header; the second writes.  Nothing has the output's name until it is whole.                                  */
+ * a few million weights at a time in memory: the first finds the type that carries all rows of each exactly, and its
+ * hash, which stands in the header; the second writes.  Nothing has the output's name until it is whole.        */
 #include "export.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "carry.h"
 #include "ckpt.h"
@@ -17,13 +18,16 @@
 #include "core.h"
 #include "export_llama.h"
 #include "fs.h"
+#include "mapped.h"
 #include "progress.h"
+#include "sections.h"
 #include "signals.h"
 
 struct masters { struct st_file *f; char *config, *manifest; };
 
 struct item {
     const struct packed_tensor *t;
+    const struct chi_component *encoding;
     int      type;                      /* of gguf.h                                                            */
     int64_t  bytes, groups;             /* groups: of the scales that travel, or 0                               */
     uint64_t hash, scale_hash;
@@ -42,7 +46,11 @@ struct export {
     struct gguf_writer *g;              /* the output: this                                                      */
     struct st_writer *s;                /* or that                                                               */
     struct progress progress;
+    int64_t done, weights;              /* of this pass                                                          */
+    XXH3_state_t *hash, *scale_hash;    /* of the item that is on its way                                        */
+    bool plain;                         /* its floats alone tell integers from scales so far                      */
 };
+enum { BLOCK = 1 << 22, NO_TYPE = -1 };
 
 static bool ends_in(const char *text, const char *end)
 {
@@ -62,13 +70,33 @@ static chi_status pack_run(struct export *x)
     return convert(&r, NULL);
 }
 
+/* What was packed here; the plugins are those of the run, for a packed model's own word on them counts nothing */
+static chi_status open_own(struct export *x)
+{
+    const struct export_request *q = x->request;
+    struct plugin_options o;
+    struct config *c;
+    char *word[2];
+    int n = 0;
+    TRY(run_config(q->subject, q->override, q->n_override, &c));
+    config_parse(c, "plugins", plugin_table, &o, NULL);
+    if (o.path && *o.path) word[n++] = xprintf("plugins.path=%s", o.path);
+    if (o.load && *o.load) word[n++] = xprintf("plugins.load=%s", o.load);
+    config_free(c);
+    chi_status s = run_packed_spec(x->packed, word, n, NULL, SPEC_MODEL, &x->spec);
+    while (n > 0) free(word[--n]);
+    return s;
+}
+
 static chi_status open_source(struct export *x)
 {
     const struct export_request *q = x->request;
-    bool packed = packed_is(q->subject);
-    if (!packed) TRY(pack_run(x));
-    TRY(run_packed_spec(packed ? q->subject : x->packed, q->override, packed ? q->n_override : 0, NULL,
-                        SPEC_MODEL, &x->spec));
+    if (packed_is(q->subject))
+        TRY(run_packed_spec(q->subject, q->override, q->n_override, NULL, SPEC_MODEL, &x->spec));
+    else {
+        TRY(pack_run(x));
+        TRY(open_own(x));
+    }
     x->p = x->spec->packed;
     while (packed_at(x->p, x->n)) x->n++;
     x->item = xcalloc((size_t)x->n, sizeof *x->item);
@@ -76,42 +104,103 @@ static chi_status open_source(struct export *x)
     return CHI_OK;
 }
 
-/* ---- one tensor ---------------------------------------------------------------------------------------------- */
+/* ---- rows of a tensor ---------------------------------------------------------------------------------- */
 
-static chi_status carry_item(struct export *x, struct item *it, struct carried *c)
+static void tell(struct export *x, const char *what, int64_t weights)
+{
+    x->done += weights;
+    if (now_s() - x->progress.begun > 2) progress_part(&x->progress, what, x->done, x->weights);
+}
+
+typedef chi_status block_fn(struct export *, const struct item *, const struct weights *, const struct carried *);
+
+/* f for block after block of an item's rows, as type (NO_TYPE: not carried); CHI_ECONF: type does not hold one   */
+static chi_status each_block(struct export *x, const struct item *it, int type, block_fn *f, const char *what)
 {
     const struct packed_tensor *t = it->t;
-    const struct chi_component *encoding;
-    struct weights w;
-    if (!*t->encoding) {
-        *c = (struct carried){ .type = GGUF_F32, .data = t->t->data, .bytes = t->t->bytes };
-        return packed_check(t);
+    int64_t step = round_up(max_i64(1, BLOCK / t->cols), CHI_TILE * (x->llama ? llama_head(x->spec) : 1));
+    for (int64_t r0 = 0; r0 < t->rows; r0 += step) {
+        struct weights w;
+        struct carried c = { .plain = true };
+        TRY(carry_read(&w, t, it->encoding, r0, min_i64(r0 + step, t->rows)));
+        chi_status s = type == NO_TYPE ? CHI_OK : carry_out(&c, &w, it->encoding, type, x->spec->registry, t->t->name);
+        if (s == CHI_OK && x->llama && type != NO_TYPE) s = llama_order(x->spec, t->t->name, c.data, w.rows, c.bytes);
+        if (s == CHI_OK) s = f(x, it, &w, &c);
+        if (s == CHI_OK) tell(x, what, w.rows * w.cols);
+        weights_drop(&w);
+        carried_drop(&c);
+        mapped_let_go(t->t->data, t->t->bytes);
+        TRY(s);
+        TRY(signals_stop());
     }
-    TRY(carry_read(&w, x->p, t, x->spec->registry, &encoding));
-    chi_status s = carry_out(c, &w, encoding, x->type, x->spec->registry, t->t->name);
-    weights_drop(&w);
-    if (!x->llama || s != CHI_OK) return s;
-    c->groups = 0;                      /* values are all that others read                                      */
-    s = llama_order(x->spec, t->t->name, c->own, t->rows, c->bytes);
-    if (s != CHI_OK) carried_drop(c);
-    return s;
+    return CHI_OK;
+}
+
+static chi_status put_data(struct export *x, const void *data, int64_t bytes)
+{
+    XXH3_64bits_update(x->hash, data, (size_t)bytes);
+    return x->g ? gguf_write_part(x->g, data, bytes) : st_write(x->s, data, bytes);
+}
+
+/* What was written is what was hashed                                                                            */
+static chi_status end_data(struct export *x, uint64_t hash, const char *name)
+{
+    if (XXH3_64bits_digest(x->hash) != hash)
+        return fail(CHI_EDATA, "%s changed while it was read: try again when nothing writes it", name);
+    XXH3_64bits_reset(x->hash);
+    return x->g ? gguf_end_tensor(x->g) : CHI_OK;
+}
+
+/* ---- which types --------------------------------------------------------------------------------------- */
+
+static chi_status weigh_block(struct export *x, const struct item *it, const struct weights *w,
+                              const struct carried *c)
+{
+    (void)it;
+    x->plain = x->plain && c->plain;
+    XXH3_64bits_update(x->hash, c->data, (size_t)c->bytes);
+    XXH3_64bits_update(x->scale_hash, w->scale, (size_t)(w->rows * w->groups) * sizeof *w->scale);
+    return CHI_OK;
+}
+
+static chi_status decide_matrix(struct export *x, struct item *it)
+{
+    const struct packed_tensor *t = it->t;
+    chi_status s = CHI_ECONF;
+    TRY(carry_open(t, x->spec->registry, &it->encoding));
+    int64_t before = x->done;
+    for (int type = carry_first(x->type, it->encoding); s == CHI_ECONF && type != CARRY_BEST; type = carry_next(type)) {
+        XXH3_64bits_reset(x->hash);
+        XXH3_64bits_reset(x->scale_hash);
+        x->plain = true;
+        x->done = before;
+        it->type = type;
+        s = each_block(x, it, type, weigh_block, "checking weights");
+        if (s == CHI_ECONF && type != GGUF_F32) it->why = carry_why(type, t->cols);
+    }
+    TRY(s);
+    it->bytes = gguf_bytes(it->type, t->rows * t->cols);
+    it->groups = x->plain || x->llama ? 0 : ceil_div(t->cols, t->group);
+    it->hash = XXH3_64bits_digest(x->hash);
+    it->scale_hash = XXH3_64bits_digest(x->scale_hash);
+    return CHI_OK;
 }
 
 static chi_status decide(struct export *x)
 {
+    for (int64_t i = 0; i < x->n; i++) x->weights += x->item[i].t->rows * x->item[i].t->cols;
     for (int64_t i = 0; i < x->n; i++) {
         struct item *it = &x->item[i];
-        struct carried c;
-        TRY(carry_item(x, it, &c));
-        it->type = c.type;
-        it->bytes = c.bytes;
-        it->why = c.why;
-        it->groups = c.groups;
-        it->hash = xxh3(c.data, (size_t)c.bytes);
-        if (c.groups) it->scale_hash = xxh3(c.scale, (size_t)c.n_scale * sizeof *c.scale);
-        carried_drop(&c);
-        progress_part(&x->progress, "checking weights", i + 1, x->n);
+        if (*it->t->encoding) TRY(decide_matrix(x, it));
+        else {
+            TRY(packed_check(it->t));
+            it->type = GGUF_F32;
+            it->bytes = it->t->t->bytes;
+            it->hash = it->t->hash;
+        }
     }
+    XXH3_64bits_reset(x->hash);
+    x->done = 0;
     return CHI_OK;
 }
 
@@ -220,29 +309,40 @@ static chi_status put_header(struct export *x)
 
 /* ---- the data ------------------------------------------------------------------------------------------ */
 
-static chi_status put_data(struct export *x, const void *data, int64_t bytes, uint64_t hash, const char *name)
+static chi_status write_block(struct export *x, const struct item *it, const struct weights *w,
+                              const struct carried *c)
 {
-    if (xxh3(data, (size_t)bytes) != hash)
-        return fail(CHI_EDATA, "%s changed while it was read: try again when nothing writes it", name);
-    return x->g ? gguf_write(x->g, data, bytes) : st_write(x->s, data, bytes);
+    (void)it;
+    (void)w;
+    return put_data(x, c->data, c->bytes);
+}
+
+static chi_status write_scales(struct export *x, const struct item *it, const struct weights *w,
+                               const struct carried *c)
+{
+    (void)it;
+    (void)c;
+    return put_data(x, w->scale, w->rows * w->groups * (int64_t)sizeof *w->scale);
+}
+
+static chi_status write_item(struct export *x, const struct item *it)
+{
+    static const char what[] = "writing weights";
+    const struct packed_tensor *t = it->t;
+    if (*t->encoding) TRY(each_block(x, it, it->type, write_block, what));
+    else TRY(put_data(x, t->t->data, it->bytes));
+    TRY(end_data(x, it->hash, t->t->name));
+    if (!it->groups) return CHI_OK;
+    x->done -= t->rows * t->cols;
+    TRY(each_block(x, it, NO_TYPE, write_scales, what));
+    return end_data(x, it->scale_hash, t->t->name);
 }
 
 static chi_status write_all(struct export *x)
 {
     TRY(put_header(x));
-    for (int64_t i = 0; i < x->n; i++) {
-        struct item *it = &x->item[i];
-        struct carried c;
-        TRY(carry_item(x, it, &c));
-        chi_status s = put_data(x, c.data, it->bytes, it->hash, it->t->t->name);
-        if (s == CHI_OK && c.groups)
-            s = put_data(x, c.scale, c.n_scale * (int64_t)sizeof *c.scale, it->scale_hash, it->t->t->name);
-        carried_drop(&c);
-        TRY(s);
-        progress_part(&x->progress, "writing weights", i + 1, x->n);
-        TRY(signals_stop());
-    }
-    return CHI_OK;
+    for (int64_t i = 0; i < x->n; i++) TRY(write_item(x, &x->item[i]));
+    return signals_stop();
 }
 
 /* f writes into a file of another name, which gets its own when all is there                                   */
@@ -333,6 +433,23 @@ static chi_status read_masters(struct masters *m, const char *folder)
     return s;
 }
 
+static chi_status write_master(struct export *x, const struct st_file *f, const struct st_tensor *t)
+{
+    const float *values;
+    float *own;
+    chi_status s = CHI_OK;
+    TRY(st_floats(f, t, &values, &own));
+    for (int64_t at = 0; s == CHI_OK && at < t->n; at += BLOCK) {
+        int64_t n = min_i64(BLOCK, t->n - at);
+        s = st_write(x->s, values + at, n * (int64_t)sizeof *values);
+        mapped_let_go(values + at, n * (int64_t)sizeof *values);
+        tell(x, "writing weights", n);
+        if (s == CHI_OK) s = signals_stop();
+    }
+    mem_free(own);
+    return s;
+}
+
 static chi_status write_masters(struct export *x)
 {
     const struct masters *m = x->masters;
@@ -342,15 +459,8 @@ static chi_status write_masters(struct export *x)
     st_put_meta(x->s, "manifest", m->manifest);
     for (int64_t i = 0; (t = st_at(m->f, i)); i++) st_add(x->s, t->name, ST_F32, t->n_dim, t->dim);
     TRY(st_begin(x->s));
-    for (int64_t i = 0; (t = st_at(m->f, i)); i++) {
-        const float *values;
-        float *own;
-        TRY(st_floats(m->f, t, &values, &own));
-        chi_status s = st_write(x->s, values, t->n * (int64_t)sizeof *values);
-        mem_free(own);
-        TRY(s);
-        TRY(signals_stop());
-    }
+    for (int64_t i = 0; (t = st_at(m->f, i)); i++) x->weights += t->n;
+    for (int64_t i = 0; (t = st_at(m->f, i)); i++) TRY(write_master(x, m->f, t));
     return CHI_OK;
 }
 
@@ -423,6 +533,9 @@ static chi_status run(struct export *x, FILE *report)
     if (!x->gguf && !x->request->dequantised && !packed_is(x->request->subject)) return export_masters(x);
     TRY(open_source(x));
     if (x->llama) TRY(llama_fits(x->spec));
+    x->hash = XXH3_createState();
+    x->scale_hash = XXH3_createState();
+    if (!x->hash || !x->scale_hash) return fail(CHI_ENOMEM, "no memory for hashes");
     TRY(decide(x));
     TRY(with_file(x, write_all));
     say(x, report);
@@ -438,6 +551,8 @@ chi_status export_model(const struct export_request *q, FILE *report)
     if (s == CHI_OK) say_written(&x);
     char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
     spec_close(x.spec);
+    XXH3_freeState(x.hash);
+    XXH3_freeState(x.scale_hash);
     if (x.packed) {
         char *experts = packed_experts_path(x.packed);
         unlink(x.packed);

@@ -146,12 +146,17 @@ char *llama_name(const char *ours)
     return xstrdup(ours);
 }
 
+int64_t llama_head(const struct spec *s)
+{
+    return count(s, s->mixer[0].section, "head_dim");
+}
+
 chi_status llama_order(const struct spec *s, const char *ours, void *data, int64_t rows, int64_t bytes)
 {
     size_t n = strlen(ours), end = strlen(".q_proj.weight");
     if (n < end || (strcmp(ours + n - end, ".q_proj.weight") != 0 && strcmp(ours + n - end, ".k_proj.weight") != 0))
         return CHI_OK;
-    int64_t dim = count(s, s->mixer[0].section, "head_dim"), row = bytes / rows;
+    int64_t dim = llama_head(s), row = bytes / rows;
     unsigned char *to = data, *from = mem_take((size_t)bytes, ours);
     if (!from) return CHI_ENOMEM;
     memcpy(from, to, (size_t)bytes);

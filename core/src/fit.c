@@ -40,6 +40,7 @@ struct rows {
     const struct part *quantizer;
     const float *from;                  /* masters                                                    */
     void *bytes;
+    int64_t of, first;                  /* bytes are those of so many rows, of which w's begin there  */
     void (*f)(struct rows *, int64_t r0, int64_t r1, int8_t *q, float *scale);
     atomic_int no;
 };
@@ -70,7 +71,7 @@ static void quantize_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, flo
 
 static void decode_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, float *scale)
 {
-    a->e->decode(a->bytes, q, scale, a->w->rows, a->w->cols, a->w->group, r0, r1);
+    a->e->decode(a->bytes, q, scale, a->of, a->w->cols, a->w->group, a->first + r0, a->first + r1);
 }
 
 static void encode_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, float *scale)
@@ -92,10 +93,16 @@ chi_status weights_quantize(struct weights *w, const struct part *quantizer, con
     return rows_run(&a, quantize_rows) ? CHI_OK : fail(CHI_ENUMERIC, "%s: a weight is not finite", name);
 }
 
+void weights_decode_rows(struct weights *w, const struct chi_encoding_ops *e, const void *bytes, int64_t rows,
+                         int64_t first)
+{
+    struct rows a = { .w = w, .e = e, .bytes = (void *)(uintptr_t)bytes, .of = rows, .first = first };
+    rows_run(&a, decode_rows);
+}
+
 void weights_decode(struct weights *w, const struct chi_encoding_ops *e, const void *bytes)
 {
-    struct rows a = { .w = w, .e = e, .bytes = (void *)(uintptr_t)bytes };
-    rows_run(&a, decode_rows);
+    weights_decode_rows(w, e, bytes, w->rows, 0);
 }
 
 /* ---- exactly ------------------------------------------------------------------------------------------- */

@@ -49,6 +49,9 @@ void gguf_put_i32s(struct gguf_writer *, const char *key, int64_t n, const int32
 void gguf_add(struct gguf_writer *, const char *name, int type, int n_dim, const int64_t *dim);
 chi_status gguf_begin(struct gguf_writer *) CHI_MUST_CHECK;
 chi_status gguf_write(struct gguf_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;  /* a whole tensor */
+/* The same in parts, then its zeros                                                                          */
+chi_status gguf_write_part(struct gguf_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;
+chi_status gguf_end_tensor(struct gguf_writer *) CHI_MUST_CHECK;
 chi_status gguf_finish(struct gguf_writer *) CHI_MUST_CHECK;
 
 #endif

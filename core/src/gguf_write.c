@@ -154,17 +154,25 @@ chi_status gguf_begin(struct gguf_writer *w)
     return w->status;
 }
 
-chi_status gguf_write(struct gguf_writer *w, const void *data, int64_t bytes)
+chi_status gguf_write_part(struct gguf_writer *w, const void *data, int64_t bytes)
+{
+    TRY(w->status);
+    if (bytes < 0 || bytes > w->total - w->written)
+        return w->status = fail(CHI_EBUG, "more data than the %lld bytes announced", (long long)w->total);
+    w->written += bytes;
+    return w->status = put(w, data, (size_t)bytes);
+}
+
+chi_status gguf_end_tensor(struct gguf_writer *w)
 {
     static const unsigned char zeros[ALIGNMENT];
-    TRY(w->status);
-    int64_t pad = round_up(bytes, ALIGNMENT) - bytes;
-    if (bytes < 0 || bytes + pad > w->total - w->written)
-        return w->status = fail(CHI_EBUG, "more data than the %lld bytes announced", (long long)w->total);
-    w->written += bytes + pad;
-    w->status = put(w, data, (size_t)bytes);
-    if (w->status == CHI_OK) w->status = put(w, zeros, (size_t)pad);
-    return w->status;
+    return gguf_write_part(w, zeros, round_up(w->written, ALIGNMENT) - w->written);
+}
+
+chi_status gguf_write(struct gguf_writer *w, const void *data, int64_t bytes)
+{
+    TRY(gguf_write_part(w, data, bytes));
+    return gguf_end_tensor(w);
 }
 
 chi_status gguf_finish(struct gguf_writer *w)

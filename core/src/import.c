@@ -23,9 +23,10 @@ static chi_status import_safetensors(const struct import_request *q, FILE *repor
 
 static bool is_checkpoint(const char *folder)
 {
-    char *config = fs_join(folder, "config.json");
-    bool is = fs_is_dir(folder) && fs_exists(config);
-    free(config);
+    char *json = fs_join(folder, "config.json"), *yaml = fs_join(folder, "config.yaml");
+    bool is = fs_is_dir(folder) && (fs_exists(json) || fs_exists(yaml));
+    free(json);
+    free(yaml);
     return is;
 }
 
@@ -36,7 +37,7 @@ chi_status import_model(const struct import_request *q, FILE *report)
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     if (fs_is_dir(q->subject) && !is_checkpoint(q->subject))
         return fail(CHI_EDATA,
-                    "%s has no config.json: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
+                    "%s has no config.json or config.yaml: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
                     q->subject);
     if (q->config && (fs_is_dir(q->subject) || fs_begins(q->subject, "GGUF")))
         return fail(CHI_ECONF, "--config %s: %s brings its own; --config is for a safetensors file that brings none",

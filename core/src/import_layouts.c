@@ -81,7 +81,7 @@ static const struct key common_keys[] = {
 static const struct key gdn_keys[] = {
     { "attn_mode", "" }, { "fuse_norm", "" }, { "fuse_swiglu", "" }, { "fuse_cross_entropy", "" },
     { "fuse_linear_cross_entropy", "" }, { "use_l2warp", "" }, { "elementwise_affine", "true|null" },
-    { "attn", "null" }, { "norm_first", "false|null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" },
+    { "attn", NULL }, { "norm_first", "false|null" }, { "conv_bias", "false|null" }, { "expand_k", "1|null" },
     { "hidden_act", "\"swish\"|\"silu\"" },
     { "expand_v", NULL }, { "use_gate", NULL }, { "use_short_conv", NULL }, { "allow_neg_eigval", NULL },
     { "conv_size", NULL },
@@ -108,6 +108,7 @@ struct keys {
     const struct import_request *request;
     const char *path;
     const cJSON *json;
+    bool native;                                    /* of NX-AI's own program */
     FILE *f; char *text; size_t length; int n;      /* what cannot be honoured */
     bool hint;                                      /* --ignore would help */
 };
@@ -136,18 +137,20 @@ static bool among(const char *values, const char *value)
     return false;
 }
 
-static void check_key(struct keys *k, const struct key *own, const cJSON *c)
+/* within: "" or "attn."                                                                                           */
+static void check_key_of(struct keys *k, const char *within, const struct key *own, const struct key *others,
+                         const cJSON *c)
 {
     const struct key *key = find_key(own, c->string);
-    if (!key) key = find_key(common_keys, c->string);
+    if (!key) key = find_key(others, c->string);
     for (int i = 0; i < k->request->n_ignore; i++)
         if (spec_matches(k->request->ignore[i], c->string) && (!key || key->must)) return;
     if (key && (!key->must || !*key->must)) return;
     char *value = cJSON_PrintUnformatted(c);
     int before = k->n;
-    if (!key) refuse(k, "%s = %.60s: nobody knows this key", c->string, value ? value : "?");
+    if (!key) refuse(k, "%s%s = %.60s: nobody knows this key", within, c->string, value ? value : "?");
     else if (!value || !among(key->must, value))
-        refuse(k, "%s = %.60s: wanted is %s", c->string, value ? value : "?", key->must);
+        refuse(k, "%s%s = %.60s: wanted is %s", within, c->string, value ? value : "?", key->must);
     k->hint |= k->n > before;
     cJSON_free(value);
 }
@@ -196,25 +199,91 @@ static int64_t share(struct keys *k, const char *name, int64_t n, double factor)
 
 /* ---- flash-linear-attention ---------------------------------------------------------------------------- */
 
+/* attn: layers of plain attention among the others, fla/layers/attn.py, which is our layer attention: rotary
+ * positions in halves, a window that counts the token itself                                                      */
+static const struct key attn_keys[] = {
+    { "qkv_bias", "false|null" }, { "qk_norm", "false|null" }, { "layers", NULL }, { "num_heads", NULL },
+    { "num_kv_heads", NULL }, { "rope_theta", NULL }, { "window_size", NULL }, { NULL, NULL }
+};
+
+static const struct key no_keys[] = { { NULL, NULL } };
+
+/* Is layer i among them?                                                                                          */
+static bool listed(const cJSON *layers, int64_t i)
+{
+    int64_t at;
+    const cJSON *c;
+    cJSON_ArrayForEach(c, layers)
+        if (json_int(c, &at) && at == i) return true;
+    return false;
+}
+
+static void check_attn(struct keys *k, const cJSON *attn, int64_t layers)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(attn, "layers"), *c;
+    int64_t at;
+    for (c = attn->child; c; c = c->next) check_key_of(k, "attn.", attn_keys, no_keys, c);
+    if (!cJSON_IsArray(list)) refuse(k, "attn.layers: wanted is a list of layers");
+    cJSON_ArrayForEach(c, list)
+        if (!json_int(c, &at) || at < 0 || at >= layers)
+            refuse(k, "attn.layers: wanted are numbers from 0 to %lld", (long long)layers - 1);
+}
+
+/* "GD AT GD", and [layer.AT]                                                                                      */
+static void attn_ini(struct keys *k, FILE *f, const cJSON *attn, int64_t d, int64_t layers)
+{
+    struct keys inner = *k;
+    inner.json = attn;
+    int64_t heads = whole(&inner, "num_heads", 0), kv = whole(&inner, "num_kv_heads", heads);
+    int64_t window = whole(&inner, "window_size", 0);
+    double theta = real(&inner, "rope_theta", 10000);
+    k->n = inner.n;
+    int64_t longest = whole(k, "max_position_embeddings", 2048);
+    check_attn(k, attn, layers);
+    if (!heads || d % heads || d / heads % 2)
+        refuse(k, "attn.num_heads = %lld: wanted is a number that divides hidden_size = %lld into even heads",
+               (long long)heads, (long long)d);
+    if (kv != heads)
+        refuse(k, "attn.num_kv_heads = %lld: wanted is attn.num_heads = %lld, for heads that share keys have no "
+               "layer here", (long long)kv, (long long)heads);
+    fputs("layer_pattern =", f);
+    for (int64_t i = 0; i < layers; i++)
+        fprintf(f, " %s", listed(cJSON_GetObjectItemCaseSensitive(attn, "layers"), i) ? "AT" : "GD");
+    fprintf(f, "\n[layer.AT]\nuse = attention\nnum_heads = %lld\nhead_dim = %lld\nwindow = %lld\nmax_context = %lld\n"
+               "rope_theta = %.17g\n", (long long)heads, (long long)(heads ? d / heads : 0), (long long)window,
+            (long long)longest, theta);
+}
+
 static void gdn_ini(struct keys *k, FILE *f, struct layout *l)
 {
     int64_t d = whole(k, "hidden_size", 2048), heads = whole(k, "num_heads", 6), dim = whole(k, "head_dim", 256);
     int64_t v_heads = whole(k, "num_v_heads", heads), ratio = whole(k, "hidden_ratio", 4);
+    int64_t layers = whole(k, "num_hidden_layers", 21);
+    const cJSON *attn = value_of(k, "attn");
     int64_t inner = whole(k, "intermediate_size", round_up(d * ratio * 2 / 3, 256));
     bool conv = truth(k, "use_short_conv", true);
-    if (v_heads != heads)
-        refuse(k, "num_v_heads = %lld: wanted is num_heads = %lld, or null", (long long)v_heads, (long long)heads);
+    if (v_heads % heads)
+        refuse(k, "num_v_heads = %lld: wanted is a multiple of num_heads = %lld, or null", (long long)v_heads,
+               (long long)heads);
+    if (attn && !cJSON_IsObject(attn)) {
+        refuse(k, "attn: wanted is null or an object");
+        attn = NULL;
+    }
     *l = (struct layout){ .name = "gated_deltanet", .alias = gdn_alias,
                           .ones = conv ? NULL : "layers.*.mixer.*_conv1d.weight" };
     fprintf(f,
             "[model]\nhidden_size = %lld\nnum_hidden_layers = %lld\nvocab_size = %lld\nrms_norm_eps = %.17g\n"
-            "layer_pattern = GD\nffn_pattern = MLP\ntie_word_embeddings = %s\n",
-            (long long)d, (long long)whole(k, "num_hidden_layers", 21), (long long)whole(k, "vocab_size", 32000),
+            "ffn_pattern = MLP\ntie_word_embeddings = %s\n",
+            (long long)d, (long long)layers, (long long)whole(k, "vocab_size", 32000),
             real(k, "norm_eps", 1e-6), truth(k, "tie_word_embeddings", false) ? "yes" : "no");
+    if (attn) attn_ini(k, f, attn, d, layers);
+    else fputs("layer_pattern = GD\n", f);
     fprintf(f,
-            "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nhead_dim = %lld\nhead_v_dim = %lld\n"
+            "[layer.GD]\nuse = gated_deltanet\nnum_heads = %lld\nnum_v_heads = %lld\nhead_dim = %lld\n"
+            "head_v_dim = %lld\n"
             "conv_size = %lld\nallow_neg_eigval = %s\nuse_gate = %s\n",
-            (long long)heads, (long long)dim, (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)),
+            (long long)heads, (long long)(v_heads == heads ? 0 : v_heads), (long long)dim,
+            (long long)share(k, "expand_v", dim, real(k, "expand_v", 2)),
             (long long)(conv ? whole(k, "conv_size", 4) : 1), truth(k, "allow_neg_eigval", false) ? "yes" : "no",
             truth(k, "use_gate", true) ? "yes" : "no");
     fprintf(f, "[layer.MLP]\nuse = swiglu\nintermediate_size = %lld\n[linear]\nquantizer = f32\n", (long long)inner);
@@ -244,11 +313,14 @@ static int64_t head_channels(struct keys *k, const char *factor, int64_t d, int6
 
 static void xlstm_ini(struct keys *k, FILE *f, struct layout *l)
 {
+    static const char *const needed[] = { "embedding_dim", "num_heads", "num_blocks", "vocab_size" };
+    for (int i = 0; k->native && i < COUNT(needed); i++)
+        if (!value_of(k, needed[i])) refuse(k, "%s is missing", needed[i]);
     int64_t d = either(k, "hidden_size", "embedding_dim", 4096), heads = whole(k, "num_heads", 8);
     int64_t keys = head_channels(k, "qk_dim_factor", d, heads, 0.5),
             values = head_channels(k, "v_dim_factor", d, heads, 1);
     int64_t multiple = whole(k, "ffn_round_up_to_multiple_of", 64);
-    double eps = real(k, "norm_eps", 1e-6), up = (double)d * real(k, "ffn_proj_factor", 2.667);
+    double eps = real(k, "norm_eps", 1e-6), up = (double)d * real(k, "ffn_proj_factor", k->native ? 2.6667 : 2.667);
     int64_t inner = (int64_t)floor((up + (double)multiple - 1) / (double)multiple) * multiple;
     if (fabs(real(k, "cell_norm_eps", eps) - eps) > 1e-9 * eps)
         refuse(k, "cell_norm_eps: wanted is norm_eps = %g", eps);
@@ -299,17 +371,17 @@ static chi_status find_kind(const char *path, const cJSON *j, const struct kind 
         path, type ? type : "missing", name ? name : "missing");
 }
 
-chi_status checkpoint_config(const struct import_request *q, const char *path, const cJSON *j, struct layout *l,
-                             char **ini)
+chi_status checkpoint_config(const struct import_request *q, const char *path, const cJSON *j, bool native,
+                             struct layout *l, char **ini)
 {
-    const struct kind *kind = NULL;
-    struct keys k = { .request = q, .path = path, .json = j };
+    const struct kind *kind = &kinds[1];
+    struct keys k = { .request = q, .path = path, .json = j, .native = native };
     size_t n;
-    TRY(find_kind(path, j, &kind));
+    if (!native) TRY(find_kind(path, j, &kind));
     FILE *f = open_memstream(ini, &n);
     k.f = open_memstream(&k.text, &k.length);
     if (!f || !k.f) return fail(CHI_ENOMEM, "no memory for the text of a configuration");
-    for (const cJSON *c = j->child; c; c = c->next) check_key(&k, kind->keys, c);
+    for (const cJSON *c = j->child; c; c = c->next) check_key_of(&k, "", kind->keys, common_keys, c);
     kind->ini(&k, f, l);
     fclose(f);
     fclose(k.f);

@@ -370,6 +370,7 @@ static void say(const struct bring *b, FILE *report)
 static chi_status bring_in(struct bring *b, struct config *c, FILE *report)
 {
     TRY(spec_open(&b->spec, c, SPEC_MODEL | SPEC_TOKENIZER));
+    TRY(mode_refuse(b->spec));
     TRY(model_open(&b->plan, b->spec, MODEL_PLAN, 1, 1));
     b->origin = xcalloc((size_t)b->plan->n_tensor, sizeof *b->origin);
     for (int64_t i = 0; i < b->plan->n_tensor; i++) TRY(find_origin(b, i));
@@ -475,7 +476,21 @@ static chi_status read_index(struct bring *b, const char *path, const cJSON *j)
     return CHI_OK;
 }
 
-static chi_status open_files(struct bring *b)
+/* model_0.safetensors, model_1.safetensors, ...: those of NX-AI's own program                                     */
+static chi_status add_numbered(struct bring *b)
+{
+    chi_status s = CHI_OK;
+    for (int64_t n = 0; s == CHI_OK && n < FILES_MAX; n++) {
+        char *path = xprintf("%s/model_%lld.safetensors", b->request->subject, (long long)n);
+        bool there = fs_exists(path);
+        if (there) s = add_file(b, path);
+        free(path);
+        if (!there) break;
+    }
+    return s;
+}
+
+static chi_status open_files(struct bring *b, bool native)
 {
     const char *folder = b->request->subject;
     char *one = fs_join(folder, "model.safetensors"), *index = fs_join(folder, "model.safetensors.index.json");
@@ -483,11 +498,14 @@ static chi_status open_files(struct bring *b)
     chi_status s;
     if (fs_exists(one))                     /* first, as those programs do                                       */
         s = add_file(b, one);
-    else if (fs_exists(index)) {
+    else if (native) {
+        s = add_numbered(b);
+        if (s == CHI_OK && !b->n_file)
+            s = fail(CHI_EDATA, "%s has neither model.safetensors nor model_0.safetensors", folder);
+    } else if (fs_exists(index)) {
         s = read_json(index, 4, &j);
         if (s == CHI_OK) s = read_index(b, index, j);
-    }
-    else
+    } else
         s = fail(
             CHI_EDATA,
             "%s has neither model.safetensors nor model.safetensors.index.json (files of pickles are not read)",
@@ -498,19 +516,56 @@ static chi_status open_files(struct bring *b)
     return s;
 }
 
+static chi_status read_yaml(const char *path, cJSON **j)
+{
+    unsigned char *text;
+    int64_t n;
+    TRY(fs_read(path, &text, &n));
+    chi_status s = yaml_flat(path, (const char *)text, n, j);
+    mem_free(text);
+    return s;
+}
+
+/* "int8" of "linear.quantizer=int8" on the command line                                                            */
+static const char *asked_quantizer(const struct import_request *q)
+{
+    static const char key[] = "linear.quantizer=";
+    const char *name = "f32";
+    for (int i = 0; i < q->n_override; i++)
+        if (!strncmp(q->override[i], key, strlen(key))) name = q->override[i] + strlen(key);
+    return name;
+}
+
+/* The section of the head: a token reads all of it, so it goes with the layers, but never below int8, which rounding
+ * a trained one bears                                                                                              */
+static char *with_head(const struct import_request *q, char *ini)
+{
+    const char *name = asked_quantizer(q);
+    bool floats = !strcmp(name, "f32") || !strcmp(name, "bf16"), tied = strstr(ini, "tie_word_embeddings = yes");
+    char *all = xprintf("%s[linear.%s]\nquantizer = %s\n", ini, tied ? "embed" : "lm_head", floats ? name : "int8");
+    free(ini);
+    return all;
+}
+
 static chi_status checkpoint(struct bring *b, FILE *report)
 {
     const struct import_request *q = b->request;
     char *path = fs_join(q->subject, "config.json"), *ini = NULL, *dir;
+    bool native = !fs_exists(path);
     cJSON *j = NULL;
     struct config *c;
     int n;
-    chi_status s = read_json(path, 8, &j);
-    if (s == CHI_OK) s = checkpoint_config(q, path, j, &b->layout, &ini);
-    if (s == CHI_OK) s = open_files(b);
+    if (native) {
+        free(path);
+        path = fs_join(q->subject, "config.yaml");
+    }
+    chi_status s = native ? read_yaml(path, &j) : read_json(path, 8, &j);
+    if (s == CHI_OK) s = checkpoint_config(q, path, j, native, &b->layout, &ini);
+    if (s == CHI_OK) s = open_files(b, native);
     cJSON_Delete(j);
     if (s == CHI_OK) {
         char **all = with_dir(q, &dir, &n);
+        ini = with_head(q, ini);
         s = config_load_text(&c, path, ini, all, n);
         free(all);
         free(dir);

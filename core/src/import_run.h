@@ -18,9 +18,12 @@ struct layout {
     const char *ones;                   /* a pattern: ours that are all 1 where they are missing, or NULL          */
 };
 
-/* What a checkpoint's config.json says, as an INI text (caller frees), and where its tensors are                 */
-chi_status checkpoint_config(const struct import_request *, const char *path, const cJSON *, struct layout *,
-                             char **ini) CHI_MUST_CHECK;
+/* What a checkpoint's config.json says, as an INI text (caller frees), and where its tensors are.  native: it is the
+ * config.yaml of NX-AI's own program, whose defaults are others                                                 */
+chi_status checkpoint_config(const struct import_request *, const char *path, const cJSON *, bool native,
+                             struct layout *, char **ini) CHI_MUST_CHECK;
+/* A config.yaml, if it is flat, as JSON (caller deletes, also when it fails)                                     */
+chi_status yaml_flat(const char *path, const char *text, int64_t n, cJSON **) CHI_MUST_CHECK;
 
 /* A safetensors file of masters, and a folder with config.json and safetensors                                   */
 chi_status import_masters(const struct import_request *, FILE *report) CHI_MUST_CHECK;

@@ -185,6 +185,7 @@ static chi_status open_all(struct fresh *f, const struct init_request *r)
         return fail(CHI_ECONF, "%s is a packed model; wanted is a configuration (FILE.ini)", r->subject);
     TRY(run_config(r->subject, r->override, r->n_override, &c));
     TRY(spec_open(&f->spec, c, SPEC_MODEL | SPEC_TRAIN | SPEC_TOKENIZER));
+    TRY(mode_refuse(f->spec));
     TRY(model_open(&f->plan, f->spec, MODEL_PLAN, 1, 1));
     list_tensors(f);
     TRY(take_room(f));

@@ -95,6 +95,14 @@ void mapped_drop(const void *from)
         if (atomic_load(&mapping[i].from) == (uintptr_t)from) atomic_store(&mapping[i].from, 0);
 }
 
+void mapped_let_go(const void *from, int64_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)from & ~(page - 1);
+    const struct mapping *m = mapping_of((uintptr_t)from);
+    if (!WEBASSEMBLY && m && m->how == MAPPED_READ && bytes > 0)
+        madvise((void *)begin, (size_t)((uintptr_t)from + (uintptr_t)bytes - begin), MADV_DONTNEED);
+}
+
 chi_status mapped_open(const char *path, unsigned char **bytes, struct stat *identity)
 {
     struct stat again;

@@ -344,12 +344,21 @@ static chi_status load_packed(struct model *m, int64_t i, const struct packed *p
     return set_tensor(m, i, t->t->data);
 }
 
+chi_status model_verify(const struct model *m, int level, bool *looked)
+{
+    const char **name = xcalloc((size_t)m->n_tensor, sizeof *name);
+    for (int64_t i = 0; i < m->n_tensor; i++) name[i] = m->tensor[i].name;
+    chi_status s = packed_verify(m->spec->packed, m->spec->registry, level, name, m->n_tensor, looked);
+    free(name);
+    return s;
+}
+
 chi_status model_load_packed(struct model *m)
 {
     const struct packed *p = m->spec->packed;
     const struct packed_tensor *t;
     for (int64_t i = 0; (t = packed_at(p, i)); i++) TRY(known(m, t->path, t->t->name));
-    TRY(packed_verify(p, m->spec->registry, m->spec->run.verify, NULL));
+    TRY(model_verify(m, m->spec->run.verify, NULL));
     for (int64_t i = 0; i < m->n_tensor; i++) TRY(load_packed(m, i, p));
     return model_bind(m, 1);
 }

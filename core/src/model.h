@@ -42,6 +42,8 @@ chi_status model_init(struct model *, uint64_t seed) CHI_MUST_CHECK;
 chi_status model_load(struct model *, const struct st_file *) CHI_MUST_CHECK;
 /* The same from the packed model of the spec, for inference: all tensors and no others  */
 chi_status model_load_packed(struct model *) CHI_MUST_CHECK;
+/* packed_verify() of the packed model of the spec; the model may be only planned           */
+chi_status model_verify(const struct model *, int level, bool *looked) CHI_MUST_CHECK;
 /* After weights changed (training): quantise and pack.  lambda is the ramp of the
  * quantisers, 1 = fully quantised.                                             */
 chi_status model_bind(struct model *, double lambda) CHI_MUST_CHECK;

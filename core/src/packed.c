@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "core.h"
 #include "fs.h"
 #include "json.h"
+#include "mapped.h"
 
-enum { MAIN, EXPERTS, PARTS };
+enum { MAIN, EXPERTS, PARTS, PIECE = 16 << 20 };
 
 struct packed {
     struct st_file *file[PARTS];                            /* [EXPERTS] NULL: there is none                */
@@ -91,6 +93,40 @@ chi_status packed_model_hash(const char *manifest, uint64_t values, uint64_t *ha
     free(text);
     cJSON_Delete(j);
     return s;
+}
+
+struct packed_value { XXH3_state_t *q, *scale; };
+
+struct packed_value *packed_value_begin(void)
+{
+    struct packed_value *v = xcalloc(1, sizeof *v);
+    *v = (struct packed_value){ XXH3_createState(), XXH3_createState() };
+    if (v->q && v->scale) {
+        XXH3_64bits_reset(v->q);
+        XXH3_64bits_reset(v->scale);
+        return v;
+    }
+    packed_value_end(v, "", 0, false);
+    return NULL;
+}
+
+void packed_value_add(struct packed_value *v, const int8_t *q, int64_t n, const float *scale, int64_t n_scale)
+{
+    if (q) XXH3_64bits_update(v->q, q, (size_t)n);
+    XXH3_64bits_update(v->scale, scale, (size_t)n_scale * sizeof *scale);
+}
+
+/* Of an F32 tensor (group 0) that of its data                                                                  */
+uint64_t packed_value_end(struct packed_value *v, const char *name, int64_t group, bool integer)
+{
+    struct { uint64_t name, q, scale; int64_t group; } all = { .name = xxh3(name, strlen(name)), .group = group };
+    if (!v) return 0;
+    if (v->q && integer) all.q = XXH3_64bits_digest(v->q);
+    if (v->scale) all.scale = XXH3_64bits_digest(v->scale);
+    XXH3_freeState(v->q);
+    XXH3_freeState(v->scale);
+    free(v);
+    return group ? xxh3(&all, sizeof all) : all.scale;
 }
 
 /* ---- a line of metadata --------------------------------------------------------------------------------- */
@@ -332,7 +368,17 @@ const struct packed_tensor *packed_find(const struct packed *p, const char *name
 
 chi_status packed_check(const struct packed_tensor *x)
 {
-    uint64_t hash = xxh3(x->t->data, (size_t)x->t->bytes);
+    const unsigned char *data = x->t->data;
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return fail(CHI_ENOMEM, "no memory to check %s", x->path);
+    XXH3_64bits_reset(state);
+    for (int64_t at = 0; at < x->t->bytes; at += PIECE) {
+        int64_t n = min_i64(PIECE, x->t->bytes - at);
+        XXH3_64bits_update(state, data + at, (size_t)n);
+        mapped_let_go(data + at, n);
+    }
+    uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
     if (hash == x->hash) return CHI_OK;
     return fail(CHI_EDATA, "%s: tensor %s is damaged: its XXH3 is %016" PRIx64 ", the header says %016" PRIx64,
                 x->path, x->t->name, hash, x->hash);

@@ -41,14 +41,16 @@ const char *packed_manifest(const struct packed *);
 const struct packed_tensor *packed_find(const struct packed *, const char *name);      /* or NULL           */
 const struct packed_tensor *packed_at(const struct packed *, int64_t i);               /* or NULL           */
 const struct st_file *packed_file(const struct packed *, int i);                       /* or NULL           */
-/* XXH3 of a tensor's data against its line                                                                */
+/* XXH3 of a tensor's data against its line; its pages do not stay in memory                               */
 chi_status packed_check(const struct packed_tensor *) CHI_MUST_CHECK;
 
-/* All data against the hashes, and the numbers that they mean against their value classes: now; unless that was
- * done with these very files before, which is remembered in the cache folder; or not at all: then a damaged
- * file gives wrong numbers, and nothing worse.  *looked (may be NULL): data were read                          */
+/* All data against the hashes, the numbers that they mean against their value classes and against `values`: now;
+ * unless that was done with these very files before, which is remembered in the cache folder; or not at all: then
+ * a damaged file gives wrong numbers, and nothing worse.  model_hash against manifest and `values` at each level.
+ * name[n]: the model's tensors in its order.  *looked (may be NULL): data were read                            */
 enum { VERIFY_ONCE, VERIFY_FULL, VERIFY_NO };
-chi_status packed_verify(const struct packed *, struct registry *, int level, bool *looked) CHI_MUST_CHECK;
+chi_status packed_verify(const struct packed *, struct registry *, int level, const char *const *name, int64_t n,
+                         bool *looked) CHI_MUST_CHECK;
 /* Was the last change longer ago than the file system's clock takes to tick, so that another would show?     */
 bool packed_settled(const struct stat *, const struct timespec *now);
 
@@ -58,6 +60,12 @@ bool packed_settled(const struct stat *, const struct timespec *now);
 char *packed_experts_path(const char *path);
 /* Does this tensor lie in that file?  Those do that have "experts" as a word of their name                  */
 bool packed_is_expert(const char *name);
+/* XXH3 of a matrix's numbers, whatever encodes them: rows of q (NULL: a float class) and scale, the first first.
+ * NULL: no memory.  packed_value_end() frees                                                                 */
+struct packed_value;
+struct packed_value *packed_value_begin(void);
+void packed_value_add(struct packed_value *, const int8_t *q, int64_t n, const float *scale, int64_t n_scale);
+uint64_t packed_value_end(struct packed_value *, const char *name, int64_t group, bool integer);
 /* XXH3 of the shapes and components that a manifest names, and of all numbers                               */
 chi_status packed_model_hash(const char *manifest, uint64_t values, uint64_t *) CHI_MUST_CHECK;
 

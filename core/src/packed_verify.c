@@ -1,5 +1,6 @@
-/* packed_verify.c - do the data of a packed model have the hashes of its lines, and do their bytes mean numbers
- * of their classes?  On all threads; what was found good is remembered with the identity of its files:
+/* packed_verify.c - do the data of a packed model have the hashes of its lines, do their bytes mean numbers of
+ * their classes, and are those the numbers that `values` and model_hash are of?  On all threads; what was found
+ * good is remembered with the identity of its files:
  *
  *     cache/chimera/verified, a line a file:
  *     VERSION DEVICE INODE SIZE MTIME CTIME header_xxh3 PATH                    times in seconds.nanoseconds
@@ -10,6 +11,7 @@
  * so into a model in use is seen by VERIFY_FULL alone.)                                                      */
 #include "packed.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,42 +105,60 @@ static void remember(const struct st_file *f)
 
 /* ---- the work ------------------------------------------------------------------------------------------------ */
 
-/* A task: the hash of a tensor (r1 = 0), or the numbers of some of its rows                                      */
-struct piece { int64_t tensor, r0, r1; };
+/* A task: a tensor's bytes, or the numbers that they mean                                                        */
+struct piece { int64_t tensor; bool numbers; };
 
 struct verify {
     const struct packed *p;
     const struct chi_encoding_ops **encoding;   /* of each tensor; NULL: F32                                      */
     struct piece *piece; int64_t n, room;
-    atomic_int *bad;                            /* of each tensor: DAMAGED, STRANGE                                */
+    atomic_int *bad;                            /* of each tensor: DAMAGED, STRANGE, NO_MEMORY                     */
+    uint64_t *value;                            /* of each tensor: the hash of its numbers                         */
     int64_t scratch;
 };
-enum { DAMAGED = 1, STRANGE = 2, PIECE = 1 << 21, STRETCH = 256 << 20 };
+enum { DAMAGED = 1, STRANGE = 2, NO_MEMORY = 4, STRETCH = 256 << 20 };
+
+/* Returns what is wrong.  Of F32 the bytes are the numbers                                                         */
+static int check_bytes(const struct packed_tensor *t, uint64_t *value)
+{
+    uint64_t hash = xxh3(t->t->data, (size_t)t->t->bytes);
+    if (!*t->encoding) *value = hash;
+    return hash == t->hash ? 0 : DAMAGED;
+}
+
+static int check_numbers(const struct packed_tensor *t, const struct chi_encoding_ops *e, uint64_t *value,
+                         struct chi_scratch *s)
+{
+    int64_t groups = ceil_div(t->cols, t->group);
+    int8_t *q = e->portable->integer ? chi_take(s, (size_t)(CHI_TILE * t->cols)) : NULL;
+    float *scale = chi_take(s, (size_t)(CHI_TILE * groups) * sizeof *scale);
+    struct packed_value *v = packed_value_begin();
+    int bad = 0;
+    if (!v) return NO_MEMORY;
+    for (int64_t r = 0; r < t->rows; r += CHI_TILE) {
+        int64_t rows = min_i64(CHI_TILE, t->rows - r);
+        e->decode(t->t->data, q, scale, t->rows, t->cols, t->group, r, r + rows);
+        if (!values_fit(e->values, q, scale, rows * t->cols, rows * groups)) bad = STRANGE;
+        packed_value_add(v, q, rows * t->cols, scale, rows * groups);
+    }
+    *value = packed_value_end(v, t->t->name, t->group, q != NULL);
+    return bad;
+}
 
 static void piece_task(void *arg, int64_t i, struct chi_scratch *s)
 {
     const struct verify *v = arg;
     const struct piece *c = &v->piece[i];
     const struct packed_tensor *t = packed_at(v->p, c->tensor);
-    const struct chi_encoding_ops *e = v->encoding[c->tensor];
-    if (!c->r1) {
-        if (xxh3(t->t->data, (size_t)t->t->bytes) != t->hash) atomic_fetch_or(&v->bad[c->tensor], DAMAGED);
-        return;
-    }
-    int64_t groups = ceil_div(t->cols, t->group);
-    int8_t *q = e->portable->integer ? chi_take(s, (size_t)(CHI_TILE * t->cols)) : NULL;
-    float *scale = chi_take(s, (size_t)(CHI_TILE * groups) * sizeof *scale);
-    for (int64_t r = c->r0; r < c->r1; r += CHI_TILE) {
-        int64_t rows = min_i64(CHI_TILE, c->r1 - r);
-        e->decode(t->t->data, q, scale, t->rows, t->cols, t->group, r, r + rows);
-        if (!values_fit(e->values, q, scale, rows * t->cols, rows * groups)) atomic_fetch_or(&v->bad[c->tensor], STRANGE);
-    }
+    uint64_t *value = &v->value[c->tensor];
+    atomic_fetch_or(&v->bad[c->tensor], c->numbers ? check_numbers(t, v->encoding[c->tensor], value, s)
+                                                   : check_bytes(t, value));
 }
 
-static void add_piece(struct verify *v, int64_t tensor, int64_t r0, int64_t r1)
+static void add_piece(struct verify *v, int64_t tensor, bool numbers)
 {
     if (v->n == v->room) v->piece = xrealloc(v->piece, (size_t)(v->room = 2 * v->room + 64) * sizeof *v->piece);
-    v->piece[v->n++] = (struct piece){ tensor, r0, r1 };
+    v->piece[v->n++] = (struct piece){ tensor, numbers };
 }
 
 /* What its line says against its size, before anything trusts the line                                          */
@@ -146,7 +166,7 @@ static chi_status add_tensor(struct verify *v, struct registry *r, int64_t i, co
 {
     const struct chi_component *c;
     int64_t weights;
-    add_piece(v, i, 0, 0);
+    add_piece(v, i, false);
     v->encoding[i] = NULL;
     if (!*t->encoding) return CHI_OK;
     TRY(registry_find(r, CHI_ENCODING, t->encoding, &c));
@@ -155,8 +175,7 @@ static chi_status add_tensor(struct verify *v, struct registry *r, int64_t i, co
         || e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
         return fail(CHI_EDATA, "%s: %s has %lld bytes, which is not what %s takes for %lld x %lld in groups of %lld", t->path,
                     t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->rows, (long long)t->cols, (long long)t->group);
-    int64_t step = round_up(max_i64(1, PIECE / t->cols), CHI_TILE);
-    for (int64_t r0 = 0; r0 < t->rows; r0 += step) add_piece(v, i, r0, min_i64(r0 + step, t->rows));
+    add_piece(v, i, true);
     v->scratch = max_i64(v->scratch, CHI_TILE * (round_up(t->cols, 64) + 4 * round_up(ceil_div(t->cols, t->group), 16)) + 128);
     return CHI_OK;
 }
@@ -170,6 +189,7 @@ static chi_status verdict(const struct verify *v, int64_t from, int64_t to)
             TRY(packed_check(t));
             return fail(CHI_EDATA, "%s: tensor %s changes while it is read", t->path, t->t->name);
         }
+        if (bad & NO_MEMORY) return fail(CHI_ENOMEM, "no memory to verify %s", t->path);
         if (bad)
             return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
                         t->path, t->t->name, v->encoding[i]->values);
@@ -199,22 +219,73 @@ static chi_status verify_all(struct verify *v, struct registry *r, int64_t total
     return s;
 }
 
-chi_status packed_verify(const struct packed *p, struct registry *r, int level, bool *looked)
+/* ---- what the header says of all of it ------------------------------------------------------------------------- */
+
+static chi_status check_claim(const struct st_file *f, const char *key, uint64_t found, const char *of)
+{
+    char hex[20];
+    const char *said = st_meta(f, key);
+    snprintf(hex, sizeof hex, "%016" PRIx64, found);
+    if (said && !strcmp(said, hex)) return CHI_OK;
+    return fail(CHI_EDATA, "%s: its %s is %s, that of %s is %s: another program wrote it, or it was changed",
+                st_path(f), key, said ? said : "missing", of, hex);
+}
+
+/* Of the manifest and the values that the header names                                                            */
+static chi_status check_model_hash(const struct packed *p)
+{
+    const struct st_file *main = packed_file(p, 0), *f;
+    const char *values = st_meta(main, "values");
+    uint64_t hash;
+    if (strlen(values) != 16 || strspn(values, "0123456789abcdef") != 16)
+        return fail(CHI_EDATA, "%s: its values are \"%s\", wanted are 16 digits of 0-9a-f", st_path(main), values);
+    TRY(packed_model_hash(packed_manifest(p), strtoull(values, NULL, 16), &hash));
+    for (int i = 0; (f = packed_file(p, i)); i++) TRY(check_claim(f, "model_hash", hash, "its manifest and values"));
+    return CHI_OK;
+}
+
+/* In the model's order, which is not that of the two files                                                        */
+static chi_status check_values(const struct verify *v, const char *const *name, int64_t n)
+{
+    const struct packed_tensor *t;
+    uint64_t *all = xcalloc((size_t)n, sizeof *all);
+    int64_t known = 0;
+    chi_status s = CHI_OK;
+    for (int64_t i = 0; s == CHI_OK && i < n; i++) {
+        if (!(t = packed_find(v->p, name[i])))
+            s = fail(CHI_EDATA, "%s: tensor %s is missing", packed_path(v->p), name[i]);
+        else all[i] = v->value[t - packed_at(v->p, 0)];
+    }
+    while (packed_at(v->p, known)) known++;
+    if (s == CHI_OK && known != n)
+        s = fail(CHI_EDATA, "%s holds %lld tensors, its configuration wants %lld", packed_path(v->p), (long long)known,
+                 (long long)n);
+    uint64_t hash = xxh3(all, (size_t)n * sizeof *all);
+    if (s == CHI_OK) s = check_claim(packed_file(v->p, 0), "values", hash, "the numbers in it");
+    free(all);
+    return s;
+}
+
+chi_status packed_verify(const struct packed *p, struct registry *r, int level, const char *const *name, int64_t n_name,
+                         bool *looked)
 {
     const struct packed_tensor *t;
     const struct st_file *f;
     bool known = level == VERIFY_ONCE;
     int64_t n = 0, total = 0;
+    TRY(check_model_hash(p));
     for (int i = 0; (f = packed_file(p, i)); i++) known = known && remembered(f);
     if (looked) *looked = !known && level != VERIFY_NO;
     if (known || level == VERIFY_NO) return CHI_OK;
     for (; (t = packed_at(p, n)); n++) total += t->t->bytes;
     struct verify v = { .p = p, .encoding = xcalloc((size_t)n, sizeof *v.encoding), .bad = xcalloc((size_t)n, sizeof *v.bad),
-                        .scratch = 64 };
+                        .value = xcalloc((size_t)n, sizeof *v.value), .scratch = 64 };
     chi_status s = verify_all(&v, r, total);
+    if (s == CHI_OK) s = check_values(&v, name, n_name);
     for (int i = 0; s == CHI_OK && (f = packed_file(p, i)); i++) remember(f);
     free(v.encoding);
     free(v.bad);
+    free(v.value);
     free(v.piece);
     return s;
 }

@@ -45,7 +45,7 @@ struct packed_writer {
     int64_t now, row;                   /* the entry that is being written, -1: none; its next row            */
     unsigned char *pages, *bytes;       /* mapped for it; where its bytes begin                               */
     int64_t n_pages;
-    XXH3_state_t *q, *scale;            /* of its numbers so far                                              */
+    struct packed_value *value;         /* of its numbers so far                                              */
 };
 
 /* ---- what the files say ---------------------------------------------------------------------------------- */
@@ -196,10 +196,9 @@ chi_status packed_create(struct packed_writer **out, const char *path, const cha
 {
     struct packed_writer *w = *out = xcalloc(1, sizeof *w);
     *w = (struct packed_writer){ .entry = entry, .n = n, .now = -1, .place = xcalloc((size_t)n, sizeof *w->place),
-                                 .config = xstrdup(config), .manifest = xstrdup(manifest),
-                                 .q = XXH3_createState(), .scale = XXH3_createState() };
+                                 .config = xstrdup(config), .manifest = xstrdup(manifest) };
     w->file[MAIN].fd = w->file[EXPERTS].fd = -1;
-    chi_status s = w->q && w->scale ? packed_names_free(path) : fail(CHI_ENOMEM, "no memory to write %s", path);
+    chi_status s = packed_names_free(path);
     if (s == CHI_OK) s = place_all(w);
     w->file[MAIN].path = xstrdup(path);
     w->file[EXPERTS].path = w->file[EXPERTS].data ? packed_experts_path(path) : NULL;
@@ -234,9 +233,8 @@ static chi_status map_tensor(struct packed_writer *w, int64_t i)
     w->bytes = w->pages + before;
     w->now = i;
     w->row = 0;
-    XXH3_64bits_reset(w->q);
-    XXH3_64bits_reset(w->scale);
-    return CHI_OK;
+    w->value = packed_value_begin();
+    return w->value ? CHI_OK : fail(CHI_ENOMEM, "no memory to write %s", f->tmp);
 }
 
 static chi_status unmap_tensor(struct packed_writer *w)
@@ -277,27 +275,27 @@ static void encode_task(void *arg, int64_t i, struct chi_scratch *s)
                 min_i64(r0 + CHI_TILE, c->r1));
 }
 
-static uint64_t hash_pages(const struct packed_writer *w, int64_t bytes)
+static chi_status hash_pages(const struct packed_writer *w, int64_t bytes, uint64_t *hash)
 {
-    XXH3_state_t *x = w->q;                     /* whose digest has been taken                                  */
+    XXH3_state_t *x = XXH3_createState();
+    if (!x) return fail(CHI_ENOMEM, "no memory to hash %s", w->entry[w->now].name);
     XXH3_64bits_reset(x);
     for (int64_t at = 0; at < bytes; at += PIECE) {
         XXH3_64bits_update(x, w->bytes + at, (size_t)min_i64(PIECE, bytes - at));
         let_go(w);
     }
-    return XXH3_64bits_digest(x);
+    *hash = XXH3_64bits_digest(x);
+    XXH3_freeState(x);
+    return CHI_OK;
 }
 
 static chi_status end_tensor(struct packed_writer *w, bool integer)
 {
     const struct packed_entry *e = &w->entry[w->now];
     struct place *p = &w->place[w->now];
-    struct { uint64_t name, q, scale; int64_t group; } all = {
-        .name = xxh3(e->name, strlen(e->name)), .q = integer ? XXH3_64bits_digest(w->q) : 0,
-        .scale = XXH3_64bits_digest(w->scale), .group = e->group,
-    };
-    p->value = e->encoding ? xxh3(&all, sizeof all) : all.scale;
-    p->hash = hash_pages(w, p->bytes);
+    p->value = packed_value_end(w->value, e->name, e->encoding ? e->group : 0, integer);
+    w->value = NULL;
+    TRY(hash_pages(w, p->bytes, &p->hash));
     p->done = true;
     return unmap_tensor(w);
 }
@@ -315,8 +313,7 @@ chi_status packed_put(struct packed_writer *w, int64_t i, int64_t r0, int64_t r1
     struct encode c = { w, r0, r1, q, scale };
     if (e->encoding) pool_run(ceil_div(r1 - r0, CHI_TILE), encode_task, &c);
     else memcpy(w->bytes + r0 * p->cols * (int64_t)sizeof *scale, scale, (size_t)values * sizeof *scale);
-    if (q) XXH3_64bits_update(w->q, q, (size_t)((r1 - r0) * p->cols));
-    XXH3_64bits_update(w->scale, scale, (size_t)values * sizeof *scale);
+    packed_value_add(w->value, q, (r1 - r0) * p->cols, scale, values);
     let_go(w);
     w->row = r1;
     return r1 == p->rows ? end_tensor(w, q != NULL) : CHI_OK;
@@ -390,8 +387,7 @@ void packed_abandon(struct packed_writer *w)
         free(f->tmp);
         free(f->path);
     }
-    XXH3_freeState(w->q);
-    XXH3_freeState(w->scale);
+    packed_value_end(w->value, "", 0, false);
     free(w->place);
     free(w->config);
     free(w->manifest);

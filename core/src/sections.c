@@ -83,6 +83,8 @@ const struct chi_option run_table[] = {
             "those of a packed model: used in the file's own pages, or copied into huge pages when it is opened", CHI_OPT_RUNTIME),
     CHI_ENUM(struct run_options, verify, "once", "once|full|no",
             "when the data of a packed model are checked: before the first use of these very files, each time, never", CHI_OPT_RUNTIME),
+    CHI_STRING(struct run_options, mode, "",
+            "the NAME of a section [mode.NAME], whose lines section.key = value count in use; empty: none", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 

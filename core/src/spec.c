@@ -521,6 +521,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
 {
     struct spec *s = *out = xcalloc(1, sizeof *s);
     s->config = config;
+    mode_apply(config);
     config_parse(config, "run", run_table, &s->run, NULL);
     pool_threads((int)s->run.threads);
     mem_limit(s->run.memory_limit_mb << 20);
@@ -550,6 +551,7 @@ chi_status spec_open(struct spec **out, struct config *config, int needs)
         option_part_open(s, &s->tokenizer, CHI_TOKENIZER, s->data.tokenizer, "tokenizer", "data", needs & SPEC_TOKENIZER);
         if (s->train.min_lr < 0) s->train.min_lr = 0.1 * s->train.lr;
         if (!s->train.micro_batch) s->train.micro_batch = s->train.batch_size;
+        mode_check(config, needs & SPEC_MODEL);
         st = config_finish(config);
     }
     if (st != CHI_OK) {

@@ -39,6 +39,7 @@ struct run_options {                    /* [run]                                
     int64_t seed, threads, memory_limit_mb;
     bool    paranoid, tensorboard;
     int32_t weights, verify;            /* of packed models; verify as in packed.h */
+    const char *mode;                   /* "": none                              */
 };
 struct data_options { const char *task, *tokenizer; };          /* [data]        */
 struct generate_options {               /* [generate]                            */
@@ -122,6 +123,11 @@ enum {                                  /* what a verb needs to exist           
 /* Takes the config (spec_close frees it).  CHI_ECONF: all errors in fail_text(). */
 chi_status spec_open(struct spec **, struct config *, int needs) CHI_MUST_CHECK;
 void spec_close(struct spec *);
+/* modes.c: the lines of the mode that run.mode names, before anything is parsed; all modes' lines, afterwards; and a
+ * refusal, for those who write a configuration, which is then in no mode                       */
+void mode_apply(struct config *);
+void mode_check(struct config *, bool all);
+chi_status mode_refuse(const struct spec *) CHI_MUST_CHECK;
 /* The plugins that [plugins] path and load add, for verbs that want no more of a file; extra is
  * searched before them, or NULL                                                          */
 chi_status spec_registry(struct registry **, struct config *, struct plugin_options *, const char *extra) CHI_MUST_CHECK;

@@ -34,7 +34,8 @@ static chi_status open_spec(struct trainer *t)
 {
     struct config *config = NULL;
     TRY(run_config(t->request->subject, t->override, t->n_override, &config));
-    return spec_open(&t->spec, config, NEEDS);
+    TRY(spec_open(&t->spec, config, NEEDS));
+    return mode_refuse(t->spec);
 }
 
 /* ---- the network and its optimizer ------------------------------------------------- */

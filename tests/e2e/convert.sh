@@ -56,6 +56,29 @@ run 0 "$CHIMERA" inspect "$tmp/tl2.b158"
 says out 'packed model +.*tl2.b158'
 says out 'layers.0.mixer +gated_deltanet '
 
+# ---- a model chooses no file of this machine to run: its own word on plugins counts nothing, the user's does
+umask 022
+mkdir "$tmp/strange"
+cp "$builddir/tests/mock/.libs/trace_constructor.so" "$tmp/strange"
+so=$tmp/strange/trace_constructor.so
+run 0 "$CHIMERA" convert "$r" -o "$tmp/armed.b158" plugins.load="$so" plugins.path="$tmp/strange"
+run 0 "$CHIMERA" export "$tmp/armed.b158" -o "$tmp/armed.gguf" plugins.load="$so"
+grep -aq "load = $so" "$tmp/armed.b158" && grep -aq "load = $so" "$tmp/armed.gguf" && ok || no "the test's models name no plugin"
+export CHIMERA_MOCK_TRACE="$tmp/trace"
+for verb in inspect "config" "generate -n 2" "convert -o $tmp/armed2.b158" "export -o $tmp/armed2.gguf"; do
+    # shellcheck disable=SC2086
+    run 0 "$CHIMERA" ${verb%% *} "$tmp/armed.b158" $(expr "$verb" : '[a-z]* \(.*\)')
+    says err "warning: .*armed.b158 names plugins of its own \(path = .*strange, load = .*\), which are not loaded: .*plugins.load="
+done
+run 0 "$CHIMERA" import "$tmp/armed.gguf" -o "$tmp/armed3.b158"
+[ -e "$tmp/trace" ] && no "a model had a plugin of its choice loaded" || ok
+run 0 "$CHIMERA" inspect "$tmp/armed.b158" plugins.load="$so"
+if [ -s "$tmp/trace" ] && ! grep -q warning "$tmp/err"; then ok; else no "the user's own word on plugins counts nothing, or is doubted"; fi
+rm -f "$tmp/trace"
+run 0 "$CHIMERA" export "$r" -o "$tmp/mine.gguf" plugins.load="$so"
+if [ -s "$tmp/trace" ] && ! grep -q warning "$tmp/err"; then ok; else no "a run's own plugins are doubted when it is exported"; fi
+unset CHIMERA_MOCK_TRACE
+
 # ---- the masters lie about nothing: training by the kernel of another encoding gives the same losses
 train "$tmp/run2" linear.encoding=tl2
 "$CHIMERA" eval "$tmp/run2" -o json --limit 2000 >"$tmp/got"

@@ -35,6 +35,37 @@ END
 run 0 "$CHIMERA" export "$tmp/run" -o "$tmp/run.gguf"
 says out '^lm_head.weight +257 x 24  f32 -> F32 '
 
+# ---- the head goes with the layers, but not below int8; its own section, and the embedding of a tied model
+head_is() {         # FOLDER INSTANCE QUANTIZER [OVERRIDE]...
+    dir=$1 instance=$2 quantizer=$3
+    shift 3
+    rm -rf "$tmp/head"
+    run 0 "$CHIMERA" import "$dir" -o "$tmp/head" "$@"
+    run 0 "$CHIMERA" inspect "$tmp/head"
+    says out "^  $instance +$quantizer "
+}
+python3 -B "$srcdir/tests/checkpoints.py" gdn_tied "$tmp/tied"
+head_is "$tmp/big" lm_head int8 linear.quantizer=ternary
+says out '^  embed +f32 '
+head_is "$tmp/big" lm_head bf16 linear.quantizer=bf16
+head_is "$tmp/big" lm_head f32 linear.quantizer=ternary linear.lm_head.quantizer=f32
+head_is "$tmp/tied" 'embed \(and head\)' int8 linear.quantizer=int8
+head_is "$tmp/tied" 'embed \(and head\)' f32
+run 0 "$CHIMERA" convert "$tmp/run" -e lm_head=int8 --requantize -o "$tmp/head.b158"
+says out '^lm_head +257 x 24  f32 -> int8 '
+
+# ---- a config.yaml that is not read
+cp -r "$tmp/xlstm" "$tmp/yaml"
+rm "$tmp/yaml/config.json"
+bad 3 'yaml has no config.json or config.yaml' "$CHIMERA" import "$tmp/yaml" -o "$tmp/x"
+printf 'embedding_dim: 32\nnum_heads: 2\nvocab_size: 41\ncolour: red\n' >"$tmp/yaml/config.yaml"
+bad 2 'config.yaml cannot be honoured: colour = "red": nobody knows this key; num_blocks is missing' "$CHIMERA" import "$tmp/yaml" -o "$tmp/x"
+printf 'embedding_dim: 32\nslstm:\n  at: 3\n' >"$tmp/yaml/config.yaml"
+bad 3 'config.yaml:3: it is nested, or a list: wanted are lines' "$CHIMERA" import "$tmp/yaml" -o "$tmp/x"
+printf 'embedding_dim: 32\nnum_heads: 2\nvocab_size: 41\nnum_blocks: 2\n' >"$tmp/yaml/config.yaml"
+rm "$tmp"/yaml/model*
+bad 3 'has neither model.safetensors nor model_0.safetensors' "$CHIMERA" import "$tmp/yaml" -o "$tmp/x"
+
 # ---- keys that cannot be honoured
 key() {                                     # FILE KEY=JSON PATTERN
     cp -r "$tmp/$1" "$tmp/bad"
@@ -48,9 +79,16 @@ END
     bad 2 "$3" "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
     rm -r "$tmp/bad"
 }
-key gdn 'attn={"layers": [1], "num_heads": 2}' 'cannot be honoured: attn = .*wanted is null'
+key gdn 'attn={"layers": [1], "num_heads": 2, "num_kv_heads": 1}' 'attn.num_kv_heads = 1: wanted is attn.num_heads = 2'
+key gdn 'attn={"layers": [1], "num_heads": 2, "qkv_bias": true}' 'attn.qkv_bias = true: wanted is false\|null'
+key gdn 'attn={"layers": [1], "num_heads": 2, "qk_norm": true}' 'attn.qk_norm = true: wanted is false\|null'
+key gdn 'attn={"layers": [1], "num_heads": 2, "window": 3}' 'attn.window = 3: nobody knows this key'
+key gdn 'attn={"layers": [2], "num_heads": 2}' 'attn.layers: wanted are numbers from 0 to 1'
+key gdn 'attn={"num_heads": 2}' 'attn.layers: wanted is a list of layers'
+key gdn 'attn={"layers": [1], "num_heads": 5}' 'attn.num_heads = 5: wanted is a number that divides hidden_size = 24'
+key gdn 'attn=[1]' 'attn: wanted is null or an object'
 key gdn 'norm_first=true' 'norm_first = true: wanted is false'
-key gdn 'num_v_heads=4' 'num_v_heads = 4: wanted is num_heads'
+key gdn 'num_v_heads=3' 'num_v_heads = 3: wanted is a multiple of num_heads = 2'
 key gdn 'expand_v=0.3' 'expand_v = 0.3 of 8 is no whole number'
 key gdn 'new_thing=1' 'new_thing = 1: nobody knows this key \(--ignore KEY leaves one out\)$'
 key gdn 'hidden_act="gelu"' 'hidden_act = "gelu": wanted is'

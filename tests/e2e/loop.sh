@@ -40,6 +40,11 @@ steps = 9
 lr = 1e-2
 checkpoint_every = 3
 keep = 0
+[mode.fast]
+loop.loops = 1
+generate.max_new_tokens = 3
+[mode.deep]
+loop.loops = 4
 [run]
 dir = run
 threads = 1
@@ -98,6 +103,37 @@ if [ "$(bpb loop.loops=4)" = "$two" ]; then no "loops = 4 changes nothing"; else
 run 0 "$CHIMERA" generate "$tmp/whole" --prompt 'line 7' generate.max_new_tokens=30 loop.loops=4 --save-session "$tmp/s4"
 run 0 "$CHIMERA" generate "$tmp/whole" --prompt ' and' generate.max_new_tokens=5 loop.loops=4 --load-session "$tmp/s4"
 bad 3 'session' "$CHIMERA" generate "$tmp/whole" --prompt ' and' generate.max_new_tokens=5 --load-session "$tmp/s4"
+# ---- modes: their lines, under what the command line says, of a run and of what is packed from it
+run 0 "$CHIMERA" convert "$tmp/whole" -o "$tmp/whole.b158"
+for m in "$tmp/whole" "$tmp/whole.b158"; do
+    one=$(run 0 "$CHIMERA" eval "$m" loop.loops=1; cat "$tmp/out")
+    for how in "--mode fast" run.mode=fast "--mode deep loop.loops=1" "loop.loops=1 run.mode=deep"; do
+        # shellcheck disable=SC2086
+        run 0 "$CHIMERA" eval "$m" $how
+        if [ "$(cat "$tmp/out")" = "$one" ]; then ok; else no "$m with $how is not one turn"; fi
+    done
+    run 0 "$CHIMERA" generate "$m" --mode fast -p 'line 7' --ignore-end
+    says err 'wrote 3 tokens'
+    run 0 "$CHIMERA" generate "$m" --mode fast -p 'line 7' --ignore-end -n 5
+    says err 'wrote 5 tokens'
+done
+run 0 "$CHIMERA" config "$tmp/whole" run.mode=deep loop.loops
+says out '^loops += 4 .*config.ini:[0-9]+'
+run 0 "$CHIMERA" inspect "$tmp/whole" --mode deep
+bad 2 'run.mode = fats: there is no section \[mode.fats\]; there are: fast, deep; did you mean fast\?' "$CHIMERA" eval "$tmp/whole" --mode fats
+bad 2 'run.mode = fast: a mode is for a model in use' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" run.mode=fast
+bad 2 'run.mode = fast: a mode is for a model in use' "$CHIMERA" convert "$tmp/whole" -o "$tmp/x.b158" run.mode=fast
+wrong_mode() {      # PATTERN LINE [MODE]: in the mode that is in use, and in another one
+    { cat "$tmp/loop.ini"; printf '[mode.wrong]\n%s\n' "$2"; } >"$tmp/wrong.ini"
+    bad 2 "wrong.ini:[0-9]+: $1" "$CHIMERA" inspect "$tmp/wrong.ini"
+    most_lines=1 bad 2 "wrong.ini:[0-9]+: ${3:-$1}" "$CHIMERA" inspect "$tmp/wrong.ini" --mode wrong
+}
+wrong_mode 'mode.wrong.loop.zoh = euler: loop.zoh is part of the model' 'loop.zoh = euler'
+wrong_mode 'mode.wrong.train.lr = 2: train.lr is part of the model or of its training' 'train.lr = 2'
+wrong_mode 'mode.wrong.run.mode = fast: a mode cannot choose a mode' 'run.mode = fast'
+wrong_mode 'mode.wrong.loops = 1: wanted is section.key = value' 'loops = 1'
+wrong_mode 'mode.wrong.loop.lops = 1: \[loop\] takes no such key' 'loop.lops = 1' 'loop.lops = 1: unknown key: did you mean loops'
+wrong_mode 'mode.wrong.lop.loops = 1: nothing reads \[lop\]' 'lop.loops = 1' '\[lop\]: unknown section: did you mean \[loop\]'
 # a checkpoint of another loop is refused
 bad 2 'loop_default' "$CHIMERA" eval "$tmp/whole" loop.loop_default=3
 bad 2 'zoh' "$CHIMERA" eval "$tmp/whole" loop.zoh=euler

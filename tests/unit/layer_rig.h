@@ -37,6 +37,7 @@ static const struct shape shapes[] = {
     { "use = mlstm\nnum_heads = 3\nhead_dim = 5\ngate_soft_cap = 2\nnorm_eps = 1e-3\n", 7 },
     { "use = mlstm\nnum_heads = 1\nhead_dim = 17\ncell_eps = 0.1\n", 9 },
     { "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 6\nconv_size = 3\n", 7 },
+    { "use = gated_deltanet\nnum_heads = 2\nnum_v_heads = 6\nhead_dim = 5\nhead_v_dim = 3\nconv_size = 3\n", 7 },
     { "use = span_knot\nnum_heads = 3\nhead_dim = 5\nconv_size = 2\n", 7 },
     { "use = span_knot\nnum_heads = 2\nhead_dim = 8\nefla = yes\nallow_neg_eigval = yes\n", 12 },
     { "use = deltanet\nnum_heads = 2\nhead_dim = 8\n", 12 },

@@ -1,7 +1,7 @@
 /* seed_later.h - keys of the seed whose part does not exist yet, in the order of the seed: this list can
  * only shrink.  Who builds a part gives its keys a home in conf/chimera-5.1.ini, takes them out here and
  * lowers LATER_KEYS.                                                             */
-enum { LATER_KEYS = 237 };
+enum { LATER_KEYS = 231 };
 
 static const char *const later[] = {
     "§.r10",
@@ -151,20 +151,14 @@ static const char *const later[] = {
     "braid_state.grammar_stack.slots",
     "braid_state.grammar_stack.width_bits",
     "braid_state.debt_ledger_slots",
-    "modes.fast.tps",
     "modes.fast.neural_hz",
     "modes.fast.span_avg",
-    "modes.fast.loops",
     "modes.fast.audit",
-    "modes.balanced.tps",
     "modes.balanced.neural_hz",
     "modes.balanced.span_avg",
-    "modes.balanced.loops",
     "modes.balanced.audit",
-    "modes.reasoning.tps",
     "modes.reasoning.neural_hz",
     "modes.reasoning.span_avg",
-    "modes.reasoning.loops",
     "modes.reasoning.audit",
     "training.phases.1.name",
     "training.phases.1.stages",

@@ -482,3 +482,18 @@ Test(config, a_text_inside_a_model_includes_nothing, .init = enter, .fini = leav
     cr_expect(strstr(fail_text(), "m.b158:1: include = b.ini: a configuration inside"), "%s", fail_text());
     config_free(c);
 }
+
+/* Nor files to run                                                                       */
+Test(config, a_text_inside_a_model_loads_no_plugins, .init = enter, .fini = leave)
+{
+    static const char inside[] = "[plugins]\npath = /strange\nload = /strange/x.so\n";
+    char *words[] = { "plugins.path=/mine" };
+    for (int n = 0; n < 2; n++) {
+        struct config *c;
+        cr_assert_eq(config_load_text(&c, "m.b158", inside, words, n), CHI_OK);
+        cr_expect_null(config_get(c, "plugins", "load"));
+        const char *path = config_get(c, "plugins", "path");
+        cr_expect(n ? path && !strcmp(path, "/mine") : !path);
+        config_free(c);
+    }
+}

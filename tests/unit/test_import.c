@@ -101,9 +101,40 @@ static void check(const char *variant)
 Test(import, gated_deltanet)        { check("gdn"); }
 Test(import, gated_deltanet_tied)   { check("gdn_tied"); }
 Test(import, gated_deltanet_narrow) { check("gdn_narrow"); }
+Test(import, gated_deltanet_grouped) { check("gdn_grouped"); }
+Test(import, gated_deltanet_hybrid) { check("gdn_hybrid"); }
+Test(import, gated_deltanet_hybrid_whole) { check("gdn_hybrid_whole"); }
 Test(import, xlstm)                 { check("xlstm"); }
 Test(import, xlstm_fused)           { check("xlstm_fused"); }
 Test(import, xlstm_native)          { check("xlstm_native"); }
+Test(import, xlstm_yaml)            { check("xlstm_yaml"); }
+
+Test(import, yaml_that_is_not_flat)
+{
+    static const struct { const char *text, *says; } c[] = {
+        { "a: 1\nb:\n  c: 2\n", "x.yaml:3: it is nested" }, { "a: 1\n- b\n", "x.yaml:2: it is nested, or a list" },
+        { "a: [1, 2]\n", "x.yaml:1: its value is no plain one" }, { "a: {b: 1}\n", "no plain one" },
+        { "a: |\n", "no plain one" }, { "a: &x 1\n", "no plain one" }, { "a: !!int 1\n", "no plain one" },
+        { "a\n", "it is no key with a value" }, { "a:1\n", "it is no key" }, { ": 1\n", "it is no key" },
+        { "a: 1\na: 2\n", "x.yaml:2: the key stands there twice" }, { "a: \"b\\n\"\n", "its quotes" },
+        { "a: 'b\n", "its quotes" }, { "a: 'b' c\n", "its quotes" }, { "a: 1\n---\nb: 2\n", "x.yaml:2: it is no key" },
+    };
+    for (int i = 0; i < COUNT(c); i++) {
+        cJSON *j;
+        cr_expect_eq(yaml_flat("x.yaml", c[i].text, (int64_t)strlen(c[i].text), &j), CHI_EDATA, "%s", c[i].text);
+        cr_expect(strstr(fail_text(), c[i].says), "%s: %s", c[i].text, fail_text());
+        cJSON_Delete(j);
+    }
+    cJSON *j;
+    static const char fine[] = "# c\na: ~\nb:\nc: 'x # y: z'   # c\nd: -1.5e-3\ne: true\nf: a#b c\ng: \"1\"";
+    cr_assert_eq(yaml_flat("x.yaml", fine, sizeof fine - 1, &j), CHI_OK, "%s", fail_text());
+    char *text = cJSON_PrintUnformatted(j);
+    cr_expect_str_eq(text, "{\"a\":null,\"b\":null,\"c\":\"x # y: z\",\"d\":-0.0015,\"e\":true,\"f\":\"a#b c\",\"g\":\"1\"}");
+    cJSON_free(text);
+    cJSON_Delete(j);
+    cr_expect_eq(yaml_flat("x.yaml", "a: 1\0", 5, &j), CHI_EDATA);
+    cJSON_Delete(j);
+}
 
 static struct spec *spec_of(const char *more)
 {
@@ -138,16 +169,18 @@ Test(import, options_that_an_older_program_did_not_have)
     spec_close(capped);
 }
 
-/* What checkpoint_config() makes of a config.json with this text                                             */
-static struct config *config_of(const char *json, const char *ignore)
+/* What checkpoint_config() makes of a config.json or config.yaml with this text                              */
+static struct config *config_of(const char *text, const char *ignore)
 {
+    bool native = *text != '{';
     struct import_request r = { .subject = "test", .ignore = &ignore, .n_ignore = ignore != NULL };
     struct layout l;
     struct config *c;
     cJSON *j;
     char *ini;
-    cr_assert_eq(json_parse("test", json, (int64_t)strlen(json), 8, &j), CHI_OK, "%s", fail_text());
-    cr_assert_eq(checkpoint_config(&r, "test", j, &l, &ini), CHI_OK, "%s", fail_text());
+    if (native) cr_assert_eq(yaml_flat("test", text, (int64_t)strlen(text), &j), CHI_OK, "%s", fail_text());
+    else cr_assert_eq(json_parse("test", text, (int64_t)strlen(text), 8, &j), CHI_OK, "%s", fail_text());
+    cr_assert_eq(checkpoint_config(&r, "test", j, native, &l, &ini), CHI_OK, "%s", fail_text());
     cr_assert_eq(config_load_text(&c, "test", ini, NULL, 0), CHI_OK, "%s", fail_text());
     cJSON_Delete(j);
     free(ini);
@@ -190,6 +223,10 @@ Test(import, defaults_are_those_of_the_other_programs)
         { "layer.XM", "num_heads", "8" }, { "layer.XM", "head_dim", "256" }, { "layer.XM", "head_v_dim", "512" },
         { "layer.XM", "gate_soft_cap", "15" }, { "layer.XM", "norm_eps", "1e-6" }, { "layer.XM", "cell_eps", "1e-6" },
         { "layer.MLP", "intermediate_size", "10944" }, { NULL, NULL, NULL }
+    }, native[] = {
+        { "model", "num_hidden_layers", "3" }, { "model", "hidden_size", "4800" }, { "model", "vocab_size", "7" },
+        { "model", "rms_norm_eps", "1e-4" }, { "model", "logit_soft_cap", "30" },
+        { "layer.MLP", "intermediate_size", "12800" }, { NULL, NULL, NULL }    /* 2.6667; with 2.667: 12864 */
     }, others[] = {
         { "model", "num_hidden_layers", "3" }, { "model", "hidden_size", "1024" },
         { "model", "rms_norm_eps", "1e-4" },
@@ -203,6 +240,8 @@ Test(import, defaults_are_those_of_the_other_programs)
         gdn);
     check_config("{\"model_type\": \"gated_deltanet\", \"norm_first\": false}", gdn);       /* as in 2024 */
     check_config("{\"model_type\": \"xlstm\"}", xlstm);
+    check_config("---\nembedding_dim: 4800 # wide\nnum_heads: 8\n\n# blocks\nnum_blocks: 3\nvocab_size: 7\nnorm_eps: 1e-04\n"
+                 "weight_mode: 'single'\nmode: \"train\"\nuse_bias: False\nstep_kernel: triton\r\n", native);
     check_config("{\"model_type\": \"xlstm\", \"num_hidden_layers\": null, \"num_blocks\": null}", xlstm);
     check_config(
         "{\"model_type\": \"xlstm\", \"num_blocks\": 3, \"embedding_dim\": 1024, \"norm_eps\": 1e-4, "

@@ -162,7 +162,8 @@ static bool in_use(const struct check *c, const char *who)
 
 static void check_key_home(struct check *c, int64_t k, const char *home, bool literally)
 {
-    const char *dot = strrchr(home, '.');
+    bool mode = !strncmp(home, "mode.", 5) && strchr(home + 5, '.');    /* whose keys have dots                */
+    const char *dot = mode ? strchr(home + 5, '.') : strrchr(home, '.');
     char *section = xprintf("%.*s", (int)(dot - home), home);
     const char *value = config_get(c->config, section, dot + 1);
     if (!value) fprintf(c->out, "%s: its home %s is not set\n", c->keys->path[k], home);
@@ -306,6 +307,7 @@ Test(seed, every_damage_is_noticed)
         { false, "hidden_size = 2560 -> model.hidden_size", "hidden_size = 2560 -> maybe: it", "no home has the form" },
         { false, "hidden_size = 2560 -> model.hidden_size", "hidden_size: 2560", "wanted is PATH = VALUE -> HOME" },
         { false, "; seed: vocab_size = ", "; seed: hidden_size = 2560 -> model.hidden_size\n; seed: vocab_size = ", "hidden_size: has two homes" },
+        { false, "mode.fast.loop.loops", "mode.balanced.loop.loops", "modes.fast.loops: its home mode.balanced.loop.loops says 2" },
         { false, "always: moe", "always: attention", "nothing here uses attention" },
         { false, "papers: moe", "papers: gated_deltanet", "gated_deltanet does not name this paper" },
         { false, "later: mezo", "later: ternary", "ternary exists now" },

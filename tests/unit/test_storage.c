@@ -404,12 +404,15 @@ Test(storage, mapping_is_copying)
 
 static bool looks(const char *path, int level)
 {
-    struct spec *spec = open_spec(mlp);
     struct packed *p;
+    struct model *plan;
     bool looked = false;
     cr_assert_eq(packed_open(&p, path), CHI_OK, "%s", fail_text());
-    cr_expect_eq(packed_verify(p, spec->registry, level, &looked), CHI_OK, "%s", fail_text());
-    packed_close(p);
+    struct spec *spec = open_spec(packed_file(p, 1) ? moe : mlp);
+    spec->packed = p;
+    cr_assert_eq(model_open(&plan, spec, MODEL_PLAN, 1, 1), CHI_OK, "%s", fail_text());
+    cr_expect_eq(model_verify(plan, level, &looked), CHI_OK, "%s", fail_text());
+    model_close(plan);
     spec_close(spec);
     return looked;
 }

@@ -4,6 +4,9 @@
 
 static const struct chi_option options[] = {
     CHI_INT(struct delta_conf, num_heads, "4", 1, 1024, "number of heads", CHI_OPT_SHAPE),
+    CHI_INT(struct delta_conf, num_v_heads, "0", 0, 4096,
+            "heads of v, output and gate, a multiple of num_heads: several share a q and k; 0: num_heads",
+            CHI_OPT_SHAPE),
     CHI_INT(struct delta_conf, head_dim, "64", 1, 1024,
             "channels of a head's q and k: one side of its state", CHI_OPT_SHAPE),
     CHI_INT(struct delta_conf, head_v_dim, "0", 0, 2048,
@@ -23,7 +26,9 @@ static chi_status delta_open(const struct chi_host *host, void *self, const void
                              struct chi_plan *plan)
 {
     const struct delta_conf *c = conf;
-    (void)host;
+    if (c->num_v_heads % c->num_heads != 0)
+        return host->fail(host, CHI_ESHAPE, "num_v_heads = %lld, num_heads = %lld: wanted is a multiple, so that as "
+                          "many heads of v share each q and k", (long long)c->num_v_heads, (long long)c->num_heads);
     return delta_plan(self, c, (struct delta_parts){ .decay = true, .gate = c->use_gate }, shape, ops, plan);
 }
 

@@ -9,6 +9,8 @@
  *     y       = W_o (rmsnorm(S q D^-1/2; o_norm) * silu(W_g x)), the last if gate
  *
  * A head's q and k have D = dk channels, v, o and the gate dv of them: S is [dv,dk].
+ * There may be several heads to a q and k: head h reads and writes by those of number
+ * h / share, whose gradients are sums over their heads.
  * Rows of a chunk have one stride for all of them, the larger of the two.
  *
  * A task is some heads of one segment.  It walks the rows in chunks on the stream's
@@ -29,7 +31,7 @@ enum { CHUNK = 16 };                            /* rows between two kept states 
 enum { TASK_WORK = 1 << 14 };                   /* state values read by a task   */
 
 struct delta_conf {                             /* options; a layer shows some   */
-    int64_t num_heads, head_dim, head_v_dim, conv_size;         /* head_v_dim 0: head_dim */
+    int64_t num_heads, num_v_heads, head_dim, head_v_dim, conv_size;    /* _v_: 0: as without */
     bool    allow_neg_eigval, efla, sketch, use_gate;
 };
 
@@ -37,12 +39,12 @@ struct delta_parts { bool decay, gate, efla; };
 
 struct delta {
     struct delta_parts has;
-    int64_t heads, dk, dv, stride, taps;        /* stride: of rows in a chunk    */
+    int64_t heads, share, dk, dv, stride, taps; /* stride: of rows in a chunk    */
     float   eps, beta_max, scale;
     int     n_in, role[N_ROLES];                /* which in[] are there          */
     const struct chi_linear *in[N_ROLES], *out;
     int64_t A_log, dt_bias, conv[3], o_norm;    /* parameters                    */
-    int64_t S, tail;                            /* state: [H,dv,dk], [taps-1][H dk] twice, [taps-1][H dv] */
+    int64_t S, tail;                            /* state: [H,dv,dk], [taps-1][H/share dk] twice, [taps-1][H dv] */
     int64_t pre[N_ROLES];                       /* arrays by role: outputs of in[], kept */
     int64_t o, start, h;                        /* S q kept, S at chunks kept, input of out */
     int64_t dh, dpre[N_ROLES];                  /* training                      */
@@ -75,7 +77,7 @@ struct bench {
 struct job {
     const struct delta *s;
     struct chi_run *r;
-    int64_t group, groups;          /* heads of a task, tasks of a segment       */
+    int64_t group, groups;          /* heads of a task, a multiple of share; tasks of a segment */
 };
 
 /* Channels of a head in role i: q and k; v and the gate                         */
@@ -84,18 +86,40 @@ static inline int64_t width(const struct delta *s, int i)
     return i < V ? s->dk : s->dv;
 }
 
+/* Values of a row in the linear of role i                                       */
+static inline int64_t outputs(const struct delta *s, int i)
+{
+    return i < V ? s->heads / s->share * s->dk : i < A ? s->heads * s->dv : s->heads;
+}
+
+/* Where this head's channels begin in such a row                                */
+static inline int64_t channel(const struct bench *b, int i)
+{
+    return i < V ? b->head / b->s->share * b->s->dk : b->head * b->s->dv;
+}
+
 static inline float *tail_row(const struct bench *b, unsigned char *state, int i, int64_t j)
 {
     const struct delta *s = b->s;
     float *tail = (float *)(void *)(state + s->tail);
-    int64_t D = width(s, i);
-    return tail + (i * (s->taps - 1) * s->dk + j * D) * s->heads + b->head * D;
+    return tail + i * (s->taps - 1) * outputs(s, Q) + j * outputs(s, i) + channel(b, i);
 }
 
-/* This head's D channels of a row of the segment in an array [rows, H D]        */
-static inline float *head_row(const struct bench *b, int64_t array, int64_t row, int64_t D)
+/* This head's channels of a row of the segment in an array of role i            */
+static inline float *head_row(const struct bench *b, int64_t array, int64_t row, int i)
 {
-    return CHI_ARRAY(b->r, array, float) + ((b->g->first + row) * b->s->heads + b->head) * D;
+    return CHI_ARRAY(b->r, array, float) + (b->g->first + row) * outputs(b->s, i) + channel(b, i);
+}
+
+/* Is role i this head's own, or the head the first, the last of those that share it? */
+static inline bool first_of(const struct bench *b, int i)
+{
+    return i >= V || b->head % b->s->share == 0;
+}
+
+static inline bool last_of(const struct bench *b, int i)
+{
+    return i >= V || (b->head + 1) % b->s->share == 0;
 }
 
 /* The state that forward kept for this head at chunk number i of the segment   */
@@ -108,12 +132,6 @@ static inline float *kept_state(const struct bench *b, int64_t i)
 /* ---- planning ------------------------------------------------------------------ */
 
 static const float L2_EPS = 1e-6f;
-
-/* Values of a row in the linear of role i                                       */
-static int64_t outputs(const struct delta *s, int i)
-{
-    return i < A ? s->heads * width(s, i) : s->heads;
-}
 
 static void plan_arrays(struct delta *s, const struct chi_plan_ops *ops,
                         struct chi_plan *plan, bool training)
@@ -186,7 +204,8 @@ static chi_status delta_plan(struct delta *s, const struct delta_conf *c, struct
                              struct chi_plan *plan)
 {
     s->has      = has;
-    s->heads    = c->num_heads;
+    s->heads    = c->num_v_heads ? c->num_v_heads : c->num_heads;
+    s->share    = s->heads / c->num_heads;
     s->dk       = c->head_dim;
     s->dv       = c->head_v_dim ? c->head_v_dim : c->head_dim;
     s->stride   = s->dk > s->dv ? s->dk : s->dv;
@@ -197,7 +216,7 @@ static chi_status delta_plan(struct delta *s, const struct delta_conf *c, struct
     plan_linears(s, shape, ops, plan);
     plan_params(s, ops, plan);
     s->S = ops->state(plan, "S", CHI_F32, s->heads * s->dv * s->dk);
-    if (s->taps > 1) s->tail = ops->state(plan, "tail", CHI_F32, (s->taps - 1) * s->heads * (2 * s->dk + s->dv));
+    if (s->taps > 1) s->tail = ops->state(plan, "tail", CHI_F32, (s->taps - 1) * (2 * outputs(s, Q) + outputs(s, V)));
     plan_arrays(s, ops, plan, shape->training);
     ops->scratch(plan, scratch_bytes(s, shape->training));
     return CHI_OK;
@@ -237,7 +256,7 @@ static void delta_begin_head(struct bench *b, int64_t head)
     b->head = head;
     for (int i = 0; i < 3; i++) {
         int64_t D = width(b->s, i);
-        taps_by_row(b->w[i], b->s->stride, CHI_PARAM(b->r, b->s->conv[i], float) + head * D * W, D, W);
+        taps_by_row(b->w[i], b->s->stride, CHI_PARAM(b->r, b->s->conv[i], float) + channel(b, i) * W, D, W);
     }
 }
 
@@ -248,7 +267,7 @@ static void fetch_head(const struct bench *b, int64_t head)
     struct bench at = { .s = s, .r = b->r, .g = b->g, .head = head };
     for (int i = 0; i < 3; i++) {
         int64_t D = width(s, i);
-        fetch(CHI_PARAM(b->r, s->conv[i], float) + head * D * s->taps, D * s->taps);
+        fetch(CHI_PARAM(b->r, s->conv[i], float) + channel(&at, i) * s->taps, D * s->taps);
         for (int64_t j = 0; j < s->taps - 1; j++) fetch(tail_row(&at, b->g->state, i, j), D);
     }
 }
@@ -261,7 +280,7 @@ static void convolve(struct bench *b, int i)
 
     for (int64_t j = 0; j < b->n + W - 1; j++)
         copy(in + j * L, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
-                                       : head_row(b, b->s->pre[i], first + j, D), D);
+                                       : head_row(b, b->s->pre[i], first + j, i), D);
     for (int64_t t = 0; t < b->n; t++) {
         const float *x[TAPS_MAX];
         for (int64_t j = 0; j < W; j++) x[j] = in + (t + j) * L;
@@ -351,28 +370,28 @@ static void delta_gate_output(const struct bench *b, int64_t row, const float *o
     const struct delta *s = b->s;
     const struct chi_kernels *k = b->r->h->k;
     const float *gain = CHI_PARAM(b->r, s->o_norm, float);
-    float *h = head_row(b, s->h, row, s->dv);
+    float *h = head_row(b, s->h, row, V);
 
     if (!s->has.gate) {
         k->rmsnorm(h, o, gain, s->dv, s->eps);
         return;
     }
     k->rmsnorm(t, o, gain, s->dv, s->eps);
-    k->silu_mul(h, head_row(b, s->pre[G], row, s->dv), t, s->dv);
+    k->silu_mul(h, head_row(b, s->pre[G], row, G), t, s->dv);
 }
 
 /* ---- forward ------------------------------------------------------------------ */
 
-/* The last taps - 1 raw inputs become the tail; in rising order, so that a row of
- * the old tail is read before it is written                                    */
+/* The last taps - 1 raw inputs become the tail, once all heads that share it have read
+ * the old one; in rising order, so that a row of it is read before it is written */
 static void move_tail(struct bench *b)
 {
     int64_t T = b->s->taps - 1, rows = b->g->rows;
     for (int i = 0; i < 3; i++)
-        for (int64_t j = 0, D = width(b->s, i); j < T; j++)
+        for (int64_t j = 0, D = width(b->s, i); last_of(b, i) && j < T; j++)
             memmove(tail_row(b, b->g->state, i, j),
                     rows - T + j < 0 ? tail_row(b, b->g->state, i, rows + j)
-                                     : head_row(b, b->s->pre[i], rows - T + j, D),
+                                     : head_row(b, b->s->pre[i], rows - T + j, i),
                     (size_t)D * sizeof(float));
 }
 
@@ -390,7 +409,7 @@ static void forward_head(struct bench *b, int64_t head, int64_t chunk)
         b->r->h->k->delta_rule(S, b->y[Q], b->y[K], b->y[V], L, b->alpha, b->beta, 1,
                                b->o, b->n, s->dk, s->dv);
         for (int64_t t = 0; t < b->n; t++) {
-            if (b->r->keep) copy(head_row(b, s->o, b->row + t, s->dv), b->o + t * L, s->dv);
+            if (b->r->keep) copy(head_row(b, s->o, b->row + t, V), b->o + t * L, s->dv);
             delta_gate_output(b, b->row + t, b->o + t * L, b->t);
         }
     }
@@ -398,12 +417,13 @@ static void forward_head(struct bench *b, int64_t head, int64_t chunk)
 }
 
 /* Short calls put several heads into a task: a head of one row is microseconds.  A
- * head's numbers do not depend on the grouping.                                */
+ * head's numbers do not depend on the grouping.  Heads that share q and k share a task. */
 static struct job delta_job(const struct delta *s, struct chi_run *r)
 {
     int64_t rows = (r->rows + r->n_seg - 1) / r->n_seg;
     int64_t group = TASK_WORK / (rows * s->dk * s->dv);
     if (group < 1) group = 1;
+    group = (group + s->share - 1) / s->share * s->share;
     if (group > s->heads) group = s->heads;
     return (struct job){ s, r, group, (s->heads + group - 1) / group };
 }

@@ -41,13 +41,13 @@ static void gate_back(struct bench *b)
     int64_t D = s->dv;
 
     for (int64_t t = 0; t < b->n; t++) {
-        const float *dh = head_row(b, s->dh, b->row + t, D);
+        const float *dh = head_row(b, s->dh, b->row + t, V);
         float *dout = b->dout + t * s->stride, *xh = b->xh;
-        float r = k->rmsnorm(xh, head_row(b, s->o, b->row + t, D), NULL, D, s->eps);
+        float r = k->rmsnorm(xh, head_row(b, s->o, b->row + t, V), NULL, D, s->eps);
 
         if (s->has.gate) {
-            const float *g = head_row(b, s->pre[G], b->row + t, D);
-            float *dg = head_row(b, s->dpre[G], b->row + t, D);
+            const float *g = head_row(b, s->pre[G], b->row + t, G);
+            float *dg = head_row(b, s->dpre[G], b->row + t, G);
             for (int64_t c = 0; c < D; c++) dg[c] = dh[c] * (xh[c] * w[c]);
             k->silu_back(dg, g, dg, D);
             k->silu_mul(dout, g, dh, D);
@@ -139,9 +139,10 @@ static void convolve_back(struct bench *b, int i)
             for (int64_t c = 0; c < D; c++)
                 b->dw[i][j * L + c] += dc[t + c] * b->in[i][j * L + t + c];
     for (int64_t t = 0; t < b->n; t++) {
-        float *dx = head_row(b, b->s->dpre[i], b->row + t, D);
+        float *dx = head_row(b, b->s->dpre[i], b->row + t, i);
         int64_t tail = b->row + t - (b->g->rows - T);       /* its place in the new tail */
-        if (tail >= 0 && b->g->dstate) copy(dx, tail_row(b, b->g->dstate, i, tail), D);
+        if (!first_of(b, i)) { /* adds to what the first head that shares it began with */ }
+        else if (tail >= 0 && b->g->dstate) copy(dx, tail_row(b, b->g->dstate, i, tail), D);
         else zero(dx, D);
         convolve_back_row(b, i, t, dx);
     }
@@ -156,7 +157,8 @@ static void tail_back(struct bench *b)
     for (int i = 0; i < 3; i++)
         for (int64_t j = T - 1, D = width(b->s, i); j >= 0; j--) {
             float *d = tail_row(b, b->g->dstate, i, j);
-            if (j >= rows) copy(d, tail_row(b, b->g->dstate, i, j - rows), D);
+            if (!first_of(b, i)) { /* adds */ }
+            else if (j >= rows) copy(d, tail_row(b, b->g->dstate, i, j - rows), D);
             else zero(d, D);
             convolve_back_row(b, i, j - T, d);
         }
@@ -185,9 +187,10 @@ static void put_partials(const struct bench *b)
 
     for (int i = 0; i < 3; i++) {
         int64_t D = width(s, i);
-        float *part = CHI_ARRAY(b->r, s->part_conv[i], float) + at * D * W;
+        float *part = CHI_ARRAY(b->r, s->part_conv[i], float) + (b->seg * outputs(s, i) + channel(b, i)) * W;
+        if (first_of(b, i)) zero(part, D * W);
         for (int64_t c = 0; c < D; c++)
-            for (int64_t j = 0; j < W; j++) part[c * W + j] = b->dw[i][j * s->stride + c];
+            for (int64_t j = 0; j < W; j++) part[c * W + j] += b->dw[i][j * s->stride + c];
     }
     copy(CHI_ARRAY(b->r, s->part_norm, float) + at * s->dv, b->dnorm, s->dv);
     if (!s->has.decay) return;
@@ -246,7 +249,7 @@ static void remake_h(void *arg, int64_t i, struct chi_scratch *scratch)
 
     for (int64_t row = i * CHUNK; row < end; row++) {
         for (b.head = 0; b.head < s->heads; b.head++)
-            delta_gate_output(&b, row, head_row(&b, s->o, row, s->dv), t);
+            delta_gate_output(&b, row, head_row(&b, s->o, row, V), t);
         zero(CHI_ARRAY(j->r, s->dh, float) + row * s->heads * s->dv, s->heads * s->dv);
     }
 }
