@@ -112,6 +112,16 @@ cmp -s "$tmp/made.b158" "$tmp/copy.b158" && ok || no "a model was replaced by a 
 bad 2 'samples: this task has no choices' "$CHIMERA" eval "$tmp/made" $data --samples "$tmp/samples"
 [ -s "$tmp/out" ] && no "eval measures before it looks at --samples" || ok
 
+# ---- standard files that are closed: no file of ours gets what is printed
+# shellcheck disable=SC2086
+"$CHIMERA" train "$conf" $data run.dir="$tmp/closed" train.steps=1 <&- >&- 2>&- || no "training without standard files: $?"
+[ -s "$tmp/closed/samples.jsonl" ] && no "samples.jsonl got messages: $(cat "$tmp/closed/samples.jsonl")" || ok
+[ "$(grep -c step "$tmp/closed/log.txt")" -ge 1 ] && ok || no "log.txt got none"
+got=0
+"$CHIMERA" convert "$tmp/made" -o "$tmp/closed.b158" >&- 2>/dev/null || got=$?
+[ $got -eq 1 ] && cmp -s "$tmp/closed.b158" "$tmp/made.b158" && ok || no "convert with a closed stdout: exit code $got"
+bad 2 'steps 0: ' "$CHIMERA" bench "$tmp/made" --steps 0
+
 # ---- run folders and checkpoints -------------------------------------------
 run 0 "$CHIMERA" train "$conf" $data run.dir="$tmp/run" train.steps=6
 steps=$(wc -l <"$tmp/run/metrics.jsonl")
