@@ -101,6 +101,9 @@ bad 2 "must be a file's name" "$CHIMERA" convert "$tmp/made" -o ''
 bad 2 "must be a file's or a folder's name" "$CHIMERA" import "$tmp/made.b158" -o ''
 bad 2 'name of a file to write is empty' "$CHIMERA" report "$tmp/made" --html ''
 bad 2 'name of a folder to make is empty' "$CHIMERA" train "$conf" $data run.dir=
+cp -r "$tmp/made" "$tmp/nothing"
+: >"$tmp/nothing/config.ini"
+bad 3 'its config.ini says nothing' "$CHIMERA" report "$tmp/nothing"
 mkfifo "$tmp/pipe"
 cat "$tmp/pipe" >"$tmp/through" &
 run 0 "$CHIMERA" report "$tmp/made" --csv "$tmp/pipe"
