@@ -66,8 +66,8 @@ static chi_status open_file(struct source *x)
         if (!text_of(x, "format"))
             return fail(
                 CHI_EDATA,
-                "%s is a model of architecture %s, and chimera export did not write it: import reads GGUF "
-                "files with the key chimera.format, and checkpoints in safetensors with a config.json",
+                "%s is a model of architecture %s and lacks the key chimera.format: import reads the GGUF files "
+                "that chimera export writes of its own architecture, and checkpoints in safetensors with a config.json",
                 x->path, architecture ? architecture : "unknown");
         TRY(gguf_check_seal(x->g));
     } else {
