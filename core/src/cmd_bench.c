@@ -68,6 +68,7 @@ static chi_status run(const struct cli_args *a)
                        .steps = steps < 2 ? 2 : steps, .json = json, .context = context, .out = out };
     bool usual = !train && !reading && !learn && !kernels && !layers && !whole && !context && !profile;
     if (out && !profile) return fail(CHI_ECONF, "--out %s: it is for the trace of --profile", out);
+    if (steps < 1) return fail(CHI_ECONF, "--steps %lld: must be 1 or more", (long long)steps);
     TRY(wanted_threads(&b));
     if (train || (usual && !run_has_weights(b.subject))) TRY(bench_train(&b));
     if (reading || usual) TRY(bench_read(&b));

@@ -108,8 +108,6 @@ static chi_status write_samples(const struct dataset *data, const struct eval_re
 {
     char *text = NULL;
     size_t n = 0;
-    if (!e->choice_nats)
-        return fail(CHI_ECONF, "--samples: this task has no choices; it is for questions, such as those of task choice");
     FILE *f = open_memstream(&text, &n);
     if (f) choices_write(data, e->choice_nats, e->documents, f);
     chi_status s = f && !fclose(f) ? fs_write_atomic(samples, text, (int64_t)n) : fail(CHI_ENOMEM, "no memory for %s", samples);
@@ -138,11 +136,14 @@ static chi_status run_eval(const struct cli_args *a)
         return fail(CHI_ECONF, "--split %s: want heldout or train", split);
     if (chunk < 1 || chunk > 1 << 20) return fail(CHI_ECONF, "--chunk %lld: want 1..1048576", (long long)chunk);
     if (limit < 0) return fail(CHI_ECONF, "--limit %lld: want 0 or more", (long long)limit);
+    if (samples) TRY(fs_can_write(samples));
     chi_status s = run_load_model(a->word[0], a->override, a->n_override, task,
                                   SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER, chunk,
                                   min_i64(chunk, 16), &spec, &model);
     progress_begin(&p, 0);
     if (s == CHI_OK) s = dataset_open(&data, spec);
+    if (s == CHI_OK && samples && !dataset_has_choices(data, train ? CHI_SPLIT_TRAIN : CHI_SPLIT_HELDOUT))
+        s = fail(CHI_ECONF, "--samples: this task has no choices; it is for questions, such as those of task choice");
     if (s == CHI_OK)
         s = evaluate(model, data, train ? CHI_SPLIT_TRAIN : CHI_SPLIT_HELDOUT, limit, &e, show, &p);
     progress_end(&p);

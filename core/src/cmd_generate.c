@@ -147,6 +147,8 @@ static chi_status check_session(const struct prompts *all)
     if (!flag_save) return CHI_OK;
     if (!flag_save[0] || fs_is_dir(flag_save))
         return fail(CHI_ECONF, "--save-session '%s': must be a file", flag_save);
+    if (fs_exists(flag_save) && !session_is(flag_save))
+        return fail(CHI_ECONF, "--save-session %s: is there already and is no session: give another name", flag_save);
     char *folder = xstrdup(flag_save), *slash = strrchr(folder, '/');
     if (slash) slash[slash == folder] = 0;
     const char *at = slash ? folder : ".";

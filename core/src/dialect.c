@@ -113,6 +113,7 @@ static bool bytes_ok(struct reader *r, const char *s, size_t n)
         if (((unsigned char)s[i] < 32 && s[i] != '\t') || s[i] == 127) {
             wrong(r, "%s in column %zu: the file must be plain UTF-8 text",
                   s[i] ? "a control character" : "a NUL byte", i + 1);
+            r->at = r->end;                     /* once is enough for a binary file     */
             return false;
         }
     if (!utf8_valid(s, n)) {

@@ -216,8 +216,28 @@ chi_status fs_publish(const char *tmp, const char *path)
     return s;
 }
 
+/* A device or a pipe, which is written to and stays what it is; /dev/stdout leads to a file now and then */
+static bool is_special(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || S_ISDIR(st.st_mode)) return false;
+    return !S_ISREG(st.st_mode) || !strncmp(path, "/dev/fd/", 8) || !strncmp(path, "/dev/std", 8);
+}
+
+static chi_status write_special(const char *path, const void *bytes, int64_t n)
+{
+    bool out = !strcmp(path, "/dev/stdout");
+    if (out) fflush(stdout);
+    int fd = out ? dup(STDOUT_FILENO) : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0) return fs_fail("write", path);
+    chi_status s = fs_write_all(fd, bytes, n) ? CHI_OK : fs_fail("write", path);
+    close(fd);
+    return s;
+}
+
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
 {
+    if (is_special(path)) return write_special(path, bytes, n);
     char *tmp = xprintf("%s.tmp", path), *folder = parent_of(path);
     chi_status s = write_synced(tmp, path, bytes, n);
     if (s == CHI_OK && rename(tmp, path) < 0) s = fs_fail("replace", path);
@@ -234,6 +254,8 @@ chi_status fs_can_write(const char *path)
         errno = EISDIR;
         return fs_fail("write", path);
     }
+    if (!*path) return fail(CHI_ECONF, "the name of a file to write is empty");
+    if (is_special(path)) return access(path, W_OK) < 0 ? fs_fail("write", path) : CHI_OK;
     char *tmp = xprintf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     chi_status s = fd < 0 ? fs_fail("create", path) : CHI_OK;
@@ -274,6 +296,7 @@ bool fs_is_dir(const char *path)
 chi_status fs_mkdirs(const char *path)
 {
     if (fs_is_dir(path)) return CHI_OK;
+    if (!*path) return fail(CHI_ECONF, "the name of a folder to make is empty");
     char *part = xstrdup(path);
     chi_status s = CHI_OK;
     for (char *p = part + 1; s == CHI_OK; p++) {

@@ -7,7 +7,8 @@
 
 /* Whole file into memory (mem_take; caller mem_frees), NUL added after *n bytes */
 chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n) CHI_MUST_CHECK;
-/* Writes path.tmp, fsyncs, renames onto path, fsyncs the folder                */
+/* Writes path.tmp, fsyncs, renames onto path, fsyncs the folder.  A device or a pipe is written to
+ * as it is                                                                      */
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n) CHI_MUST_CHECK;
 /* Whether that could begin: for those who measure for minutes before they write */
 chi_status fs_can_write(const char *path) CHI_MUST_CHECK;

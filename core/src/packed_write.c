@@ -124,6 +124,7 @@ static chi_status make_header(const struct packed_writer *w, int part, unsigned 
 
 chi_status packed_names_free(const char *path)
 {
+    if (!*path) return fail(CHI_ECONF, "-o '': must be a file's name");
     char *experts = packed_experts_path(path);
     const char *there = fs_exists(path) ? path : fs_exists(experts) ? experts : NULL;
     chi_status s = !there ? CHI_OK : fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", there);

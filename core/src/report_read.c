@@ -60,6 +60,7 @@ static void read_config(struct report_run *r)
     if (!fs_exists(path)) leave_out(r, xstrdup("it has no config.ini"));
     else if (config_load(&c, path, NULL, 0) != CHI_OK) leave_out(r, xstrdup(fail_text()));
     else if (config_errors(c)) leave_out(r, xprintf("its config.ini is damaged (chimera config %s lists where)", path));
+    else if (!c->entries) leave_out(r, xstrdup("its config.ini says nothing"));
     else take_keys(r, c);
     if (c) config_free(c);
     free(path);

@@ -40,6 +40,13 @@ static unsigned char *put_bytes(unsigned char *p, const void *from, int64_t n)
     return p + n;
 }
 
+bool session_is(const char *path)
+{
+    char text[sizeof magic + 1] = "";
+    memcpy(text, magic, sizeof magic);
+    return fs_begins(path, text);
+}
+
 chi_status session_save(const char *path, const struct stream *s, const struct session_key *key)
 {
     int64_t text = (int64_t)strlen(key->text);

@@ -15,6 +15,7 @@ struct session_key {                    /* which model                          
     int64_t  vocab;
 };
 
+bool session_is(const char *path);      /* by its first bytes                       */
 chi_status session_save(const char *path, const struct stream *, const struct session_key *)
                         CHI_MUST_CHECK;
 /* Fills an empty stream.  Its window may differ from the file's: what both have room

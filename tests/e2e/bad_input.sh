@@ -45,6 +45,8 @@ bad 2 'x\.ini:3' "$CHIMERA" config "$tmp/x.ini"
 ini '[model]'
 printf 'hidden_size = 3\0002\n' >>"$tmp/x.ini"
 bad 2 'x\.ini:3.*NUL' "$CHIMERA" config "$tmp/x.ini"
+head -c 40000 "$CHIMERA" >"$tmp/binary.ini"
+most_lines=3 bad 2 'binary\.ini:1: .*plain UTF-8' "$CHIMERA" config "$tmp/binary.ini"
 ini '[model]'
 awk 'BEGIN { printf "layer_pattern ="; for (i = 0; i < 100000; i++) printf " GD"; print "" }' >>"$tmp/x.ini"
 bad 2 'x\.ini:3.*bytes' "$CHIMERA" config "$tmp/x.ini"
@@ -91,6 +93,37 @@ bad 3 'no-corpus' "$CHIMERA" train "$conf" $data run.dir="$tmp/run-bad2" task.tr
 # ---- memory: said before it is taken ---------------------------------------
 try 5 'memory_limit_mb|MB|MiB' run.memory_limit_mb=1
 try 5 'memory|MB|MiB|GB|GiB' model.hidden_size=65536 model.num_hidden_layers=1024
+
+# ---- names of outputs: empty ones, devices, what is something else
+run 0 "$CHIMERA" train "$conf" $data run.dir="$tmp/made" train.steps=1
+run 0 "$CHIMERA" convert "$tmp/made" -o "$tmp/made.b158"
+bad 2 "must be a file's name" "$CHIMERA" convert "$tmp/made" -o ''
+bad 2 "must be a file's or a folder's name" "$CHIMERA" import "$tmp/made.b158" -o ''
+bad 2 'name of a file to write is empty' "$CHIMERA" report "$tmp/made" --html ''
+bad 2 'name of a folder to make is empty' "$CHIMERA" train "$conf" $data run.dir=
+cp -r "$tmp/made" "$tmp/nothing"
+: >"$tmp/nothing/config.ini"
+bad 3 'its config.ini says nothing' "$CHIMERA" report "$tmp/nothing"
+mkfifo "$tmp/pipe"
+cat "$tmp/pipe" >"$tmp/through" &
+run 0 "$CHIMERA" report "$tmp/made" --csv "$tmp/pipe"
+wait $!
+[ -p "$tmp/pipe" ] && [ -s "$tmp/through" ] && ok || no "a pipe as output: $(ls -l "$tmp/pipe")"
+cp "$tmp/made.b158" "$tmp/copy.b158"
+bad 2 'copy.b158: is there already and is no session' "$CHIMERA" generate "$tmp/copy.b158" -n 1 --save-session "$tmp/copy.b158"
+cmp -s "$tmp/made.b158" "$tmp/copy.b158" && ok || no "a model was replaced by a session"
+bad 2 'samples: this task has no choices' "$CHIMERA" eval "$tmp/made" $data --samples "$tmp/samples"
+[ -s "$tmp/out" ] && no "eval measures before it looks at --samples" || ok
+
+# ---- standard files that are closed: no file of ours gets what is printed
+# shellcheck disable=SC2086
+"$CHIMERA" train "$conf" $data run.dir="$tmp/closed" train.steps=1 <&- >&- 2>&- || no "training without standard files: $?"
+[ -s "$tmp/closed/samples.jsonl" ] && no "samples.jsonl got messages: $(cat "$tmp/closed/samples.jsonl")" || ok
+[ "$(grep -c step "$tmp/closed/log.txt")" -ge 1 ] && ok || no "log.txt got none"
+got=0
+"$CHIMERA" convert "$tmp/made" -o "$tmp/closed.b158" >&- 2>/dev/null || got=$?
+[ $got -eq 1 ] && cmp -s "$tmp/closed.b158" "$tmp/made.b158" && ok || no "convert with a closed stdout: exit code $got"
+bad 2 'steps 0: ' "$CHIMERA" bench "$tmp/made" --steps 0
 
 # ---- run folders and checkpoints -------------------------------------------
 run 0 "$CHIMERA" train "$conf" $data run.dir="$tmp/run" train.steps=6
