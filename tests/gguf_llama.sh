@@ -89,6 +89,19 @@ runs_there theta 2e-5 layer.AT.rope_theta=500
 run 0 "$CHIMERA" tokenizer train "$corpus/train" -n 300 -o "$tmp/vocabulary"
 runs_there tokens 2e-5 data.tokenizer=bpe "tokenizer.file=$tmp/vocabulary" tokenizer.split=o200k
 run 1 "$LLAMA_RUN" "$libraries" "$tmp/floats.gguf" "$tmp/theta" 0.5
+# gated_deltanet and swiglu, as the recurrent blocks of architecture qwen35: another implementation of this mixer
+if grep -q qwen35 "$libraries"/libllama.* && command -v python3 >/dev/null 2>&1; then
+    sed -e 's/AT/GD/' -e 's/use = attention/use = gated_deltanet/' "$tmp/llama.ini" >"$tmp/delta.ini"
+    run 0 "$CHIMERA" train "$tmp/delta.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=1 \
+        train.warmup_steps=0 train.batch_size=1 train.seq_len=16 "run.dir=$tmp/delta" data.tokenizer=bpe \
+        "tokenizer.file=$tmp/vocabulary" tokenizer.split=o200k
+    run 0 "$CHIMERA" export "$tmp/delta" -o "$tmp/delta.safetensors"
+    run 0 python3 -B "$srcdir/tests/qwen35.py" "$tmp/delta.safetensors" "$tmp/delta.gguf"
+    run 0 "$LLAMA_RUN" "$libraries" "$tmp/delta.gguf" "$tmp/delta" 2e-5
+    echo "gated_deltanet: $(cat "$tmp/out")"
+else
+    echo "no qwen35 in this llama.cpp, or no python3: gated_deltanet is not compared"
+fi
 # A changed bit of the weights is another number, and llama.cpp accepts it: only the comparison can see it
 size=$(wc -c <"$tmp/dense.f32.gguf")
 printf '\177' | dd of="$tmp/dense.f32.gguf" bs=1 seek=$((size - 100)) conv=notrunc 2>/dev/null
