@@ -8,6 +8,9 @@ and the pages of the encodings), in plain Python, with nothing of the C program.
     gguf_reader.py MODEL.gguf MODEL.b158|F32.safetensors ...
         compares every dequantised value of both, bit for bit; a packed model's matrices are read in ternary2, int8,
         tq1_0, tq2_0, bf16 and f32
+    gguf_reader.py --llama LLAMA.gguf F32.safetensors
+        compares a file of architecture llama under its names, with q's and k's rows in its order of rotary pairs, and
+        reads its vocabulary of bytes
 Exit code 0: all the same; 1: not; 3: damaged.
 """
 import json
@@ -205,6 +208,50 @@ def int8(raw, rows, cols, group):
 DECODE = {"f32": plain, "bf16": bf16, "tq1_0": blocks(tq1), "tq2_0": blocks(tq2), "ternary2": ternary2, "int8": int8}
 
 
+# ---- architecture llama (llama.cpp's names and keys) ----------------------------------------------------------
+
+LLAMA = {"token_embd": "embed", "output_norm": "final_norm", "output": "lm_head", "attn_norm": "norm1",
+         "attn_q": "mixer.q_proj", "attn_k": "mixer.k_proj", "attn_v": "mixer.v_proj", "attn_output": "mixer.o_proj",
+         "ffn_norm": "norm2", "ffn_gate": "ffn.gate_proj", "ffn_up": "ffn.up_proj", "ffn_down": "ffn.down_proj"}
+
+
+def turned(values, cols, dim):
+    """Rows of heads of dim channels: pairs (2j, 2j + 1) become pairs (j, j + dim / 2)."""
+    rows = [values[i:i + cols] for i in range(0, len(values), cols)]
+    out = []
+    for head in range(0, len(rows), dim):
+        out += rows[head:head + dim:2] + rows[head + 1:head + dim:2]
+    return [v for row in out for v in row]
+
+
+def is_vocabulary_of_bytes(p):
+    """GPT-2 writes bytes that print as themselves and the others, in order, from U+0100 on; no merges."""
+    shown = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    hidden = [b for b in range(256) if b not in shown]
+    want = [chr(b) if b in shown else chr(256 + hidden.index(b)) for b in range(256)]
+    tokens = p["tokenizer.ggml.tokens"]
+    return (p["tokenizer.ggml.model"] == "gpt2" and tokens[:256] == want and len(set(tokens)) == p["llama.vocab_size"]
+            and p["tokenizer.ggml.merges"] == [] and p["tokenizer.ggml.eos_token_id"] == 256
+            and p["tokenizer.ggml.token_type"][:257] == [1] * 256 + [3] and not p["tokenizer.ggml.add_bos_token"])
+
+
+def compare_llama(g, other):
+    wrong = abs(len(g.tensors) - len(other.names))
+    for name, (_, dims, _) in g.tensors.items():
+        words = name[:-len(".weight")].split(".")
+        ours = ("layers.%s." % words[1] if words[0] == "blk" else "") + LLAMA[words[-1]] + ".weight"
+        a, b = g.floats(name), other.floats(ours)
+        if words[-1] in ("attn_q", "attn_k"):
+            a = turned(a, dims[1], g.pairs["llama.attention.key_length"])
+        if dims != other.header[ours]["shape"] or bits(a) != bits(b):
+            print("%s is not %s" % (name, ours))
+            wrong += 1
+    if not is_vocabulary_of_bytes(g.pairs):
+        print("its vocabulary is not that of bytes")
+        wrong += 1
+    return wrong
+
+
 # ---- the program -------------------------------------------------------------------------------------------
 
 def bits(values):
@@ -232,11 +279,14 @@ def main():
     words = [w for w in sys.argv[1:] if not w.startswith("-")]
     try:
         g = Gguf(words[0])
+        if "--llama" in sys.argv:
+            print(" ".join("%s=%g" % (k[6:], v) for k, v in g.pairs.items() if k.startswith("llama.")))
         for key in ("general.architecture", "general.file_type", "chimera.format", "chimera.block_count"):
             print("%s = %s" % (key, g.pairs.get(key)))
         for name, (kind, dims, raw) in g.tensors.items():
             print("%s %s %s %d bytes" % (name, NAMES[kind], "x".join(map(str, dims)), len(raw)))
-        wrong = sum(compare(g, Packed(w)) for w in words[1:])
+        against = compare_llama if "--llama" in sys.argv else compare
+        wrong = sum(against(g, Packed(w)) for w in words[1:])
     except Damaged as e:
         print(e)
         return 3

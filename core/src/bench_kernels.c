@@ -19,7 +19,7 @@
 #include <immintrin.h>
 #endif
 
-enum { ROUNDS = 21, POOL_BYTES = LIMIT_BYTES };
+enum { ROUNDS = 21 };
 
 /* ---- limits ------------------------------------------------------------------------ */
 
@@ -147,7 +147,7 @@ static struct ternary_job job(const struct bench_kernels *b, const struct bench_
 {
     return (struct ternary_job){
         .b = b, .linear = l, .room = m, .m = { m->pool, d_out, d_in, 128 }, .y = m->y,
-        .slice = linear_slice(rows * d_out * d_in, rows * d_in),
+        .slice = linear_slice(rows * d_out * d_in, rows * d_in, 64),
         .a = { rows, d_in, m->x, d_in, m->q, round_up(d_in, 64), m->step, m->sum },
     };
 }
@@ -200,7 +200,9 @@ static reader *best_reader(const struct bench_kernels *b, const struct room *m)
         double r = bench_median(rate, COUNT(rate));
         if (r > top) top = r, best = f[i];
     }
-    print(b, (struct figure){ .what = "read", .shape = "128 MB", .rate = top / 1e9, .unit = "GB/s" });
+    char shape[48];
+    snprintf(shape, sizeof shape, "%lld MB", (long long)(limit_bytes() >> 20));
+    print(b, (struct figure){ .what = "read", .shape = shape, .rate = top / 1e9, .unit = "GB/s" });
     return best;
 }
 
@@ -212,7 +214,7 @@ static double decode_pass(const struct bench_kernels *b, const struct bench_line
                           int64_t d_out, int64_t d_in)
 {
     struct ternary_job j = job(b, l, m, 1, d_out, d_in);
-    int64_t bytes = l->encoding->bytes(d_out, d_in, 128), n = POOL_BYTES / bytes;
+    int64_t bytes = l->encoding->bytes(d_out, d_in, 128), n = limit_bytes() / bytes;
     double t = 0;
     for (int64_t c = 0; c < n; c++) t += multiply(&j, m->pool + c * bytes);
     return (double)(n * d_out * d_in) / t;
@@ -223,8 +225,8 @@ static void bench_decode(const struct bench_kernels *b, const struct room *m, in
     static double rate[LINEARS][ROUNDS], ratio[LINEARS][ROUNDS], read[LIMIT_READERS][ROUNDS];
     double limit = 0;
     reader *f[LIMIT_READERS];
-    int nf = limit_readers(f);
-    for (int i = 0; i < ROUNDS; i++) {
+    int nf = limit_readers(f), rounds = limit_bytes() > 256 << 20 ? 5 : ROUNDS;     /* long passes vary less  */
+    for (int i = 0; i < rounds; i++) {
         for (int k = 0; k < b->n_linears; k++) {
             rate[k][i] = decode_pass(b, &b->linear[k], m, d_out, d_in);
             ratio[k][i] = rate[k][i] / rate[0][i];
@@ -232,14 +234,14 @@ static void bench_decode(const struct bench_kernels *b, const struct room *m, in
         for (int k = 0; k < nf; k++) read[k][i] = limit_read_rate(f[k], m->pool);
     }
     for (int k = 0; k < nf; k++) {                      /* the best loop, not the best pass */
-        double r = bench_median(read[k], ROUNDS);
+        double r = bench_median(read[k], rounds);
         limit = r > limit ? r : limit;
     }
     char shape[48];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)d_out, (long long)d_in);
     for (int k = 0; k < b->n_linears; k++) {
         const struct bench_linear *l = &b->linear[k];
-        double w = bench_median(rate[k], ROUNDS), versus = bench_median(ratio[k], ROUNDS);
+        double w = bench_median(rate[k], rounds), versus = bench_median(ratio[k], rounds);
         double got = w * (double)l->encoding->bytes(d_out, d_in, 128) / (double)(d_out * d_in);
         print(b, (struct figure){ .what = "decode", .encoding = l->name, .shape = shape, .rate = got / 1e9, .unit = "GB/s",
                                   .ratio = got / limit, .limit = "the best read loop (medians)", .weights = w,
@@ -332,6 +334,27 @@ static void bench_gemm(const struct bench_kernels *b, const struct room *m, int6
                               .ratio = limit > 0 ? work / best / limit : 0, .limit = "vfmadd on registers (best)" });
 }
 
+static void no_task(void *arg, int64_t i, struct chi_scratch *s)
+{
+    (void)arg, (void)i, (void)s;
+}
+
+/* What it costs to hand out a loop's pieces and to wait for their end                        */
+static void bench_loop(const struct bench_kernels *b)
+{
+    enum { LOOPS = 1000 };
+    double us[ROUNDS];
+    char shape[48];
+    int64_t n = 4 * pool_size();
+    for (int i = 0; i < ROUNDS; i++) {
+        double t = now_s();
+        for (int k = 0; k < LOOPS; k++) pool_run(n, no_task, NULL);
+        us[i] = (now_s() - t) / LOOPS * 1e6;
+    }
+    snprintf(shape, sizeof shape, "%lld empty pieces", (long long)n);
+    print(b, (struct figure){ .what = "loop", .shape = shape, .rate = bench_median(us, ROUNDS), .unit = "us" });
+}
+
 /* Codes 0..2 in every two bits: read as scales they are finite, read as indices and as base 3 valid  */
 static void fill_codes(uint8_t *p, int64_t bytes)
 {
@@ -343,10 +366,16 @@ static void fill_codes(uint8_t *p, int64_t bytes)
     }
 }
 
-static void bench_at(const struct bench_kernels *b, const struct room *m)
+struct bench_pass { const struct bench_kernels *b; const struct room *m; };
+
+/* With its threads held, as a model's pass holds them                                         */
+static void bench_at(void *arg)
 {
+    const struct bench_kernels *b = ((struct bench_pass *)arg)->b;
+    const struct room *m = ((struct bench_pass *)arg)->m;
     static const int64_t shapes[][2] = { { 2560, 2560 }, { 6912, 2560 }, { 2560, 6912 } };
     static const int64_t products[][3] = { { 512, 2560, 2560 }, { 2048, 512, 512 }, { 512, 6912, 2560 } };
+    bench_loop(b);
     best_reader(b, m);
     double int8 = peak(int8_task, 32), fma = peak(fma_task, 8);
     print(b, (struct figure){ .what = "int8 peak", .shape = "registers", .rate = int8 / 1e9, .unit = "GMAC/s" });
@@ -356,7 +385,7 @@ static void bench_at(const struct bench_kernels *b, const struct room *m)
     for (int i = 0; i < COUNT(shapes); i++) bench_prefill(b, m, shapes[i][0], shapes[i][1], int8);
     for (int i = 0; i < COUNT(products); i++)
         bench_gemm(b, m, products[i][0], products[i][1], products[i][2], fma);
-    fill_codes(m->pool, POOL_BYTES);
+    fill_codes(m->pool, limit_bytes());
 }
 
 chi_status bench_kernels(const struct bench_kernels *b)
@@ -368,7 +397,7 @@ chi_status bench_kernels(const struct bench_kernels *b)
         need = max_i64(need, scratch_of(b->linear[k].kernel, 1, WIDE));
     }
     struct room m = {
-        .pool = mem_take(POOL_BYTES + 4096, "weights to measure with"),
+        .pool = mem_take((size_t)limit_bytes() + 4096, "weights to measure with"),
         .x = mem_take(ROWS * WIDE * 4, "activations"), .y = mem_take(ROWS * WIDE * 4, "outputs"),
         .q = mem_take(ROWS * WIDE, "activations"), .step = mem_take(ROWS * WIDE / 16, "steps"),
         .sum = mem_take(ROWS * WIDE / 32, "sums"),
@@ -378,10 +407,10 @@ chi_status bench_kernels(const struct bench_kernels *b)
         pool_threads(t);
         s = pool_scratch(need + 64);
         if (t == 1 && s == CHI_OK) {
-            fill_codes(m.pool, POOL_BYTES);
+            fill_codes(m.pool, limit_bytes());
             for (int64_t i = 0; i < ROWS * WIDE; i++) m.x[i] = (float)(i * 7919 % 509) / 254.0f - 1;
         }
-        if (s == CHI_OK) bench_at(b, &m);
+        if (s == CHI_OK) pool_hold(bench_at, &(struct bench_pass){ b, &m });
         if (t == b->threads) break;
     }
     pool_threads(b->threads);

@@ -2,7 +2,7 @@
  * reading in the same process.
  *
  * A token of a large model finds no layer in the cache: the others were there since.  So as
- * many copies of a layer as fill LIMIT_BYTES take steps one after the other, and passes over
+ * many copies of a layer as fill limit_bytes() take steps one after the other, and passes over
  * them alternate with passes of plain reading.  Copies have the same weights; quantising is
  * done once, and for the layers of a model that would not fit there, too.
  *
@@ -87,7 +87,8 @@ static chi_status open_copies(struct subject *s)
     struct copy first = { .seg = { 0 } };
     chi_status st = instance_open(&first.in, s->spec, s->where, s->part, MODEL_INFER, 1, 1);
     double bytes = instance_read_bytes(&first.in) + (double)first.in.state_bytes;
-    int64_t n = (int64_t)ceil(LIMIT_BYTES / fmax(bytes, LIMIT_BYTES / 4096));
+    double room = (double)limit_bytes();
+    int64_t n = (int64_t)ceil(room / fmax(bytes, room / 4096));
     s->copy = xcalloc((size_t)n, sizeof *s->copy);
     s->copy[s->n++] = first;
     TRY(st);
@@ -296,9 +297,9 @@ chi_status bench_layers(const struct bench *b)
 {
     struct spec *spec;
     TRY(run_spec(b->subject, b->override, b->n_override, SPEC_MODEL, &spec));
-    uint8_t *pool = mem_take(LIMIT_BYTES, "memory to read");
+    uint8_t *pool = mem_take((size_t)limit_bytes(), "memory to read");
     chi_status st = pool ? CHI_OK : CHI_ENOMEM;
-    if (pool) memset(pool, 1, LIMIT_BYTES);
+    if (pool) memset(pool, 1, (size_t)limit_bytes());
     if (st == CHI_OK) st = kind(b, spec, spec->mixer, "mixer", pool);
     if (st == CHI_OK) st = kind(b, spec, spec->ffn, "ffn", pool);
     if (st == CHI_OK && spec->loop.length) {

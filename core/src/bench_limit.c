@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #ifdef __x86_64__
 #include "registry.h"
 #include <immintrin.h>
@@ -63,6 +64,17 @@ static bool has_avx2(void)
 }
 #endif
 
+int64_t limit_bytes(void)
+{
+    static int64_t bytes;
+    if (bytes) return bytes;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    bytes = 4 * (int64_t)sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    bytes = round_up(max_i64(bytes, 128 << 20), 1 << 20);
+    return bytes;
+}
+
 struct read_job { reader *read; const uint8_t *p; int64_t piece; };
 
 static void read_task(void *arg, int64_t i, struct chi_scratch *s)
@@ -74,10 +86,10 @@ static void read_task(void *arg, int64_t i, struct chi_scratch *s)
 
 double limit_read_rate(reader *f, const uint8_t *p)
 {
-    struct read_job j = { f, p, LIMIT_BYTES / PIECES };
+    struct read_job j = { f, p, limit_bytes() / PIECES };
     double t = now_s();
     pool_run(PIECES, read_task, &j);
-    return LIMIT_BYTES / (now_s() - t);
+    return (double)limit_bytes() / (now_s() - t);
 }
 
 int limit_readers(reader *f[LIMIT_READERS])

@@ -349,9 +349,9 @@ static chi_status take_room(struct whole *w)
         if (!(w->state[s] = mem_take((size_t)model_state_bytes(w->m) + LINE, "a stream"))) return CHI_ENOMEM;
     w->hidden = mem_take((size_t)(ROWS * w->m->d) * sizeof *w->hidden, "hidden rows");
     w->logits = mem_take((size_t)(STREAMS * w->m->vocab) * sizeof *w->logits, "logits");
-    w->pool = mem_take(LIMIT_BYTES, "memory to read");
+    w->pool = mem_take((size_t)limit_bytes(), "memory to read");
     if (!w->hidden || !w->logits || !w->pool) return CHI_ENOMEM;
-    memset(w->pool, 1, LIMIT_BYTES);
+    memset(w->pool, 1, (size_t)limit_bytes());
     return CHI_OK;
 }
 

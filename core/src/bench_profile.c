@@ -38,9 +38,9 @@ static chi_status measure_limits(struct session *s)
     reader *f[LIMIT_READERS];
     double rate[PASSES];
     int n = limit_readers(f);
-    uint8_t *room = mem_take(LIMIT_BYTES, "memory to read");
+    uint8_t *room = mem_take((size_t)limit_bytes(), "memory to read");
     if (!room) return CHI_ENOMEM;
-    memset(room, 1, LIMIT_BYTES);
+    memset(room, 1, (size_t)limit_bytes());
     pool_threads(s->b->threads);
     for (int k = 0; k < n; k++) {
         for (int i = 0; i < PASSES; i++) rate[i] = limit_read_rate(f[k], room);

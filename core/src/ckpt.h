@@ -21,6 +21,9 @@ chi_status manifest_fits(const char *folder, const cJSON *, const struct config 
 /* The same for a manifest that a packed model carries as text: "components" and "shape" */
 chi_status manifest_text_fits(const char *name, const char *text, const struct spec *) CHI_MUST_CHECK;
 
+/* The vocabulary that it names, 0 if none                                          */
+chi_status manifest_text_vocabulary(const char *name, const char *text, uint64_t *) CHI_MUST_CHECK;
+
 /* The tensors of a whole checkpoint that fits the spec                            */
 chi_status ckpt_weights(const char *folder, const struct spec *, bool training, struct ckpt_meta *,
                         struct st_file **) CHI_MUST_CHECK;

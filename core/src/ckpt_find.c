@@ -95,6 +95,8 @@ cJSON *manifest_new(const struct spec *s, const struct ckpt_meta *meta)
                                 (double)*(const int64_t *)(const void *)((const char *)meta + numbers[i].offset));
     snprintf(text, sizeof text, "%016" PRIx64, meta->data_hash);
     cJSON_AddStringToObject(j, "data_hash", text);
+    snprintf(text, sizeof text, "%016" PRIx64, meta->vocabulary);
+    if (meta->vocabulary) cJSON_AddStringToObject(j, "vocabulary", text);
     snprintf(text, sizeof text, "%d.%d", CHI_ABI_MAJOR, CHI_ABI_MINOR);
     cJSON_AddStringToObject(j, "abi", text);
     cJSON_AddStringToObject(j, "version", CHIMERA_VERSION);
@@ -173,6 +175,22 @@ chi_status manifest_read(const char *folder, cJSON **out)
     return s;
 }
 
+static bool read_hash(const cJSON *j, const char *key, uint64_t *hash)
+{
+    const char *text = json_text(j, key);
+    char *end = NULL;
+    if (text) *hash = strtoull(text, &end, 16);
+    return text && strlen(text) == 16 && !*end;
+}
+
+/* Older programs wrote none                                                       */
+static chi_status vocabulary(const char *name, const cJSON *j, uint64_t *hash)
+{
+    *hash = 0;
+    if (!cJSON_HasObjectItem(j, "vocabulary") || read_hash(j, "vocabulary", hash)) return CHI_OK;
+    return fail(CHI_EDATA, "%s: \"vocabulary\" of its manifest is not 16 hex digits", name);
+}
+
 chi_status manifest_meta(const char *folder, const cJSON *j, struct ckpt_meta *meta)
 {
     *meta = (struct ckpt_meta){ 0 };
@@ -180,12 +198,9 @@ chi_status manifest_meta(const char *folder, const cJSON *j, struct ckpt_meta *m
         if (!json_int(cJSON_GetObjectItemCaseSensitive(j, numbers[i].name),
                       (int64_t *)(void *)((char *)meta + numbers[i].offset)))
             return fail(CHI_EDATA, "%s/MANIFEST.json: \"%s\" is missing or no integer", folder, numbers[i].name);
-    const char *hash = json_text(j, "data_hash");
-    char *end = NULL;
-    if (hash) meta->data_hash = strtoull(hash, &end, 16);
-    if (!hash || strlen(hash) != 16 || *end)
+    if (!read_hash(j, "data_hash", &meta->data_hash))
         return fail(CHI_EDATA, "%s/MANIFEST.json: \"data_hash\" is not 16 hex digits", folder);
-    return CHI_OK;
+    return vocabulary(folder, j, &meta->vocabulary);
 }
 
 chi_status ckpt_read_meta(const char *path, struct ckpt_meta *meta)
@@ -301,6 +316,15 @@ chi_status manifest_text_fits(const char *name, const char *text, const struct s
               && cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(j, "components"));
     chi_status s = whole ? manifest_fits(name, j, spec->config, spec, false)
                  : fail(CHI_EDATA, "%s: its manifest has no \"components\" or no \"shape\"", name);
+    cJSON_Delete(j);
+    return s;
+}
+
+chi_status manifest_text_vocabulary(const char *name, const char *text, uint64_t *hash)
+{
+    cJSON *j;
+    TRY(json_parse(name, text, (int64_t)strlen(text), 4, &j));
+    chi_status s = vocabulary(name, j, hash);
     cJSON_Delete(j);
     return s;
 }

@@ -278,8 +278,12 @@ static chi_status run_verb(const struct verb *v, int argc, char **argv)
 static chi_status dispatch(int argc, char **argv, const struct verb *const *all, void (*version)(FILE *),
                            void (*man)(FILE *))
 {
-    const char *word = argc > 1 ? argv[1] : "--help";
     const struct verb *v;
+    if (argc < 2) {
+        cli_usage(all, stderr);
+        return fail(CHI_ECONF, "which verb? chimera --help lists them, as above");
+    }
+    const char *word = argv[1];
     if (!strcmp(word, "--version")) version(stdout);
     else if (!strcmp(word, "--man")) man(stdout);
     else if (!strcmp(word, "--help") || !strcmp(word, "-h") || (!strcmp(word, "help") && argc < 3))

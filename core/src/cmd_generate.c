@@ -6,6 +6,7 @@
 #include "core.h"
 #include "fs.h"
 #include "generate.h"
+#include "generate_io.h"
 #include "run.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK_ROWS = 256, TITLE = 60 };
+enum { CHUNK_ROWS = 256 };
 
 static struct cli_texts flag_prompt, flag_file, flag_lines, flag_ids, flag_stop;
 static const char *flag_allow, *flag_n, *flag_temperature, *flag_top_k, *flag_top_p, *flag_penalty, *flag_seed;
@@ -76,21 +77,8 @@ static void catch_signals(void)
 
 /* ---- output ------------------------------------------------------------------ */
 
-struct text {                           /* bytes that were let out                 */
-    char   *b;
-    int64_t n, room;
-};
 static bool pipe_closed;                /* nobody reads any more                   */
 static char last_byte = '\n';           /* of stdout                               */
-
-static chi_status add(void *ctx, const char *bytes, int64_t n)
-{
-    struct text *t = ctx;
-    if (t->n + n > t->room) t->b = xrealloc(t->b, (size_t)(t->room = 2 * (t->n + n) + 256));
-    memcpy(t->b + t->n, bytes, (size_t)n);
-    t->n += n;
-    return CHI_OK;
-}
 
 /* Writes t to stdout and empties it                                              */
 static chi_status flush(void *ctx)
@@ -110,188 +98,19 @@ static chi_status flush(void *ctx)
     return CHI_OK;
 }
 
-static void add_text(struct text *t, const char *s)
-{
-    (void)add(t, s, (int64_t)strlen(s));
-}
-
-/* bytes as valid UTF-8                                                           */
-static chi_status add_valid(struct text *t, const unsigned char *bytes, int64_t n)
-{
-    struct text_out o;
-    TRY(text_out_open(&o, NULL, 0, add, t));
-    chi_status s = text_out_put(&o, bytes, n);
-    if (s == CHI_OK) s = text_out_end(&o);
-    text_out_close(&o);
-    return s;
-}
-
-static void add_json(struct text *t, const char *b, int64_t n)
-{
-    char escape[8];
-    add_text(t, "\"");
-    for (int64_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)b[i];
-        if (c == '"' || c == '\\') snprintf(escape, sizeof escape, "\\%c", c);
-        else if (c == '\n') snprintf(escape, sizeof escape, "\\n");
-        else if (c < 0x20 || c == 0x7f) snprintf(escape, sizeof escape, "\\u%04x", c);
-        else snprintf(escape, sizeof escape, "%c", c);
-        (void)add(t, escape, (int64_t)strlen(escape));
-    }
-    add_text(t, "\"");
-}
-
-/* Ids with blanks between, as a list                                             */
-static void add_ids(struct text *t, const char *b, int64_t n)
-{
-    add_text(t, "[");
-    for (int64_t i = 0; i < n; i++) (void)add(t, b[i] == ' ' ? "," : b + i, 1);
-    add_text(t, "]");
-}
-
-/* {"index":0,"stream":0,"prompt":"...","text":"...","tokens":20,"end":"length"}, and with ids
- * "prompt_ids":[...],"ids":[...]                                                  */
-static chi_status add_line(struct text *to, int64_t index, const struct prompt *p,
-                           const struct completion *c, const struct text *text)
-{
-    struct text prompt = { 0 };
-    void (*put)(struct text *, const char *, int64_t) = p->id ? add_ids : add_json;
-    chi_status s = add_valid(&prompt, p->text, p->n);
-    char *head = xprintf("{\"index\":%lld,\"stream\":%llu,\"prompt%s\":", (long long)index,
-                         (unsigned long long)c->stream->id, p->id ? "_ids" : "");
-    char *tail = xprintf(",\"tokens\":%lld,\"end\":\"%s\"}\n", (long long)c->drawn,
-                         generate_end_names[c->end]);
-    add_text(to, head);
-    put(to, prompt.b, prompt.n);
-    add_text(to, p->id ? ",\"ids\":" : ",\"text\":");
-    put(to, text->b, text->n);
-    add_text(to, tail);
-    free(tail);
-    free(head);
-    free(prompt.b);
-    return s;
-}
-
-/* ==> 3: the first bytes of the prompt <== and the text                          */
-static chi_status add_block(struct text *to, int64_t index, const struct prompt *p,
-                            const struct text *text)
-{
-    char *head = xprintf("%s==> %lld: ", index ? "\n" : "", (long long)index + 1);
-    add_text(to, head);
-    free(head);
-    int64_t at = to->n;
-    int64_t n = min_i64(p->n, TITLE);
-    while (n < p->n && n > 0 && (p->text[n] & 0xc0) == 0x80) n--;
-    TRY(add_valid(to, p->text, n));
-    for (; at < to->n; at++)
-        if ((unsigned char)to->b[at] < ' ') to->b[at] = ' ';
-    add_text(to, n < p->n ? "... <==\n" : " <==\n");
-    TRY(add(to, text->b, text->n));
-    if (!text->n || text->b[text->n - 1] != '\n') add_text(to, "\n");
-    return CHI_OK;
-}
-
 /* ---- prompts ----------------------------------------------------------------- */
-
-struct prompts { struct prompt *v; int64_t n; };
-
-static void add_prompt(struct prompts *all, const void *text, int64_t n)
-{
-    all->v = xrealloc(all->v, (size_t)(all->n + 1) * sizeof *all->v);
-    struct prompt *p = &all->v[all->n++];
-    *p = (struct prompt){ .text = xcalloc((size_t)n + 1, 1), .n = n };
-    if (n) memcpy(p->text, text, (size_t)n);
-}
-
-/* Its text is the ids, too, each with a blank before the next                    */
-static chi_status add_id_prompt(struct prompts *all, const char *list)
-{
-    int32_t *id;
-    int64_t n;
-    struct text t = { 0 };
-    char number[16];
-    if (flag_load && !list[strspn(list, ", \t\r\n")]) {         /* the session goes on as it is             */
-        add_prompt(all, "", 0);
-        all->v[all->n - 1].id = xcalloc(1, sizeof *id);
-        return CHI_OK;
-    }
-    TRY(ids_parse(list, "--ids", &id, &n));
-    for (int64_t i = 0; i < n; i++) {
-        snprintf(number, sizeof number, "%s%ld", i ? " " : "", (long)id[i]);
-        add_text(&t, number);
-    }
-    add_prompt(all, t.b, t.n);
-    all->v[all->n - 1].id = id;
-    all->v[all->n - 1].n_id = n;
-    free(t.b);
-    return CHI_OK;
-}
-
-static chi_status read_stdin(struct text *t)
-{
-    char part[4096];
-    for (ssize_t k; (k = read(STDIN_FILENO, part, sizeof part)) != 0;) {
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) return fail_errno(CHI_EIO, "cannot read stdin");
-        TRY(add(t, part, k));
-    }
-    return CHI_OK;
-}
-
-static void add_lines(struct prompts *all, const char *b, int64_t n)
-{
-    for (int64_t at = 0, end; at < n; at = end + 1) {
-        const char *nl = memchr(b + at, '\n', (size_t)(n - at));
-        end = nl ? nl - b : n;
-        add_prompt(all, b + at, end - at);
-    }
-}
-
-/* A file that a flag names must be there, before a model is loaded for it          */
-static chi_status named_file(const char *flag, const char *path, const char *wanted)
-{
-    if (fs_is_dir(path)) return fail(CHI_ECONF, "%s %s: a folder; wanted is %s", flag, path, wanted);
-    return fs_exists(path) ? CHI_OK : fail(CHI_ECONF, "%s %s: no such file; wanted is %s", flag, path, wanted);
-}
-
-static chi_status add_file(struct prompts *all, const char *path, bool lines)
-{
-    struct text in = { 0 };
-    unsigned char *bytes = NULL;
-    chi_status s = CHI_OK;
-    if (strcmp(path, "-")) {
-        TRY(named_file(lines ? "--prompts" : "--prompt-file", path, "a file with prompts"));
-        TRY(fs_read(path, &bytes, &in.n));
-    } else
-        s = read_stdin(&in);
-    const char *b = bytes ? (const char *)bytes : in.b;
-    if (s == CHI_OK && lines) add_lines(all, b, in.n);
-    else if (s == CHI_OK) add_prompt(all, b, in.n);
-    mem_free(bytes);
-    free(in.b);
-    return s;
-}
 
 static chi_status collect(struct prompts *all)
 {
     for (int i = 0; i < flag_prompt.n; i++)
-        add_prompt(all, flag_prompt.v[i], (int64_t)strlen(flag_prompt.v[i]));
-    for (int i = 0; i < flag_file.n; i++) TRY(add_file(all, flag_file.v[i], false));
-    for (int i = 0; i < flag_lines.n; i++) TRY(add_file(all, flag_lines.v[i], true));
-    for (int i = 0; i < flag_ids.n; i++) TRY(add_id_prompt(all, flag_ids.v[i]));
+        prompts_add(all, flag_prompt.v[i], (int64_t)strlen(flag_prompt.v[i]));
+    for (int i = 0; i < flag_file.n; i++) TRY(prompts_add_file(all, flag_file.v[i], false));
+    for (int i = 0; i < flag_lines.n; i++) TRY(prompts_add_file(all, flag_lines.v[i], true));
+    for (int i = 0; i < flag_ids.n; i++) TRY(prompts_add_ids(all, flag_ids.v[i], flag_load != NULL));
     if (all->n) return CHI_OK;
     if (flag_lines.n) return fail(CHI_ECONF, "%s has no lines, so no prompts", flag_lines.v[0]);
-    add_prompt(all, "", 0);
+    prompts_add(all, "", 0);
     return CHI_OK;
-}
-
-static void free_prompts(struct prompts *all)
-{
-    for (int64_t i = 0; i < all->n; i++) {
-        free(all->v[i].text);
-        free(all->v[i].id);
-    }
-    free(all->v);
 }
 
 /* ---- flags ------------------------------------------------------------------- */
@@ -363,8 +182,8 @@ static void free_overrides(char **v, int n)
 static chi_status open_out(struct completion *c, const struct spec *spec, struct text *to)
 {
     const char *stop = flag_ids.n ? NULL : spec->generate.stop;
-    if (flag_stop.n) return text_out_open(&c->out, flag_stop.v, flag_stop.n, add, to);
-    return text_out_open(&c->out, &stop, stop && stop[0] ? 1 : 0, add, to);
+    if (flag_stop.n) return text_out_open(&c->out, flag_stop.v, flag_stop.n, text_add, to);
+    return text_out_open(&c->out, &stop, stop && stop[0] ? 1 : 0, text_add, to);
 }
 
 /* Prompts first .. first+n-1                                                     */
@@ -381,8 +200,8 @@ static chi_status run_batch(struct generator *g, const struct prompts *all, int6
     bool jsonl = !strcmp(flag_output, "jsonl");
     for (int64_t i = 0; i < n && s == CHI_OK; i++) {
         s = text_out_end(&c[i].out);
-        if (s == CHI_OK && jsonl) s = add_line(&out, first + i, &all->v[first + i], &c[i], &text[i]);
-        else if (s == CHI_OK) s = add_block(&out, first + i, &all->v[first + i], &text[i]);
+        if (s == CHI_OK && jsonl) s = completion_line(&out, first + i, &all->v[first + i], &c[i], &text[i]);
+        else if (s == CHI_OK) s = completion_block(&out, first + i, &all->v[first + i], &text[i]);
     }
     if (s == CHI_OK) s = flush(&out);
     free(out.b);
@@ -444,7 +263,7 @@ static chi_status run_one(struct generator *g, const struct prompt *p, struct co
     TRY(open_out(c, g->spec, text));
     if (flag_save || flag_load) TRY(generator_key(g, key));
     if (flag_load) TRY(resume(g, key, c, p));
-    if (flag_load && p->id && !p->n_id && !jsonl) add_text(text, " ");     /* between the ids of both runs      */
+    if (flag_load && p->id && !p->n_id && !jsonl) text_say(text, " ");     /* between the ids of both runs      */
     TRY(generate_read(g, c, p, 1));
     chi_status wrote = c->out.stopped ? (c->end = GEN_STOP, CHI_OK) : generate_write(g, c, 1);
     if (wrote != CHI_OK && !pipe_closed) return wrote;
@@ -452,11 +271,11 @@ static chi_status run_one(struct generator *g, const struct prompt *p, struct co
     if (pipe_closed) return CHI_OK;
     if (!jsonl) {
         TRY(flush(text));
-        if (last_byte != '\n' && isatty(STDOUT_FILENO)) add_text(text, "\n");
+        if (last_byte != '\n' && isatty(STDOUT_FILENO)) text_say(text, "\n");
         return flush(text);
     }
     struct text out = { 0 };
-    chi_status s = add_line(&out, 0, p, c, text);
+    chi_status s = completion_line(&out, 0, p, c, text);
     if (s == CHI_OK) s = flush(&out);
     free(out.b);
     return s;
@@ -489,7 +308,7 @@ static void say_figures(const struct generator *g)
     char state[32];
     human_bytes(state, model_state_bytes(g->model));
     note("read %lld tokens (%.0f/s), wrote %lld tokens (%.1f/s), %s of state per stream",
-         (long long)g->prefill_rows, g->prefill_s > 0 ? (double)g->prefill_rows / g->prefill_s : 0,
+         (long long)g->read, g->prefill_s > 0 ? (double)g->prefill_rows / g->prefill_s : 0,
          (long long)g->decode_rows, g->decode_s > 0 ? (double)g->decode_rows / g->decode_s : 0, state);
 }
 
@@ -575,7 +394,7 @@ static chi_status run(const struct cli_args *a)
     if (s == CHI_OK) s = check_session(&all);
     catch_signals();
     if (s == CHI_OK) s = with_model(a, &all);
-    free_prompts(&all);
+    prompts_free(&all);
     if (!caught) return s;
     if (s != CHI_OK) note("%s", fail_text());
     signal(caught, SIG_DFL);                    /* the shell sees 128 + the signal */

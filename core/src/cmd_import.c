@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "core.h"
 #include "import.h"
+#include "signals.h"
 
 static const char *out, *config;
 static struct cli_texts ignore;
@@ -24,10 +25,14 @@ static chi_status run_import(const struct cli_args *a)
     struct import_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
                                 .out = out,
                                 .config = config, .ignore = ignore.v, .n_ignore = ignore.n };
+    signals_catch();
     chi_status s = out ? import_model(&r, stdout) : fail(CHI_ECONF, "import: -o OUT is missing");
+    signals_release();
     free(ignore.v);
     ignore = (struct cli_texts){ .n = 0 };
-    return s;
+    if (s == CHI_OK || !signals_pending()) return s;
+    note("stopped: nothing is written");
+    exit(128 + signals_pending());
 }
 
 const struct verb verb_import = {

@@ -156,13 +156,13 @@ static chi_status run(const struct cli_args *args)
 }
 
 const struct verb verb_plugins = {
-    .name = "plugins", .usage = "[CONF|RUN] [--path FOLDER] [-o text|json]",
+    .name = "plugins", .usage = "[CONF|RUN|FILE.b158] [--path FOLDER] [-o text|json]",
     .summary = "list plugins, where they come from and why some are refused",
     .doc = "Loads every plugin file of the search path, each in a process of its own first, and prints\n"
            "a line for each component. The first file of a name wins; later ones are listed as shadowed. A file\n"
            "that crashes while it is loaded is refused, and remembered in ~/.cache/chimera/scan, so that it is\n"
            "not tried again until it changes.\n\n"
-           "Searched are: --path, the [plugins] path of a configuration, the folders of $CHIMERA_PLUGIN_PATH,\n"
+           "Searched are: --path, the [plugins] path of a configuration (a file's, a run's or a packed model's), the folders of $CHIMERA_PLUGIN_PATH,\n"
            "and the installed plugins, each with the sub-folders layers, formats, kernels, train, tasks and\n"
            "tokenizers; never the current folder.",
     .examples = "chimera plugins\n"

@@ -15,6 +15,7 @@
 #include "ckpt.h"
 #include "convert.h"
 #include "core.h"
+#include "export_llama.h"
 #include "fs.h"
 #include "progress.h"
 #include "signals.h"
@@ -31,7 +32,7 @@ struct item {
 
 struct export {
     const struct export_request *request;
-    bool gguf;
+    bool gguf, llama;
     int  type;                          /* that is wanted of matrices                                            */
     char *packed;                       /* made for this export, or NULL                                         */
     struct spec *spec;
@@ -89,6 +90,10 @@ static chi_status carry_item(struct export *x, struct item *it, struct carried *
     TRY(carry_read(&w, x->p, t, x->spec->registry, &encoding));
     chi_status s = carry_out(c, &w, encoding, x->type, x->spec->registry, t->t->name);
     weights_drop(&w);
+    if (!x->llama || s != CHI_OK) return s;
+    c->groups = 0;                      /* values are all that others read                                      */
+    s = llama_order(x->spec, t->t->name, c->own, t->rows, c->bytes);
+    if (s != CHI_OK) carried_drop(c);
     return s;
 }
 
@@ -103,7 +108,7 @@ static chi_status decide(struct export *x)
         it->why = c.why;
         it->groups = c.groups;
         it->hash = xxh3(c.data, (size_t)c.bytes);
-        if (c.scale) it->scale_hash = xxh3(c.scale, (size_t)c.n_scale * sizeof *c.scale);
+        if (c.groups) it->scale_hash = xxh3(c.scale, (size_t)c.n_scale * sizeof *c.scale);
         carried_drop(&c);
         progress_part(&x->progress, "checking weights", i + 1, x->n);
     }
@@ -122,8 +127,10 @@ static void put_text(struct export *x, const char *key, const char *text)
 
 static void add(struct export *x, const char *name, int type, int n_dim, const int64_t *dim)
 {
-    if (x->g) gguf_add(x->g, name, type, n_dim, dim);
+    char *there = x->llama ? llama_name(name) : NULL;
+    if (x->g) gguf_add(x->g, there ? there : name, type, n_dim, dim);
     else st_add(x->s, name, ST_F32, n_dim, dim);
+    free(there);
 }
 
 static chi_status put_lines(struct export *x)
@@ -172,23 +179,29 @@ static void put_general(struct export *x)
         { "vocab_size", "chimera.vocab_size" },
     };
     const char *slash = strrchr(x->request->out, '/');
-    gguf_put_text(x->g, "general.architecture", "chimera");
+    gguf_put_text(x->g, "general.architecture", x->llama ? "llama" : "chimera");
     gguf_put_text(x->g, "general.name", slash ? slash + 1 : x->request->out);
     gguf_put_u32(x->g, "general.quantization_version", 2);
     gguf_put_u32(x->g, "general.file_type", file_type(x));
-    for (int i = 0; i < COUNT(key); i++) {
+    if (x->llama) llama_keys(x->g, x->spec);
+    for (int i = 0; !x->llama && i < COUNT(key); i++) {
         const char *v = config_get(x->spec->config, "model", key[i][0]);
         if (v) gguf_put_u32(x->g, key[i][1], (uint32_t)strtoul(v, NULL, 10));
     }
 }
 
-static chi_status put_header(struct export *x)
+static chi_status put_own(struct export *x)
 {
-    if (x->g) put_general(x);
     put_text(x, "format", x->g ? EXPORT_GGUF : EXPORT_FLOATS);
     put_text(x, "config", packed_config(x->p));
     put_text(x, "manifest", packed_manifest(x->p));
-    TRY(put_lines(x));
+    return put_lines(x);
+}
+
+static chi_status put_header(struct export *x)
+{
+    if (x->g) put_general(x);
+    if (!x->llama) TRY(put_own(x));
     for (int64_t i = 0; i < x->n; i++) {
         const struct item *it = &x->item[i];
         const struct packed_tensor *t = it->t;
@@ -222,7 +235,7 @@ static chi_status write_all(struct export *x)
         struct carried c;
         TRY(carry_item(x, it, &c));
         chi_status s = put_data(x, c.data, it->bytes, it->hash, it->t->t->name);
-        if (s == CHI_OK && c.scale)
+        if (s == CHI_OK && c.groups)
             s = put_data(x, c.scale, c.n_scale * (int64_t)sizeof *c.scale, it->scale_hash, it->t->t->name);
         carried_drop(&c);
         TRY(s);
@@ -391,6 +404,9 @@ static chi_status wanted(struct export *x)
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
+    if (q->architecture && (!x->gguf || strcmp(q->architecture, "llama") != 0))
+        return fail(CHI_ECONF, "--architecture %s: wanted is llama, and -o NAME.gguf", q->architecture);
+    x->llama = q->architecture != NULL;
     x->type = x->gguf ? CARRY_BEST : GGUF_F32;
     if (!q->as) return CHI_OK;
     for (int i = 0; i < COUNT(all); i++)
@@ -406,6 +422,7 @@ static chi_status run(struct export *x, FILE *report)
     TRY(wanted(x));
     if (!x->gguf && !x->request->dequantised && !packed_is(x->request->subject)) return export_masters(x);
     TRY(open_source(x));
+    if (x->llama) TRY(llama_fits(x->spec));
     TRY(decide(x));
     TRY(with_file(x, write_all));
     say(x, report);

@@ -14,6 +14,7 @@ struct export_request {
     char *const *override; int n_override;
     const char *out;                    /* NAME.gguf or NAME.safetensors                                        */
     const char *as;                     /* GGUF: "tq1_0", "tq2_0", "f16", "f32", or NULL                         */
+    const char *architecture;           /* GGUF: "llama", or NULL: our own                                      */
     bool dequantised;                   /* safetensors of a run: not its masters                                */
 };
 /* A line per matrix goes to report                                                                             */

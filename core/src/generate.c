@@ -154,6 +154,7 @@ chi_status generate_read(struct generator *g, struct completion *c, const struct
     if (status == CHI_OK)
         status = streams_feed(g->model, s, text, n, g->hidden, g->interrupted, &rows);
     g->prefill_rows += rows;
+    for (int64_t i = 0; i < n && status == CHI_OK; i++) g->read += text[i].n;
     g->prefill_s += now_s() - start;
     for (int64_t i = 0; i < n; i++) free(ids[i]);
     free(ids);

@@ -40,7 +40,8 @@ struct generator {
     bool          (*interrupted)(void);
     unsigned char  *streams;            /* [batch] of stream_bytes                 */
     float          *hidden, *logits;
-    int64_t         prefill_rows, decode_rows;          /* so far                  */
+    int64_t         read, prefill_rows, decode_rows;    /* so far; read: tokens of prompts, whose last
+                                           one is a row of the first decode step   */
     double          prefill_s, decode_s, first_at;      /* now_s() of the first token */
 };
 

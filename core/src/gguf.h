@@ -42,6 +42,10 @@ struct gguf_writer;
 struct gguf_writer *gguf_create(FILE *);                                    /* the caller's file; sealed      */
 void gguf_put_text(struct gguf_writer *, const char *key, const char *text);
 void gguf_put_u32(struct gguf_writer *, const char *key, uint32_t);
+void gguf_put_f32(struct gguf_writer *, const char *key, float);
+void gguf_put_bool(struct gguf_writer *, const char *key, bool);
+void gguf_put_texts(struct gguf_writer *, const char *key, int64_t n, char *const *texts);
+void gguf_put_i32s(struct gguf_writer *, const char *key, int64_t n, const int32_t *);
 void gguf_add(struct gguf_writer *, const char *name, int type, int n_dim, const int64_t *dim);
 chi_status gguf_begin(struct gguf_writer *) CHI_MUST_CHECK;
 chi_status gguf_write(struct gguf_writer *, const void *data, int64_t bytes) CHI_MUST_CHECK;  /* a whole tensor */

@@ -8,7 +8,7 @@
 #include "core.h"
 #include "fs.h"
 
-enum { GGUF_V3 = 3, ALIGNMENT = 64, U32 = 4, TEXT = 8, NAME_LONGEST = 63, DIGITS = 16 };
+enum { GGUF_V3 = 3, ALIGNMENT = 64, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, TEXT = 8, ARRAY = 9, NAME_LONGEST = 63, DIGITS = 16 };
 
 struct gguf_writer {
     FILE   *file, *pairs, *tensors;         /* the two parts of the header, as text in memory                   */
@@ -45,22 +45,56 @@ struct gguf_writer *gguf_create(FILE *file)
     return w;
 }
 
+/* A pair whose value follows; false: after a misuse                                                           */
+static bool begin_pair(struct gguf_writer *w, const char *key, int type)
+{
+    if (w->status != CHI_OK) return false;
+    text(w->pairs, key);
+    number(w->pairs, 4, (uint64_t)type);
+    w->n_pair++;
+    return true;
+}
+
 void gguf_put_text(struct gguf_writer *w, const char *key, const char *value)
 {
-    if (w->status != CHI_OK) return;
-    text(w->pairs, key);
-    number(w->pairs, 4, TEXT);
-    text(w->pairs, value);
-    w->n_pair++;
+    if (begin_pair(w, key, TEXT)) text(w->pairs, value);
 }
 
 void gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t value)
 {
-    if (w->status != CHI_OK) return;
-    text(w->pairs, key);
-    number(w->pairs, 4, U32);
-    number(w->pairs, 4, value);
-    w->n_pair++;
+    if (begin_pair(w, key, U32)) number(w->pairs, 4, value);
+}
+
+void gguf_put_f32(struct gguf_writer *w, const char *key, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (begin_pair(w, key, F32)) number(w->pairs, 4, bits);
+}
+
+void gguf_put_bool(struct gguf_writer *w, const char *key, bool value)
+{
+    if (begin_pair(w, key, BOOL)) number(w->pairs, 1, value);
+}
+
+static bool begin_array(struct gguf_writer *w, const char *key, int type, int64_t n)
+{
+    if (!begin_pair(w, key, ARRAY)) return false;
+    number(w->pairs, 4, (uint64_t)type);
+    number(w->pairs, 8, (uint64_t)n);
+    return true;
+}
+
+void gguf_put_texts(struct gguf_writer *w, const char *key, int64_t n, char *const *texts)
+{
+    if (!begin_array(w, key, TEXT, n)) return;
+    for (int64_t i = 0; i < n; i++) text(w->pairs, texts[i]);
+}
+
+void gguf_put_i32s(struct gguf_writer *w, const char *key, int64_t n, const int32_t *value)
+{
+    if (!begin_array(w, key, I32, n)) return;
+    for (int64_t i = 0; i < n; i++) number(w->pairs, 4, (uint32_t)value[i]);
 }
 
 void gguf_add(struct gguf_writer *w, const char *name, int type, int n_dim, const int64_t *dim)

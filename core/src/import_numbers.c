@@ -16,6 +16,7 @@
 #include "export.h"
 #include "fs.h"
 #include "network.h"
+#include "signals.h"
 
 struct source {
     const char *path;
@@ -65,8 +66,8 @@ static chi_status open_file(struct source *x)
         if (!text_of(x, "format"))
             return fail(
                 CHI_EDATA,
-                "%s is a model of architecture %s, and chimera export did not write it: import reads GGUF "
-                "files with the key chimera.format, and checkpoints in safetensors with a config.json",
+                "%s is a model of architecture %s and lacks the key chimera.format: import reads the GGUF files "
+                "that chimera export writes of its own architecture, and checkpoints in safetensors with a config.json",
                 x->path, architecture ? architecture : "unknown");
         TRY(gguf_check_seal(x->g));
     } else {
@@ -230,6 +231,7 @@ static chi_status put_floats(const struct source *x, struct packed_writer *w, in
 static chi_status put_all(struct source *x, struct packed_writer *w, FILE *report)
 {
     for (int64_t k = 0; k < x->n; k++) {
+        TRY(signals_stop());
         if (x->entry[k].encoding) TRY(put_matrix(x, w, k, report));
         else TRY(put_floats(x, w, k));
     }

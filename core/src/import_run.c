@@ -5,15 +5,21 @@
  * after the other passes through, so memory is that of the largest.                                              */
 #include "import_run.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "ckpt.h"
 #include "core.h"
 #include "export.h"
 #include "fs.h"
 #include "network.h"
+#include "signals.h"
 
 enum { FILES_MAX = 4096 };
 
@@ -247,6 +253,7 @@ static chi_status give(void *arg, int64_t i, const float **values, float **own)
     const struct origin *o = &b->origin[i];
     int64_t n = b->plan->tensor[i].n;
     *own = NULL;
+    TRY(signals_stop());
     if (o->ones) {
         if (!(*own = mem_take((size_t)n * sizeof **own, "a tensor of ones"))) return CHI_ENOMEM;
         for (int64_t j = 0; j < n; j++) (*own)[j] = 1;
@@ -279,14 +286,60 @@ static chi_status fill_run(struct bring *b, const char *folder)
     return s;
 }
 
+static bool begins_with(const char *folder, const char *name, const char *start)
+{
+    char *path = fs_join(folder, name);
+    bool yes = !fs_exists(path) || fs_begins(path, start);
+    free(path);
+    return yes;
+}
+
+/* Did an import make this folder, and nothing but imports?  It holds what a run holds, and no step was taken     */
+static bool is_leftover(const char *folder)
+{
+    static const char *const names[] = { "lock", "ckpt", "metrics.jsonl", "samples.jsonl", "config.ini", "command.txt",
+                                         "log.txt", "env.json", "status.json" };
+    char **entry = NULL;
+    int64_t n = 0;
+    if (!fs_is_dir(folder) || fs_entries(folder, &entry, &n) != CHI_OK) return false;
+    bool all = true;
+    for (int64_t i = 0; i < n; i++) {
+        size_t m = strlen(entry[i]);
+        if (m > 4 && !strcmp(entry[i] + m - 4, ".tmp")) entry[i][m - 4] = 0;
+        bool known = false;
+        for (int64_t k = 0; k < COUNT(names); k++) known |= !strcmp(entry[i], names[k]);
+        all &= known;
+    }
+    fs_list_free(entry, n);
+    char *metrics = fs_join(folder, "metrics.jsonl");
+    struct stat st;
+    all &= stat(metrics, &st) < 0 || st.st_size == 0;
+    free(metrics);
+    return all && begins_with(folder, "command.txt", "chimera import");
+}
+
+/* What an import left that was killed goes; its lock went with it                                                 */
+static chi_status clear_leftover(const char *tmp, const char *out)
+{
+    if (!fs_exists(tmp)) return CHI_OK;
+    if (!is_leftover(tmp)) return fail(CHI_ECONF, "%s is in the way, and no import left it: give another name with -o", tmp);
+    char *path = fs_join(tmp, "lock");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    free(path);
+    bool taken = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    chi_status s = taken ? fail(CHI_ECONF, "%s is being written by another process: wait until it ends, or give another name "
+                                "with -o", out) : fs_remove_tree(tmp);
+    if (fd >= 0) close(fd);
+    return s;
+}
+
 /* A run without its checkpoint would be trained from random weights: the folder gets its name when all is there   */
 static chi_status write_run(struct bring *b)
 {
     size_t n = strlen(b->request->out);
     while (n > 1 && b->request->out[n - 1] == '/') n--;
     char *out = xprintf("%.*s", (int)n, b->request->out), *tmp = xprintf("%s.tmp", out);
-    chi_status s = !fs_exists(tmp) ? CHI_OK
-        : fail(CHI_ECONF, "%s is in the way: if an import that was cut short left it, remove it", tmp);
+    chi_status s = clear_leftover(tmp, out);
     if (s == CHI_OK) {
         s = fill_run(b, tmp);
         if (s == CHI_OK) s = fs_publish(tmp, out);

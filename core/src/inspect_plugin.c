@@ -5,6 +5,7 @@
 #include "cli.h"
 #include "core.h"
 #include "inspect_plugin.h"
+#include "packed.h"
 #include "registry.h"
 #include "run.h"
 #include "spec.h"
@@ -174,13 +175,24 @@ chi_status inspect_plugin(struct registry *r, const char *path_or_name)
     return CHI_OK;
 }
 
+/* The configuration inside a packed model                                                */
+static chi_status packed_config_load(const char *path, char *const *override, int n, struct config **config)
+{
+    struct packed *p;
+    TRY(packed_open(&p, path));
+    chi_status s = config_load_text(config, path, packed_config(p), override, n);
+    packed_close(p);
+    return s;
+}
+
 /* Errors of [plugins] alone: the rest of the file is other verbs' concern                */
 chi_status plugins_open(struct registry **r, const char *conf, const struct cli_args *a, const char *extra)
 {
     struct plugin_options o;
     struct config *config;
     *r = NULL;
-    if (conf) TRY(run_config(conf, a->override, a->n_override, &config));
+    if (conf && packed_is(conf)) TRY(packed_config_load(conf, a->override, a->n_override, &config));
+    else if (conf) TRY(run_config(conf, a->override, a->n_override, &config));
     else TRY(config_load(&config, NULL, a->override, a->n_override));
     chi_status s = spec_registry(r, config, &o, extra);
     const char *section;

@@ -246,7 +246,7 @@ static void act_task(void *arg, int64_t i, struct chi_scratch *s)
 static void acts_run(struct acts *a)
 {
     a->ldq = round_up(a->d_in, CHI_ACT_BLOCK);
-    a->block = max_i64(1, 65536 / a->d_in);
+    a->block = max_i64(1, 16384 / a->d_in);
     pool_run(ceil_div(a->rows, a->block), act_task, a);
 }
 
@@ -326,18 +326,25 @@ enum { LINEARS_MAX = 16 };
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
  * slices a thread, so that one that comes late costs little.  Outputs do not know each other:
  * how they are cut changes no bit                                                           */
-int64_t linear_slice(int64_t total, int64_t output)
+int64_t linear_slice(int64_t total, int64_t output, int64_t grain)
 {
     int64_t n = pool_size(), least = max_i64((1 << 20) / n, 1 << 17);
     int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
-    return round_up(max_i64(1, target / output), 64);
+    return round_up(max_i64(1, target / output), grain);
 }
 
-/* What an output costs in multiply-adds of whole numbers: a master has four bytes a weight    */
-static int64_t output_cost(const struct chi_linear *l)
+/* Work of an output, in multiply-adds of a kernel; a weight that stays float is 4 bytes      */
+static int64_t output_work(const struct chi_linear *l, int64_t rows)
 {
-    enum { MASTER = 8 };
-    return l->d_in * (l->kernel ? 1 : MASTER);
+    enum { FLOAT = 8 };
+    return l->d_in * rows * (l->kernel ? 1 : FLOAT);
+}
+
+static int64_t slice_of(const struct chi_linear *l, int64_t rows, int64_t total)
+{
+    enum { GRAIN = 64, FLOAT_GRAIN = 4 };
+    return min_i64(linear_slice(total, output_work(l, rows), l->kernel ? GRAIN : FLOAT_GRAIN),
+                   round_up(l->d_out, CHI_TILE));
 }
 
 /* Kernels over slices of outputs                                                            */
@@ -351,9 +358,9 @@ static void run_kernels(const struct chi_linear *const *lin, float *const *y, in
         .act = { .rows = rows, .d_in = d_in, .x = x, .ldx = d_in, .q = room.q, .ldq = ldq,
                  .step = room.step, .sum = room.sum },
     };
-    for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * output_cost(lin[j]) * rows;
+    for (int64_t j = 0; j < n; j++) total += lin[j]->d_out * output_work(lin[j], rows);
     for (int64_t j = 0; j < n; j++) {
-        size[j] = min_i64(linear_slice(total, output_cost(lin[j]) * rows), round_up(lin[j]->d_out, CHI_TILE));
+        size[j] = slice_of(lin[j], rows, total);
         first[j + 1] = first[j] + ceil_div(lin[j]->d_out, size[j]);
     }
     if (total < 1 << 18) pool_run(1, all_slices, &c);
@@ -439,21 +446,21 @@ static chi_status forward(const struct chi_linear *const *lin, int64_t n, struct
     const struct chi_kernels *k = r->h->k;
     TRY(check_call(lin, n, rows));
     if (!rows) return CHI_OK;
-    bool any[2] = { false, false };
-    for (int64_t i = 0; i < n; i++)
-        if (by_kernel(lin[i], r->keep) && linear_integer(lin[i])) any[lin[i]->rule->o.extra_rmsnorm] = true;
-    for (int norm = 0; norm < 2; norm++) {   /* kernels, by how their input is prepared       */
+    bool normed = false;                     /* linears that read floats go with the last loop */
+    for (int64_t i = 0; i < n; i++) normed = normed || linear_norms(lin[i]);
+    for (int norm = 0; norm <= normed; norm++) {    /* kernels, by how their input is prepared */
         const struct chi_linear *some[LINEARS_MAX];
         float *to[LINEARS_MAX];
         int64_t n_some = 0;
+        bool any = false;
         for (int64_t i = 0; i < n; i++) {
-            /* Float ones read x as it is: they go with the others, in one loop              */
-            bool with = linear_integer(lin[i]) ? lin[i]->rule->o.extra_rmsnorm : any[1];
-            if (!by_kernel(lin[i], r->keep) || with != (norm == 1)) continue;
+            bool ints = linear_integer(lin[i]);
+            if (!by_kernel(lin[i], r->keep) || (ints ? linear_norms(lin[i]) : normed) != (norm == 1)) continue;
             some[n_some] = lin[i];
             to[n_some++] = y[i];
+            any = any || ints;
         }
-        if (any[norm]) {
+        if (any) {
             struct acts a = { .k = k, .x = x, .rows = rows, .d_in = lin[0]->d_in, .norm = norm,
                               .eps = lin[0]->eps, .lambda = 1 };
             acts_run(&a);

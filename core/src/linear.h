@@ -77,6 +77,6 @@ void linear_outputs(const struct chi_linear *, const struct chi_act *, int64_t o
 
 /* Outputs of one task of a call of so many multiply-adds, if an output takes so many:
  * a multiple of 64                                                                  */
-int64_t linear_slice(int64_t total, int64_t output);
+int64_t linear_slice(int64_t total, int64_t output, int64_t grain);
 
 #endif

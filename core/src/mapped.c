@@ -1,5 +1,5 @@
-/* mapped.c - see mapped.h.  The handler calls nothing but isatty(), write(), unlink(), sigaction(), raise() and
- * _exit().                                                                                                 */
+/* mapped.c - see mapped.h.  The handler calls nothing but isatty(), write(), unlink(), pause(), sigaction(), raise()
+ * and _exit().                                                                                               */
 #include "mapped.h"
 
 #include <fcntl.h>
@@ -22,7 +22,7 @@ struct mapping {
 };
 
 static struct mapping mapping[MAPPINGS];
-static atomic_flag caught = ATOMIC_FLAG_INIT;
+static atomic_flag caught = ATOMIC_FLAG_INIT, telling = ATOMIC_FLAG_INIT;
 static struct sigaction former;
 
 static const struct mapping *mapping_of(uintptr_t at)
@@ -56,6 +56,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
     const struct mapping *m = info->si_code > 0 ? mapping_of((uintptr_t)info->si_addr) : NULL;
     (void)context;
     if (m) {
+        while (atomic_flag_test_and_set(&telling)) pause();             /* another thread says it and ends us       */
         tell(m);
         if (m->how == MAPPED_WRITE) unlink(m->path);
         _exit(m->how == MAPPED_WRITE ? EXIT_DISK : EXIT_DATA);

@@ -40,7 +40,7 @@ static void norm_task(void *arg, int64_t i, struct chi_scratch *s)
 /* A row takes less than a microsecond: few of them are not worth handing out                  */
 static int64_t forward_block(const struct model *m)
 {
-    return max_i64(1, 98304 / m->d);
+    return max_i64(1, 24576 / m->d);
 }
 
 static void norm_rows(const struct model *m, float *y, const float *x, const float *gain, int64_t rows)

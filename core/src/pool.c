@@ -1,7 +1,7 @@
 /* pool.c - parallel loops over pieces that do not depend on who runs them.
  *
  * What a piece computes depends on its size, never on the number of threads, so any number
- * gives the same bits.  Pieces are handed out one at a time from a shared counter.         */
+ * gives the same bits.  Each thread has pieces of its own, and takes others' when it is done.  */
 #include "pool.h"
 #include "core.h"
 #include "crumb.h"
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 1024 };
+enum { THREADS_MAX = 1024, PIECES_MAX = INT32_MAX };
 static int threads;                         /* 0: not decided yet                */
 static struct chi_scratch *scratch;         /* one a thread                      */
 static int n_scratch;
@@ -118,37 +118,46 @@ static _Thread_local struct chi_scratch *mine;
  * member 0 runs the pass and posts its loops, the others wait for them.
  *
  * A loop is a number that goes up, in one word with the size of its team: who reads
- * the word knows at once whether the loop is his.  Then he must get through the door,
- * which member 0 shuts when no piece is left: it waits for members inside, never for
- * one who is still asleep or has no core.  Nobody outside ever looks at the job.
+ * the word knows at once whether the loop is his.  He writes the number on his seat and
+ * looks whether the loop is still open; member 0 shuts it when no piece is left, and then
+ * looks at the seats: it waits for those who sat down in time, never for one who is
+ * still asleep or has no core.  Each writes before it looks, so one of the two sees the
+ * other; who came too late touches nothing of the loop.
+ *
+ * Each seat has a range of the pieces, the same in every loop of that size, so that a member
+ * meets the same weights again in his core's cache.  He takes them from the front; who
+ * has none left takes from the ends of the others'.  Sixteen members on one counter would
+ * wait for its cache line longer than short pieces take.
  *
  * Who waits spins for SHORT, since waking a thread takes longer than many a loop.  Unless
  * the machine took a core from the process within CALM, it goes on until LONG; then it
  * sleeps.  On a busy machine a spinning thread takes the time of the very one that it
- * waits for.  Member 0 wakes one sleeper, who wakes the next.                           */
+ * waits for.  Each sleeps at his seat: member 0 wakes the first sleeper of the loop's team,
+ * who wakes the next, and those beyond the team sleep on.                               */
 
 #ifdef _OPENMP
-enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16 };
+enum { SHORT_NS = 20000, LONG_NS = 1000000, CALM_NS = 5000000, TEAM_BITS = 16, RANGE_BITS = 32 };
 
-struct gate {                               /* waiting for a word to change            */
+struct seat {
+    _Alignas(128) atomic_uint_least64_t pieces; /* of this loop, not taken yet: first << RANGE_BITS | end  */
+    atomic_uint_least64_t in, out;          /* the last loop that its member came to, and left */
+    _Alignas(128) atomic_bool asleep;       /* until a word changes                     */
     pthread_mutex_t lock;
     pthread_cond_t  moved;
-    atomic_int      sleepers;
 };
 
 static struct {
     int       team;                         /* of the region that is open; 0: none      */
+    int       seats;                        /* of the loop                              */
     chi_task *task;
     void     *arg;
-    int64_t   n;
     const struct crumb *crumb;
-    _Alignas(64) atomic_llong next;         /* the first piece that nobody has          */
-    _Alignas(64) atomic_uint_least64_t word; /* number of the loop << TEAM_BITS | team, 0: go */
-    _Alignas(64) atomic_uint_least64_t door; /* number << TEAM_BITS | members that came in; 0: shut */
-    _Alignas(64) atomic_uint_least64_t gone; /* of those that are done                  */
-    struct gate start, end;
-} pool = { .start = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 },
-           .end = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 } };
+    _Alignas(128) atomic_uint_least64_t word; /* number of the loop << TEAM_BITS | team, 0: go */
+    atomic_uint_least64_t open;             /* number of the loop that may be joined; 0: none */
+    struct seat seat[THREADS_MAX];
+    int       ready;                        /* seats whose lock can be used             */
+    int64_t   regions;                      /* that were opened                         */
+} pool;
 
 static void rest(void)
 {
@@ -194,78 +203,100 @@ static bool spin(atomic_uint_least64_t *word, uint64_t value, bool equal)
 }
 
 /* Returns whether it slept                                                              */
-static bool await(struct gate *g, atomic_uint_least64_t *word, uint64_t value, bool equal)
+static bool await(struct seat *me, atomic_uint_least64_t *word, uint64_t value, bool equal)
 {
     if (spin(word, value, equal)) return false;
-    pthread_mutex_lock(&g->lock);
-    atomic_fetch_add(&g->sleepers, 1);
-    while ((atomic_load(word) == value) != equal) pthread_cond_wait(&g->moved, &g->lock);
-    atomic_fetch_sub(&g->sleepers, 1);
-    pthread_mutex_unlock(&g->lock);
+    pthread_mutex_lock(&me->lock);
+    atomic_store(&me->asleep, true);
+    while ((atomic_load(word) == value) != equal) pthread_cond_wait(&me->moved, &me->lock);
+    atomic_store(&me->asleep, false);
+    pthread_mutex_unlock(&me->lock);
     return true;
 }
 
-/* One sleeper, after the word has changed; both are sequentially consistent, so a sleeper is seen
- * or sees                                                                               */
-static void wake(struct gate *g)
+/* The first sleeper of members from .. to - 1, after the word has changed; both are sequentially
+ * consistent, so a sleeper is seen or sees                                              */
+static void wake(int from, int to)
 {
-    if (!atomic_load(&g->sleepers)) return;
-    pthread_mutex_lock(&g->lock);
-    pthread_cond_signal(&g->moved);
-    pthread_mutex_unlock(&g->lock);
+    while (from < to && !atomic_load(&pool.seat[from].asleep)) from++;
+    if (from == to) return;
+    pthread_mutex_lock(&pool.seat[from].lock);
+    pthread_cond_signal(&pool.seat[from].moved);
+    pthread_mutex_unlock(&pool.seat[from].lock);
+}
+
+static uint64_t range_of(uint64_t first, uint64_t end)
+{
+    return first << RANGE_BITS | end;
+}
+
+/* The first piece of a seat, or the last; -1: it has none                               */
+static int64_t take_piece(struct seat *s, bool first)
+{
+    uint64_t r = atomic_load_explicit(&s->pieces, memory_order_relaxed);
+    for (;;) {
+        uint64_t i = r >> RANGE_BITS, end = r & UINT32_MAX;
+        if (i >= end) return -1;
+        uint64_t less = first ? range_of(i + 1, end) : range_of(i, end - 1);
+        if (atomic_compare_exchange_weak_explicit(&s->pieces, &r, less, memory_order_relaxed, memory_order_relaxed))
+            return (int64_t)(first ? i : end - 1);
+    }
+}
+
+static void run_piece(int64_t i)
+{
+    mine->used = 0;
+    pool.task(pool.arg, i, mine);
 }
 
 static void pieces(int member)
 {
     inside = true;
     mine = scratch + member;
-    for (;;) {
-        int64_t i = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
-        if (i >= pool.n) break;
-        mine->used = 0;
-        pool.task(pool.arg, i, mine);
+    for (int k = 0; k < pool.seats; k++) {
+        struct seat *s = &pool.seat[(member + k) % pool.seats];
+        for (int64_t i; (i = take_piece(s, k == 0)) >= 0;) run_piece(i);
     }
     mine->used = 0;
     inside = false;
 }
 
-static bool enter(uint64_t number)
-{
-    uint64_t door = atomic_load(&pool.door);
-    while (door >> TEAM_BITS == number)
-        if (atomic_compare_exchange_weak(&pool.door, &door, door + 1)) return true;
-    return false;
-}
-
 static void post(uint64_t team)
 {
     uint64_t number = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> TEAM_BITS) + 1;
-    atomic_store(&pool.door, number << TEAM_BITS);
+    atomic_store(&pool.open, team ? number : 0);
     atomic_store(&pool.word, number << TEAM_BITS | team);
 }
 
-static void dismiss(void)
+static void dismiss(int team)
 {
     post(0);
-    pthread_mutex_lock(&pool.start.lock);
-    pthread_cond_broadcast(&pool.start.moved);
-    pthread_mutex_unlock(&pool.start.lock);
+    for (int m = 1; m < team; m++) wake(m, m + 1);
 }
 
-static void member(uint64_t me, uint64_t seen)
+/* Pieces of the loop, if it is still open                                               */
+static void join(int me, int team, uint64_t number, bool slept)
+{
+    struct seat *s = &pool.seat[me];
+    atomic_store(&s->in, number);
+    if (atomic_load(&pool.open) == number) {
+        if (slept) wake(me + 1, team);
+        crumb_adopt(pool.crumb);            /* a member crashes in this loop, or idle    */
+        pieces(me);
+        crumb_adopt(NULL);                  /* it lies on the caller's stack             */
+    }
+    atomic_store(&s->out, number);
+    wake(0, 1);
+}
+
+static void member(int me, uint64_t seen)
 {
     for (;;) {
-        bool slept = await(&pool.start, &pool.word, seen, false);
+        bool slept = await(&pool.seat[me], &pool.word, seen, false);
         seen = atomic_load(&pool.word);
-        uint64_t team = seen & ((1 << TEAM_BITS) - 1);
+        int team = (int)(seen & ((1 << TEAM_BITS) - 1));
         if (!team) return;
-        if (me >= team || !enter(seen >> TEAM_BITS)) continue;
-        if (slept && atomic_load_explicit(&pool.next, memory_order_relaxed) < pool.n) wake(&pool.start);
-        crumb_adopt(pool.crumb);            /* a member crashes in this loop, or idle    */
-        pieces((int)me);
-        crumb_adopt(NULL);                  /* it lies on the caller's stack             */
-        atomic_fetch_add(&pool.gone, 1);
-        wake(&pool.end);
+        if (me < team) join(me, team, seen >> TEAM_BITS, slept);
     }
 }
 
@@ -273,34 +304,43 @@ static void run_held(int team, int64_t n, chi_task *task, void *arg)
 {
     pool.task = task;
     pool.arg = arg;
-    pool.n = n;
+    pool.seats = team;
     pool.crumb = crumb_now();
-    atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool.gone, 0, memory_order_relaxed);
+    for (int m = 0; m < team; m++)
+        atomic_store_explicit(&pool.seat[m].pieces, range_of((uint64_t)(n * m / team), (uint64_t)(n * (m + 1) / team)),
+                              memory_order_relaxed);
     post((uint64_t)team);
-    wake(&pool.start);
+    wake(1, team);
     pieces(0);
-    uint64_t inside_now = atomic_exchange(&pool.door, 0) & ((1 << TEAM_BITS) - 1);
-    await(&pool.end, &pool.gone, inside_now, true);
+    uint64_t number = atomic_exchange(&pool.open, 0);
+    for (int m = 1; m < team; m++)
+        if (atomic_load(&pool.seat[m].in) == number) await(&pool.seat[0], &pool.seat[m].out, number, true);
 }
 
 static int held(void) { return pool.team; }
+int64_t pool_regions(void) { return pool.regions; }
 
 static void in_region(int team, void (*pass)(void *), void *arg)
 {
     uint64_t seen = atomic_load(&pool.word);
+    for (; pool.ready < team; pool.ready++) {
+        pthread_mutex_init(&pool.seat[pool.ready].lock, NULL);
+        pthread_cond_init(&pool.seat[pool.ready].moved, NULL);
+    }
+    pool.regions++;
 #pragma omp parallel num_threads(team)
     if (omp_get_thread_num()) {
-        member((uint64_t)omp_get_thread_num(), seen);
+        member(omp_get_thread_num(), seen);
     } else {
         pool.team = omp_get_num_threads();
         pass(arg);
+        dismiss(pool.team);
         pool.team = 0;
-        dismiss();
     }
 }
 #else
 static int held(void) { return 1; }
+int64_t pool_regions(void) { return 0; }
 static void run_held(int team, int64_t n, chi_task *task, void *arg) { (void)team, serial(n, task, arg, mine); }
 static void in_region(int team, void (*pass)(void *), void *arg) { (void)team, pass(arg); }
 #endif
@@ -327,7 +367,7 @@ void pool_run(int64_t n, chi_task *task, void *arg)
         return;
     }
     bool ready = n_scratch >= pool_size() || pool_scratch(64) == CHI_OK;
-    int team = ready ? (int)min_i64(pool_size(), n) : 1;     /* without scratch nobody takes any  */
+    int team = ready && n <= PIECES_MAX ? (int)min_i64(pool_size(), n) : 1; /* without scratch nobody takes any */
     if (team > 1 && !held()) {
         in_region(team, one_loop, &(struct loop){ n, task, arg });
         return;

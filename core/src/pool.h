@@ -16,6 +16,7 @@ int64_t pool_scratch_held(void);        /* bytes taken so far                   
 void pool_run(int64_t n, chi_task *task, void *arg);
 /* pass(arg), with the threads at hand for its many small loops                 */
 void pool_hold(void (*pass)(void *arg), void *arg);
+int64_t pool_regions(void);             /* how often threads were called together so far */
 
 /* acc[len] += part[0][len] + ... in order, cut over len only                   */
 void pool_reduce(float *acc, const float *part, int64_t n, int64_t len);

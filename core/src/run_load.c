@@ -10,15 +10,14 @@
 
 /* A training process may remove the checkpoint between the search and the reading: then
  * there is a newer one, so search again.                                          */
-static chi_status load_newest(const char *dir, struct model *m)
+static chi_status load_newest(const char *dir, struct model *m, struct ckpt_meta *meta)
 {
     for (int tries = 0;; tries++) {
-        struct ckpt_meta meta;
         char *path;
         TRY(ckpt_latest(dir, &path));
         if (!path)
             return fail(CHI_EDATA, "%s has no checkpoint yet: train first (chimera train), or wait for the first one", dir);
-        chi_status s = ckpt_load(path, m, NULL, &meta);
+        chi_status s = ckpt_load(path, m, NULL, meta);
         bool gone = !fs_is_dir(path);
         free(path);
         if (s == CHI_OK || !gone || tries == 3) return s;
@@ -66,6 +65,8 @@ chi_status run_packed_spec(const char *path, char *const *overrides, int n, cons
     }
     (*spec)->packed = p;
     s = manifest_text_fits(path, packed_manifest(p), *spec);
+    if (s == CHI_OK) s = manifest_text_vocabulary(path, packed_manifest(p), &(*spec)->vocabulary);
+    (*spec)->vocabulary_of = xstrdup(path);
     if (s == CHI_OK) return s;
     char *why = xstrdup(fail_text());
     spec_close(*spec);
@@ -91,9 +92,11 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
     const char *dir = fs_is_dir(subject) ? subject : (*spec)->run.dir;
     if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
     TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
-    struct ckpt_meta meta;
-    if (run_is_checkpoint(subject)) return ckpt_load(subject, *model, NULL, &meta);
-    return load_newest(dir, *model);
+    struct ckpt_meta meta = { 0 };
+    chi_status s = run_is_checkpoint(subject) ? ckpt_load(subject, *model, NULL, &meta) : load_newest(dir, *model, &meta);
+    (*spec)->vocabulary = meta.vocabulary;
+    (*spec)->vocabulary_of = xstrdup(subject);
+    return s;
 }
 
 chi_status run_load_model(const char *subject, char *const *overrides, int n, const char *task, int needs,

@@ -563,6 +563,7 @@ void spec_close(struct spec *s)
 {
     if (!s) return;
     packed_close(s->packed);
+    free(s->vocabulary_of);
     pattern_close(s->mixer, s->model.num_hidden_layers);
     pattern_close(s->ffn, s->model.num_hidden_layers);
     for (int64_t i = 0; i < s->n_rule; i++) {

@@ -90,6 +90,8 @@ struct linear_rule {
 struct spec {
     struct config   *config;
     struct packed   *packed;            /* where the weights and their encodings come from; NULL: masters */
+    uint64_t vocabulary;                /* of the tokens that its weights were trained with, by tokens.h; */
+    char    *vocabulary_of;             /* 0: unknown.  Who says so                                       */
     struct registry *registry;
     struct model_options    model;
     struct train_options    train;

@@ -5,6 +5,7 @@
 #include "files.h"
 #include "hosting.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct tokens {
@@ -54,10 +55,11 @@ chi_status tokens_open(struct tokens **out, const struct spec *spec)
 {
     TRY(tokens_open_alone(out, spec));
     struct tokens *t = *out;
-    if (t->vocab <= spec->model.vocab_size) return CHI_OK;
-    chi_status s = fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
+    chi_status s = t->vocab <= spec->model.vocab_size
+        ? vocabulary_check(spec, tokens_hash(t), spec->vocabulary_of, spec->vocabulary) : fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
                         "vocab_size to at least that", (long long)spec->model.vocab_size, t->component->name,
                         (long long)t->vocab);
+    if (s == CHI_OK) return s;
     tokens_close(t);
     *out = NULL;
     return s;
@@ -89,12 +91,19 @@ int64_t tokens_piece(const struct tokens *t, const unsigned char *text, int64_t 
     return CHI_HAS(struct chi_tokenizer_ops, t->ops, piece) ? t->ops->piece(t->self, text, n) : 0;
 }
 
+static chi_status no_tokens(const struct chi_component *c, int64_t n)
+{
+    return fail(CHI_ENOMEM, "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
+                "documents", c->name, (long long)n);
+}
+
 chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
                      int64_t max, int64_t *count)
 {
     const struct chi_tokenizer_ops *o = c->ops;
     *count = o->encode(self, text, n, ids, max);
     if (*count >= 0) return CHI_OK;
+    if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
         return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
                     (long long)*count);
@@ -103,6 +112,7 @@ chi_status tokens_of(const struct chi_component *c, const void *self, const unsi
     *count = o->encode_in(self, text, n, ids, max, &work);
     mem_free(work.base);
     if (*count >= 0) return CHI_OK;
+    if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
                 (long long)work.size, (long long)*count);
 }
@@ -139,13 +149,36 @@ int64_t tokens_decode(struct tokens *t, int32_t id, const unsigned char **bytes)
     return n;
 }
 
-uint64_t tokens_hash(struct tokens *t)
+uint64_t tokens_hash(const struct tokens *t)
 {
-    uint64_t h[3] = { (uint64_t)t->vocab, (uint64_t)t->end, 0 };
-    for (int32_t i = 0; i < t->vocab; i++) {
-        const unsigned char *b;
-        int64_t n = tokens_decode(t, i, &b);
-        h[2] = h[2] * 0x9e3779b97f4a7c15u + xxh3(b, (size_t)n) + (uint64_t)n;
+    return vocabulary_hash(t->ops, t->self);
+}
+
+/* ---- which vocabulary ----------------------------------------------------------- */
+
+uint64_t vocabulary_hash(const struct chi_tokenizer_ops *ops, const void *self)
+{
+    int64_t vocab = ops->vocab(self), room = 256;
+    unsigned char *text = xcalloc((size_t)room, 1);
+    uint64_t h[3] = { (uint64_t)vocab, (uint64_t)ops->end(self), 0 };
+    for (int32_t i = 0; i < vocab; i++) {
+        int64_t n = ops->decode(self, i, text, room);
+        if (n > room) {
+            text = xrealloc(text, (size_t)n);
+            room = n;
+            ops->decode(self, i, text, room);
+        }
+        h[2] = h[2] * 0x9e3779b97f4a7c15u + xxh3(text, (size_t)n) + (uint64_t)n;
     }
+    free(text);
     return xxh3(h, sizeof h);
+}
+
+chi_status vocabulary_check(const struct spec *spec, uint64_t now, const char *name, uint64_t then)
+{
+    if (!then || !now || then == now) return CHI_OK;
+    const char *file = config_get(spec->config, "tokenizer", "file");
+    return fail(CHI_EDATA, "%s was trained with the vocabulary %016" PRIx64 ", tokenizer %s%s%s is %016" PRIx64 ": the same "
+                "ids are other texts; give the vocabulary of the training (tokenizer.file=FILE)", name, then,
+                spec->tokenizer.component->name, file && *file ? " of " : "", file ? file : "", now);
 }

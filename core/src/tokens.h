@@ -20,6 +20,10 @@ int64_t tokens_piece(const struct tokens *, const unsigned char *text, int64_t n
 /* encode of any tokenizer, with the working memory that it asks for; *count: the ids of the text */
 chi_status tokens_of(const struct chi_component *, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
                      int64_t max, int64_t *count) CHI_MUST_CHECK;
-uint64_t tokens_hash(struct tokens *);                  /* of every token's bytes  */
+uint64_t tokens_hash(const struct tokens *);            /* of every token's bytes  */
+uint64_t vocabulary_hash(const struct chi_tokenizer_ops *, const void *self);       /* the same    */
+/* Are the spec's tokens those that the weights of `name` were trained with?  CHI_EDATA names both; 0 was
+ * written down by nobody and fits all                                              */
+chi_status vocabulary_check(const struct spec *, uint64_t now, const char *name, uint64_t then) CHI_MUST_CHECK;
 
 #endif

@@ -332,10 +332,12 @@ chi_status trainer_open(struct trainer *t, const struct train_request *q, bool *
     chi_status s = t->spec->train.minutes > 0 ? fix_steps(t, checkpoint != NULL) : CHI_OK;
     if (s == CHI_OK) s = open_work(t);
     if (s == CHI_OK && q->trace) s = trace_check(t, q->trace, checkpoint);
+    bool made = s == CHI_OK && q->trace;
     if (s == CHI_OK && checkpoint) s = trainer_check_data(t, checkpoint);
     if (s == CHI_OK && checkpoint && !trainer_imported(checkpoint)) warn_of_changes(t);
     if (s == CHI_OK) s = open_run(t);
     if (s == CHI_OK) s = trainer_start(t, checkpoint);
+    if (s != CHI_OK && made) rmdir(q->trace);
     if (s == CHI_OK && checkpoint) note("goes on from %s: step %lld of %lld", checkpoint,
                                         (long long)t->step, (long long)t->spec->train.steps);
     free(checkpoint);

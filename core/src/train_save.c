@@ -11,6 +11,7 @@
 #include "core.h"
 #include "fs.h"
 #include "schedule.h"
+#include "tokens.h"
 #include "trainer.h"
 
 /* A NaN on the disk would be there for ever: the step after it is what says so       */
@@ -46,6 +47,7 @@ chi_status trainer_save(struct trainer *t)
     struct ckpt_meta meta = {
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
         .position = t->cursor.position, .data_hash = dataset_place_hash(t->data),
+        .vocabulary = dataset_vocabulary(t->data),
         .metrics_bytes = t->evaluated == t->step ? t->evaluated_bytes : run_metrics_bytes(t->run),
         .samples_bytes = run_samples_bytes(t->run),
         .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),
@@ -132,6 +134,7 @@ chi_status trainer_check_data(const struct trainer *t, const char *checkpoint)
     struct ckpt_meta meta = { 0 };
     TRY(ckpt_read_meta(checkpoint, &meta));
     if (trainer_imported(checkpoint)) return CHI_OK;
+    TRY(vocabulary_check(t->spec, dataset_vocabulary(t->data), checkpoint, meta.vocabulary));
     if (meta.data_hash != dataset_place_hash(t->data))
         return fail(CHI_EDATA, "%s was trained on other data than task %s gives now: its place in them "
                     "means nothing; give the old files, or begin with --fresh", checkpoint,

@@ -98,13 +98,12 @@ chi_status trace_check(const struct trainer *t, const char *dir, const char *che
         return fail(CHI_ECONF, "--trace records steps in order, which a rollback takes twice: set train.nonfinite to stop or skip");
     if (fs_exists(dir))
         return fail(CHI_ECONF, "--trace %s: it is there already; name a folder that is not, or remove it", dir);
-    return CHI_OK;
+    return fs_mkdirs(dir);
 }
 
 chi_status trace_open(struct trainer *t, const char *dir)
 {
     const struct train_options *o = &t->spec->train;
-    TRY(fs_mkdirs(dir));
     struct trace *r = t->trace = xcalloc(1, sizeof *r);
     *r = (struct trace){ .dir = xstrdup(dir), .steps = min_i64(o->trace_steps, o->steps), .n_seq = o->batch_size,
                          .seq_len = o->seq_len, .looped = t->spec->loop.length > 0 };

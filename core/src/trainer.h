@@ -86,7 +86,8 @@ void       warn_of_changes(struct trainer *);
 chi_status train_gradient(struct trainer *, struct step_result *) CHI_MUST_CHECK;
 chi_status train_on(struct trainer *, const struct batch *, struct step_result *) CHI_MUST_CHECK;
 chi_status train_update(struct trainer *, struct step_result *) CHI_MUST_CHECK;
-/* train_trace.c: of the steps in order, a batch and what came of it; no trace: nothing */
+/* train_trace.c: of the steps in order, a batch and what came of it; no trace: nothing.  The check
+ * makes the folder, before there is a run                                              */
 chi_status trace_check(const struct trainer *, const char *dir, const char *checkpoint) CHI_MUST_CHECK;
 chi_status trace_open(struct trainer *, const char *dir) CHI_MUST_CHECK;
 void       trace_batch(struct trainer *, const struct batch *);

@@ -40,7 +40,11 @@ bad 2 'train' "$CHIMERA" trian conf.ini
 bad 2 'generate' "$CHIMERA" generte run
 bad 2 'plugins' "$CHIMERA" plugin
 bad 2 'did you mean --prompt' "$CHIMERA" generate "$tmp" --promt text
-run 0 "$CHIMERA"
+run 2 "$CHIMERA"
+says err 'chimera VERB --help'
+says err 'chimera: which verb'
+[ ! -s "$tmp/out" ] && ok || no "usage that nobody asked for is on standard output"
+run 0 "$CHIMERA" help
 says out 'chimera VERB --help'
 bad 2 'config|CONF|RUN' "$CHIMERA" train
 bad 2 "unexpected word 'b'" "$CHIMERA" eval a b

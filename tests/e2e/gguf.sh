@@ -74,6 +74,44 @@ run 0 "$CHIMERA" import "$tmp/moe.gguf" -o "$tmp/moe2/model.b158"
 same "$tmp/moe/model.b158" "$tmp/moe2/model.b158" "another model with experts comes back"
 same "$tmp/moe/model_experts.b158" "$tmp/moe2/model_experts.b158" "other experts come back"
 
+# ---- attention and swiglu under the names of a llama
+cat >"$tmp/llama.ini" <<'END'
+[model]
+hidden_size = 256
+num_hidden_layers = 1
+vocab_size = 260
+rms_norm_eps = 0.25
+tie_word_embeddings = no
+layer_pattern = AT
+ffn_pattern = MLP
+[layer.AT]
+use = attention
+num_heads = 2
+head_dim = 32
+rope_theta = 500
+max_context = 100
+[layer.MLP]
+use = swiglu
+intermediate_size = 96
+[linear]
+quantizer = ternary
+group_size = 256
+END
+run 0 "$CHIMERA" init "$tmp/llama.ini" -o "$tmp/llama"
+run 0 "$CHIMERA" export "$tmp/llama" -o "$tmp/llama.safetensors"
+run 0 "$CHIMERA" export "$tmp/llama" -o "$tmp/llama.gguf" --architecture llama
+says out '^layers.0.mixer.q_proj.weight +64 x 256  ternary2 -> TQ2_0 '
+bad 3 'llama.gguf is a model of architecture llama and lacks' "$CHIMERA" import "$tmp/llama.gguf" -o "$tmp/x"
+llama_refuses() { bad 2 "architecture llama: .*$1" "$CHIMERA" export "$tmp/$2" -o "$tmp/x.gguf" --architecture llama; }
+llama_refuses 'same attention and the same swiglu' m.b158
+for change in layer.AT.window=8 model.logit_soft_cap=30 linear.extra_rmsnorm=yes linear.adapter=hgf; do
+    key=${change##*.}
+    run 0 "$CHIMERA" init "$tmp/llama.ini" -o "$tmp/l.$key" "$change"
+    llama_refuses "has no ${key%=*}" "l.$key"
+done
+bad 2 'architecture mamba: wanted is llama' "$CHIMERA" export "$tmp/llama" -o "$tmp/x.gguf" --architecture mamba
+bad 2 'architecture llama: wanted .*NAME.gguf' "$CHIMERA" export "$tmp/llama" -o "$tmp/x.safetensors" --architecture llama
+
 # ---- the second reader
 if command -v python3 >/dev/null 2>&1; then
     for as in best tq1_0 f16 f32; do
@@ -81,6 +119,13 @@ if command -v python3 >/dev/null 2>&1; then
         says out '^general.architecture = chimera$'
         says out ' 0 wrong$'
     done
+    run 0 python3 -B "$srcdir/tests/gguf_reader.py" --llama "$tmp/llama.gguf" "$tmp/llama.safetensors"
+    says out '^general.architecture = llama$'
+    says out '^vocab_size=260 context_length=100 embedding_length=256 block_count=1 feed_forward_length=96 '
+    says out ' attention.head_count=2 attention.head_count_kv=2 attention.key_length=32 attention.value_length=32 '
+    says out ' rope.dimension_count=32 rope.freq_base=500 attention.layer_norm_rms_epsilon=0.25$'
+    says out '^blk.0.ffn_down.weight F16 256x96 '
+    says out '^12 tensors, 0 wrong$'
 else
     echo "no python3: GGUF files are not read a second time"
 fi

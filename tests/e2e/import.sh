@@ -87,6 +87,41 @@ bad 2 'is there already' "$CHIMERA" import "$tmp/gdn" -o "$tmp/run"
 bad 3 'has no config.json' "$CHIMERA" import "$corpus" -o "$tmp/x"
 [ -e "$tmp/x" ] && no "a refused import leaves a folder" || ok
 
+# ---- whole or absent, wherever a signal comes; what SIGKILL leaves goes with the next import
+shim=$PWD/tests/shim/.libs/faultfs.so
+"$CHIMERA" convert "$tmp/run" -o "$tmp/small.b158" >"$tmp/out" 2>&1
+"$CHIMERA" export "$tmp/small.b158" -o "$tmp/small.gguf" >"$tmp/out"
+stopped() {                                 # SUBJECT OUT NAMES
+    FAULT_COUNT=$tmp/calls LD_PRELOAD=$shim "$CHIMERA" import "$1" -o "$tmp/first.$2" >"$tmp/out"
+    calls=$(cat "$tmp/calls") i=1 early=0
+    [ "$calls" -gt 4 ] && ok || no "import of $1: $calls file operations"
+    while [ $i -le "$calls" ]; do
+        rc=0
+        FAULT=call:$i:signal:15 LD_PRELOAD=$shim "$CHIMERA" import "$1" -o "$tmp/it.$2" >"$tmp/out" 2>"$tmp/err" || rc=$?
+        case $rc in
+        143) early=$((early + 1))
+             [ -z "$(find "$tmp" -maxdepth 1 -name 'it.*')" ] && ok || no "SIGTERM at operation $i leaves $(ls -d "$tmp"/it.*)" ;;
+        0) [ -e "$tmp/it.$2" ] && [ ! -e "$tmp/it.$2.tmp" ] && ok || no "operation $i: not whole" ;;
+        *) no "SIGTERM at operation $i: exit code $rc: $(cat "$tmp/err")" ;;
+        esac
+        rm -rf "$tmp/it.$2"
+        FAULT=call:$i:kill LD_PRELOAD=$shim "$CHIMERA" import "$1" -o "$tmp/it.$2" >"$tmp/out" 2>&1 || :
+        [ -e "$tmp/it.$2" ] || run 0 "$CHIMERA" import "$1" -o "$tmp/it.$2"
+        [ ! -e "$tmp/it.$2.tmp" ] && ok || no "killed at operation $i: the next import leaves $tmp/it.$2.tmp"
+        rm -rf "$tmp/it.$2"
+        i=$((i + $3))
+    done
+    [ $early -ge 1 ] && ok || no "import of $1: $early of $calls signals came in time"
+}
+if [ -f "$shim" ]; then
+    stopped "$tmp/gdn" run 9
+    stopped "$tmp/small.gguf" b158 1
+fi
+mkdir "$tmp/it.run.tmp"
+echo mine >"$tmp/it.run.tmp/notes"
+bad 2 'it.run.tmp is in the way' "$CHIMERA" import "$tmp/gdn" -o "$tmp/it.run"
+[ -s "$tmp/it.run.tmp/notes" ] && ok || no "a folder of somebody else's is gone"
+
 # ---- a file that says nothing of its configuration
 python3 -B - "$tmp/run/ckpt/0000000004/model.safetensors" "$tmp/plain.safetensors" <<'END'
 import shutil, sys

@@ -80,6 +80,10 @@ says out '^  int8 +19 kB|^  int8 +[0-9.]+ kB'
 says out '^  tl2 of experts +[0-9.]+ kB'
 says out 'with 1 turn .*state per stream'
 says out 'with 2 turns .*state per stream'
+for packed in small small/model.b158; do
+    run 0 "$CHIMERA" plugins $packed "plugins.path=$tmp"
+    says out "^  1\. $tmp  \(plugin path\)"
+done
 run 0 "$CHIMERA" bench small --read --steps 2
 says out '^decode'
 says out 'bytes of weights'
@@ -107,6 +111,9 @@ bad 2 'found .x.' "$CHIMERA" generate small --ids "1 x"
 bad 2 'ids does not go with' "$CHIMERA" generate small --ids 1 -p a
 run 0 "$CHIMERA" generate small --ids "1 2" -n 1 --timing
 says err 'first token after [0-9.]+ s'
+says err 'read 2 tokens .*wrote 1 tokens'
+run 0 "$CHIMERA" generate small --ids "1 2" --ids "3-7" -n 3
+says err 'read 7 tokens .*wrote 6 tokens'
 run 0 "$CHIMERA" generate small --ids "1 2" -n 0 --timing
 says err 'no token: [0-9.]+ s until the weights were there, [0-9.]+ s for the prompt'
 

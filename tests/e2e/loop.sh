@@ -83,6 +83,8 @@ run 0 "$CHIMERA" inspect "$tmp/trace/config.ini"
 bad 2 'it is there already' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" --trace "$tmp/trace"
 bad 2 'from its first step' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/cut" --resume --trace "$tmp/trace2"
 bad 2 'rollback' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" --trace "$tmp/trace2" train.nonfinite=rollback
+bad 1 'cannot create folder /proc/no' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" --trace /proc/no/trace
+bad 1 'loop.ini: a file of that name' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/loop.ini/no" --trace "$tmp/trace2"
 if [ -e "$tmp/trace2" ] || [ -e "$tmp/other" ]; then no "a refused trace leaves something behind"; else ok; fi
 
 # ---- turns in use

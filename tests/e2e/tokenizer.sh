@@ -104,9 +104,27 @@ says out "(^|[^0-9])$n([^0-9]|\$)"
 run 0 "$CHIMERA" generate "$T/run" -p "line 1" -n 40 --ignore-end -q
 iconv -f UTF-8 -t UTF-8 "$T/out" >/dev/null && ok || no "what was generated is no UTF-8"
 bad 2 'vocab_size' "$CHIMERA" train "$T/tiny.ini" model.vocab_size=299 run.dir="$T/small"
-# Another vocabulary of as many tokens: the place in the corpus means nothing
+# Another vocabulary of as many tokens: the ids mean nothing
 tok train "$corpus/heldout" -n 300 --least 1 -o "$T/other.ranks"
-bad 3 'other data' "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5 tokenizer.file="$T/other.ranks"
+run 0 "$CHIMERA" convert "$T/run" -o "$T/run.b158"
+mv "$T/a.ranks" "$T/first.ranks"
+cp "$T/other.ranks" "$T/a.ranks"
+for of in run run/ckpt/0000000003 run.b158; do
+    which="$T/$of was trained with the vocabulary [0-9a-f]{16}, tokenizer bpe of .*a.ranks is [0-9a-f]{16}"
+    bad 3 "$which" "$CHIMERA" eval "$T/$of"
+    bad 3 "$which" "$CHIMERA" generate "$T/$of" -p "line 1" -n 4
+done
+run 0 "$CHIMERA" generate "$T/run" --ids "5 6" -n 4
+bad 3 'trained with the vocabulary' "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5
+# ... the same tokens by another name are the same, and an old checkpoint says nothing
+run 0 "$CHIMERA" eval "$T/run.b158" tokenizer.file="$T/first.ranks"
+cp -r "$T/run" "$T/old"
+M=$T/old/ckpt/0000000003/MANIFEST.json
+sed -i '/"vocabulary"/d' "$M"
+"$CHIMERA" eval "$T/old" 2>&1 | sed -n 's/.*gives XXH3 \([0-9a-f]*\), it says \([0-9a-f]*\)$/s,\2,\1,/p' >"$T/seal"
+sed -i -f "$T/seal" "$M"
+run 0 "$CHIMERA" eval "$T/old"
+mv "$T/first.ranks" "$T/a.ranks"
 run 0 "$CHIMERA" train "$T/tiny.ini" --resume train.steps=5
 # ... but the text is the same, and what reports compare
 run 0 "$CHIMERA" train "$T/tiny.ini" tokenizer.file="$T/other.ranks" run.dir="$T/run2"

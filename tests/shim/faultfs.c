@@ -4,6 +4,7 @@
  *     FAULT=call:N:once:ERRNO     only the N-th counted call fails with errno ERRNO
  *     FAULT=call:N:from:ERRNO     that one and every later one
  *     FAULT=call:N:kill           SIGKILL before the N-th call
+ *     FAULT=call:N:signal:NUMBER  that signal before the N-th call, which then goes on
  *     FAULT=call:N:short          a write stores half, then SIGKILL
  *     FAULT=call:N:part           from the N-th call on, a write stores half and says so
  *     FAULT_COUNT=FILE            at exit, the number of counted calls is written there
@@ -25,7 +26,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { NONE, ONCE, FROM, KILL, SHORT, PART };
+enum { NONE, ONCE, FROM, KILL, SIGNAL, SHORT, PART };
 static long calls, target;
 static int  mode = -1, code;
 static pid_t self;                          /* the process that loaded this        */
@@ -42,7 +43,7 @@ static void setup(void)
     mode = NONE;
     if (!text || sscanf(text, "call:%ld:%15[a-z]:%d", &target, how, &code) < 2) return;
     mode = !strcmp(how, "once") ? ONCE : !strcmp(how, "from") ? FROM
-         : !strcmp(how, "kill") ? KILL : !strcmp(how, "short") ? SHORT
+         : !strcmp(how, "kill") ? KILL : !strcmp(how, "signal") ? SIGNAL : !strcmp(how, "short") ? SHORT
          : !strcmp(how, "part") ? PART : NONE;
 }
 
@@ -55,6 +56,7 @@ static int fault(int fd, const void *bytes, size_t n)
     if (mode == NONE || mode == PART || now < target || (now > target && mode != FROM)) return 0;
     if (mode == SHORT && bytes) syscall(SYS_write, fd, bytes, n / 2);
     if (mode == KILL || mode == SHORT) kill(getpid(), SIGKILL);
+    if (mode == SIGNAL) return kill(getpid(), code);
     errno = code;
     return 1;
 }

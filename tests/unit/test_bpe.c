@@ -1,67 +1,13 @@
 /* test_bpe.c - byte-level BPE: ids that other implementations gave to the same texts and vocabularies
  * (tests/data/tokenizers, written by tests/tokenizers/fixture.js), any bytes there and back, long pieces,
  * special tokens, and files that are not what they should be.                                 */
-#include <criterion/criterion.h>
 #include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "bpe_rig.h"
 #include "core.h"
 #include "fs.h"
 #include "json.h"
-#include "spec.h"
-#include "tokens.h"
-
-/* ---- opening ------------------------------------------------------------------------------------ */
-
-static char *data(const char *name)
-{
-    const char *source = getenv("srcdir");
-    cr_assert(source, "run me through make check");
-    return xprintf("%s/tests/data/tokenizers/%s", source, name);
-}
-
-struct open { struct spec *spec; struct tokens *t; };
-
-/* words: overrides, ended by NULL                                                                     */
-static chi_status open_with(struct open *o, const char *const *words)
-{
-    char *copy[8] = { NULL };
-    int n = 0;
-    struct config *c;
-    for (; n < 8 && words[n]; n++) copy[n] = xstrdup(words[n]);
-    chi_status s = config_load(&c, NULL, copy, n);
-    *o = (struct open){ NULL, NULL };
-    if (s == CHI_OK) s = spec_open(&o->spec, c, SPEC_TOKENIZER);
-    if (s == CHI_OK) s = tokens_open_alone(&o->t, o->spec);
-    for (int i = 0; i < n; i++) free(copy[i]);
-    return s;
-}
-
-static void open_file(struct open *o, const char *tokenizer, const char *file, const char *more)
-{
-    char *name = xprintf("data.tokenizer=%s", tokenizer), *path = data(file), *set = xprintf("tokenizer.file=%s", path);
-    cr_assert_eq(open_with(o, (const char *const[]){ name, set, more, NULL }), CHI_OK, "%s", fail_text());
-    free(name);
-    free(path);
-    free(set);
-}
-
-static void shut(struct open *o)
-{
-    tokens_close(o->t);
-    spec_close(o->spec);
-}
-
-static unsigned char *file_of(const char *name, int64_t *n)
-{
-    unsigned char *text;
-    char *path = data(name);
-    cr_assert_eq(fs_read(path, &text, n), CHI_OK, "%s", fail_text());
-    free(path);
-    return text;
-}
 
 /* ---- ids and bytes ---------------------------------------------------------------------------------- */
 
@@ -140,42 +86,6 @@ Test(bpe, ids_are_those_of_the_tokenizers_library)
     shut(&o);
 }
 
-/* small.json with some of it changed; of a pair the first place becomes the second               */
-static void open_changed(struct open *o, const char *const (*change)[2], int n_change, const char *more)
-{
-    int64_t n;
-    char path[] = "/tmp/chimera-bpe.XXXXXX", *text = (char *)file_of("small.json", &n), *file = xprintf("%.*s", (int)n, text);
-    for (int i = 0; i < n_change; i++) {
-        char *from = strstr(file, change[i][0]), *old = file;
-        cr_assert(from, "%s", change[i][0]);
-        file = xprintf("%.*s%s%s", (int)(from - old), old, change[i][1], from + strlen(change[i][0]));
-        free(old);
-    }
-    int fd = mkstemp(path);
-    char *set = xprintf("tokenizer.file=%s", path);
-    cr_assert(fd >= 0 && fs_write_all(fd, file, (int64_t)strlen(file)));
-    close(fd);
-    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, more, NULL }), CHI_OK, "%s", fail_text());
-    remove(path);
-    free(set);
-    free(file);
-    mem_free(text);
-}
-
-/* small.json with another pre_tokenizer                                                              */
-static void open_with_pre(struct open *o, const char *pre)
-{
-    int64_t n;
-    char *text = (char *)file_of("small.json", &n), *from = strstr(text, "\"pre_tokenizer\":");
-    char *to = strstr(text, ",\"post_processor\"");
-    cr_assert(from && to);
-    char *was = xprintf("%.*s", (int)(to - from), from), *is = xprintf("\"pre_tokenizer\":%s", pre);
-    open_changed(o, &(const char *const[2]){ was, is }, 1, NULL);
-    free(was);
-    free(is);
-    mem_free(text);
-}
-
 Test(bpe, behaviours_of_split)
 {
     int64_t n;
@@ -200,7 +110,7 @@ Test(bpe, behaviours_of_split)
     mem_free(text);
 }
 
-/* ---- any bytes ------------------------------------------------------------------------------------------ */
+/* ---- any bytes -------------------------------------------------------------------------------------- */
 
 static uint32_t random_bits(uint32_t *s)
 {
@@ -540,7 +450,7 @@ Test(bpe, rank_files_that_are_damaged)
 Test(bpe, the_end_of_a_document_is_named)
 {
     struct open o;
-    char *path = data("small.json"), *set = xprintf("tokenizer.file=%s", path);
+    char *path = data_path("small.json"), *set = xprintf("tokenizer.file=%s", path);
     cr_assert_eq(open_with(&o, (const char *const[]){ "data.tokenizer=huggingface", set, "tokenizer.end=</s>", NULL }), CHI_ECONF);
     cr_assert(strstr(fail_text(), "not among added_tokens"), "%s", fail_text());
     shut(&o);

@@ -374,6 +374,27 @@ Test(model, the_plan_counts_sums_of_micro_batches)
     cr_assert_eq(bytes[1] - bytes[0], 3 * 4 * floats, "4 micro-batches: sums of 1, 2 and 4");
 }
 
+/* Threads are called together once a pass, not once a loop of it                                     */
+Test(model, a_pass_holds_its_threads)
+{
+    struct net n = open_net("[run]\nthreads = 3\n", MODEL_TRAIN, TRAIN_ROWS, 3);
+    if (pool_size() == 1) cr_skip_test("this program has one thread");
+    int32_t token[TRAIN_ROWS], target[TRAIN_ROWS];
+    float *hidden = mem_take(TRAIN_ROWS * 48 * sizeof *hidden, "hidden");
+    train_case(token, target);
+    int64_t before = pool_regions();
+    loss_of(n, token, target);
+    cr_assert_eq(pool_regions() - before, 1, "a step opened %ld regions", (long)(pool_regions() - before));
+    close_net(n);
+    n = open_net("[run]\nthreads = 3\n", MODEL_INFER, TRAIN_ROWS, 3);
+    forward_all(n, token, TRAIN_ROWS, hidden);
+    before = pool_regions();
+    forward_all(n, token, TRAIN_ROWS, hidden);
+    cr_assert_eq(pool_regions() - before, 1, "a pass opened %ld regions", (long)(pool_regions() - before));
+    mem_free(hidden);
+    close_net(n);
+}
+
 /* ---- inference ------------------------------------------------------------------------------- */
 
 /* Logits of STREAMS streams of ROWS/STREAMS tokens each, cut into calls of some rows; together: the

@@ -105,3 +105,32 @@ Test(pool, a_pass_of_many_loops)
             cr_assert_eq(count[i], 3 * 50 * (11 - i) + 1, "%d threads: piece %d ran %d times", threads[t], i, count[i]);
     }
 }
+
+/* Both pieces of a loop wait for each other: two members run it                            */
+static atomic_int met, missed;
+
+static void meet(void *arg, int64_t i, struct chi_scratch *s)
+{
+    double until = now_s() + 3;
+    (void)arg, (void)i, (void)s;
+    atomic_fetch_add(&met, 1);
+    while (met < 2 && now_s() < until) usleep(50);
+    if (met < 2) atomic_fetch_add(&missed, 1);
+}
+
+static void meetings(void *arg)
+{
+    for (int i = 0; i < 10 && !missed; i++) {
+        usleep(5000);                               /* all sleep by now, those beyond two, too */
+        met = 0;
+        pool_run(2, meet, arg);
+    }
+}
+
+Test(pool, a_small_loop_wakes_its_own_team)
+{
+    pool_threads(6);
+    if (pool_size() < 6) cr_skip_test("this program has one thread");
+    pool_hold(meetings, NULL);
+    cr_assert_eq(missed, 0, "a loop of two pieces was left to one of two members");
+}

@@ -1,5 +1,5 @@
-/* test_storage.c - a packed model on disk: two files that belong together, pages used where they are mapped, data
- * that are checked once, and files that become shorter while they are in use.                              */
+/* test_storage.c - a packed model on disk: two files that belong together, pages used where they are mapped, and
+ * data that are checked once.                                                                              */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -7,15 +7,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "convert.h"
 #include "core.h"
 #include "export.h"
 #include "fs.h"
-#include "gguf.h"
-#include "mapped.h"
 #include "network.h"
 #include "packed.h"
 #include "run.h"
@@ -530,122 +527,4 @@ Test(storage, wild_bytes_stay_inside)
     }
     cr_expect_geq(n, 8);
     spec_close(spec);
-}
-
-/* ---- files that become shorter ------------------------------------------------------------------------------------ */
-
-static volatile unsigned char sink;
-static const char elsewhere[] = "x";
-
-/* The status of a process that does this                                                                             */
-static int child(void (*f)(void))
-{
-    int status;
-    fflush(NULL);
-    pid_t pid = fork();
-    if (!pid) {
-        signal(SIGBUS, SIG_DFL);
-        f();
-        _exit(0);
-    }
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
-static void shrink_checkpoint(void)
-{
-    struct st_file *f;
-    for (int i = 0; i < 300; i++) {                         /* those that were closed leave nothing behind       */
-        if (st_open(&f, "big.safetensors") != CHI_OK) _exit(9);
-        st_close(f);
-    }
-    if (st_open(&f, "big.safetensors") != CHI_OK || truncate("big.safetensors", 4096) < 0) _exit(9);
-    const unsigned char *data = st_at(f, 0)->data;
-    sink = data[100000];
-}
-
-static void shrink_gguf(void)
-{
-    struct gguf_file *f;
-    if (gguf_open(&f, "big.gguf") != CHI_OK || truncate("big.gguf", 4096) < 0) _exit(9);
-    sink = gguf_at(f, 0)->data[100000];
-}
-
-static void shrink_own(void)
-{
-    mapped_add(elsewhere, 1, "nothing", MAPPED_READ);           /* so that the handler is there                           */
-    int fd = open("own", O_RDWR | O_CREAT, 0666);
-    if (fd < 0 || ftruncate(fd, 8192) < 0) _exit(9);
-    unsigned char *p = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED || ftruncate(fd, 0) < 0) _exit(9);
-    sink = p[5000];
-}
-
-static void send_one(void)
-{
-    mapped_add(elsewhere, 1, "nothing", MAPPED_READ);
-    raise(SIGBUS);
-}
-
-static void former_handler(int number)
-{
-    (void)number;
-    _exit(77);
-}
-
-static void shrink_own_with_handler(void)
-{
-    signal(SIGBUS, former_handler);
-    shrink_own();
-}
-
-static void shrink_written(void)
-{
-    int fd = open("written", O_RDWR | O_CREAT, 0666);
-    if (fd < 0 || ftruncate(fd, 8192) < 0) _exit(9);
-    unsigned char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    mapped_add(p, 8192, "written", MAPPED_WRITE);
-    if (p == MAP_FAILED || ftruncate(fd, 0) < 0) _exit(9);
-    p[5000] = 1;
-}
-
-Test(storage, a_file_that_becomes_shorter)
-{
-    FILE *f = fopen("big.safetensors", "wb");
-    struct st_writer *w = st_create(f);
-    char *said;
-    int64_t n;
-    float *data = xcalloc(50000, sizeof *data);
-    st_add(w, "x", ST_F32, 1, (const int64_t[]){ 50000 });
-    cr_assert_eq(st_begin(w), CHI_OK);
-    cr_assert_eq(st_write(w, data, 200000), CHI_OK);
-    cr_assert_eq(st_finish(w), CHI_OK);
-    fclose(f);
-    f = fopen("big.gguf", "wb");
-    struct gguf_writer *g = gguf_create(f);
-    gguf_add(g, "x", GGUF_F32, 1, (const int64_t[]){ 50000 });
-    cr_assert_eq(gguf_begin(g), CHI_OK);
-    cr_assert_eq(gguf_write(g, data, 200000), CHI_OK);
-    cr_assert_eq(gguf_finish(g), CHI_OK);
-    fclose(f);
-    free(data);
-    int status = child(shrink_checkpoint);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
-    status = child(shrink_gguf);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
-    status = child(shrink_written);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 5, "%x", status);
-    cr_expect(!fs_exists("written"), "half a file stays");
-    cr_assert_eq(fs_read("messages", (unsigned char **)&said, &n), CHI_OK);
-    cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more") && strstr(said, "chimera: big.gguf cannot")
-              && strstr(said, "chimera: written cannot be written"),
-              "%s", said);
-    cr_expect(!strstr(said, "nothing"));
-    mem_free(said);
-    status = child(shrink_own);
-    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS, "%x", status);
-    status = child(send_one);
-    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS, "%x", status);
-    status = child(shrink_own_with_handler);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 77, "%x", status);
 }

@@ -4,6 +4,8 @@
 
 #include "host.h"
 
+#define CHI_NO_TOKENS INT64_MIN
+
 struct chi_tokenizer_ops {          /* kind CHI_TOKENIZER                       */
     uint32_t struct_size;
     uint32_t self_size;
@@ -11,7 +13,8 @@ struct chi_tokenizer_ops {          /* kind CHI_TOKENIZER                       
                        CHI_MUST_CHECK;
     int64_t (*vocab)(const void *self);         /* ids are 0 .. vocab-1         */
     int32_t (*end)(const void *self);           /* the id that ends a document  */
-    /* Writes at most max ids and returns how many the n bytes have             */
+    /* Writes at most max ids and returns how many the n bytes have; CHI_NO_TOKENS:
+     * it could not find out, for instance for want of memory                   */
     int64_t (*encode)(const void *self, const unsigned char *text, int64_t n,
                       int32_t *ids, int64_t max);
     /* Writes at most max bytes and returns how many the id has; 0 for end.  An

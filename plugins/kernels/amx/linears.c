@@ -6,7 +6,7 @@
 #include "../shared/ternary2_zmm.h"
 #include "linears.h"
 
-enum { TERNARY_LEAST = 32, INT8_LEAST = TOKENS };
+enum { TERNARY_LEAST = TOKENS, INT8_LEAST = TOKENS };
 
 static int64_t least(int64_t a, int64_t b)
 {

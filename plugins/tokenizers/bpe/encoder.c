@@ -11,6 +11,7 @@ struct encoding {
     struct id_writer out;
     struct chi_scratch *work;
     int64_t wanted;                         /* bytes of work that a piece had needed          */
+    bool failed;                            /* nobody knows where a match is                  */
 };
 
 /* ---- pieces -------------------------------------------------------------------------- */
@@ -52,7 +53,9 @@ static bool match(struct encoding *g, const struct step *s, const unsigned char 
 {
     if (s->kind == STEP_TEXT) return text_match(s, text, n, from, begin, end);
     if (s->kind == STEP_DIGITS) return digit_match(g->e, text, n, from, begin, end);
-    return bpe_regex_match(s->code, text, n, from, begin, end);
+    int found = bpe_regex_match(s->code, text, n, from, begin, end);
+    g->failed |= found < 0;
+    return found > 0;
 }
 
 /* A match follows another; what lies between two is a piece, too.  [done, from): a match whose
@@ -139,6 +142,7 @@ int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n
     if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
     if (e->n_special) cut_at_special(&g, false, text, n);
     else if (n) cut(&g, 0, text, n);
+    if (g.failed) return CHI_NO_TOKENS;
     return g.wanted ? -g.wanted : g.out.n;
 }
 

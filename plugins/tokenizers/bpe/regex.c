@@ -22,6 +22,10 @@ static struct {
     int    (*match)(const void *code, const unsigned char *text, size_t n, size_t from, uint32_t options, void *data,
                     void *context);
     size_t *(*places)(void *data);
+    void  *(*matching)(void *general);
+    int    (*match_limit)(void *context, uint32_t limit);
+    int    (*depth_limit)(void *context, uint32_t limit);
+    int    (*heap_limit)(void *context, uint32_t limit);
     int    (*message)(int error, unsigned char *text, size_t room);
 } pcre2;                                    /* the same for all instances, set by the first    */
 
@@ -33,6 +37,10 @@ static bool load(void)
         { "pcre2_compile_context_create_8", (void **)&pcre2.compiling },
         { "pcre2_match_data_create_8", (void **)&pcre2.data }, { "pcre2_match_data_free_8", (void **)&pcre2.free_data },
         { "pcre2_match_8", (void **)&pcre2.match }, { "pcre2_get_ovector_pointer_8", (void **)&pcre2.places },
+        { "pcre2_match_context_create_8", (void **)&pcre2.matching },
+        { "pcre2_set_match_limit_8", (void **)&pcre2.match_limit },
+        { "pcre2_set_depth_limit_8", (void **)&pcre2.depth_limit },
+        { "pcre2_set_heap_limit_8", (void **)&pcre2.heap_limit },
         { "pcre2_get_error_message_8", (void **)&pcre2.message },
     };
     if (pcre2.match) return true;
@@ -41,6 +49,10 @@ static bool load(void)
         if (!(*symbol[i].to = dlsym(library, symbol[i].name))) library = NULL;
     return library != NULL;
 }
+
+struct regex {
+    void *code, *limits;                    /* limits: a match context                       */
+};
 
 /* What is compiled lives as long as the instance                                                */
 static void *take(size_t bytes, void *host)
@@ -99,23 +111,48 @@ chi_status bpe_regex_open(const struct chi_host *h, const char *name, const char
         return h->fail(h, CHI_EDATA, "%s: split expression %s: %s", name, pattern, (const char *)why);
     }
     pcre2.jit(c, PCRE2_JIT_COMPLETE);           /* without it the same matches, slower           */
-    *code = c;
+    struct regex *r = h->alloc(h, sizeof *r);
+    if (!r || !(r->limits = pcre2.matching(general))) return CHI_ENOMEM;
+    pcre2.match_limit(r->limits, UINT32_MAX);   /* memory alone ends a search                    */
+    pcre2.depth_limit(r->limits, UINT32_MAX);
+    pcre2.heap_limit(r->limits, UINT32_MAX);
+    r->code = c;
+    *code = r;
     return CHI_OK;
 }
 
-bool bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+/* JIT's stack is 32 KiB: runs of thousands of characters may need more, and PCRE2's own search takes it
+ * from the heap                                                                                  */
+static int search(const struct regex *r, const unsigned char *text, int64_t n, int64_t from, void *data)
+{
+    int answer = pcre2.match(r->code, text, (size_t)n, (size_t)from, 0, data, r->limits);
+    if (answer >= NO_MATCH) return answer;
+    return pcre2.match(r->code, text, (size_t)n, (size_t)from, PCRE2_NO_JIT, data, r->limits);
+}
+
+/* Behind the character that begins at i                                                           */
+static int64_t next_character(const unsigned char *text, int64_t n, int64_t i)
+{
+    do i++;
+    while (i < n && (text[i] & 0xc0) == 0x80);
+    return i;
+}
+
+int bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
 {
     void *data = pcre2.data(1, NULL);
-    bool found = false;
-    while (data && from <= n) {
-        int answer = pcre2.match(code, text, (size_t)n, (size_t)from, 0, data, NULL);
-        if (answer < NO_MATCH) answer = pcre2.match(code, text, (size_t)n, (size_t)from, PCRE2_NO_JIT, data, NULL);
-        if (answer < 0) break;
+    int found = data ? 0 : -1;
+    while (!found && from <= n) {
+        int answer = search(code, text, n, from, data);
+        if (answer < 0) {
+            found = answer == NO_MATCH ? 0 : -1;
+            break;
+        }
         const size_t *place = pcre2.places(data);
         *begin = (int64_t)place[0];
         *end = (int64_t)place[1];
-        if ((found = *end > *begin)) break;
-        from = *end + 1;
+        found = *end > *begin;
+        from = next_character(text, n, *end);
     }
     if (data) pcre2.free_data(data);
     return found;
