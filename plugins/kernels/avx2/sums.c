@@ -1,12 +1,12 @@
-/* sums.c - ternary2 times 13 to 16 rows of activations by tables of sums, after the method of the four Russians.
+/* sums.c - ternary2 times 13 to 16 rows of activations by tables of sums (method of the four Russians).
  *
- * Four weights of an output have 81 values.  For four k, a table holds all 81 sums t0 a0 + .. + t3 a3, each of
- * them for 16 rows (16-bit lanes, one register): then four weights cost one addition, where vpmaddubsw takes
- * two and two additions.  A byte of ternary2 is the four weights k = c, c + 4, c + 8, c + 12 of one output,
- * that is a number in a table.  Eight tables (32 k, 20 KB) lie in L1 and serve all outputs of the call before
- * the next eight are made, which pays when there are some hundred outputs.
- * Within a block of 64 k |sum| <= 64 * 127: 16 bits are exact.  Lane = row: steps and scales come to the sums in
- * the order of kernel.h.                                                                                */
+ * Four weights of an output have 81 values.  For four k, a table holds all 81 sums t0 a0 + .. + t3 a3,
+ * each of them for 16 rows (16-bit lanes, one register): then four weights cost one addition, where
+ * vpmaddubsw takes two and two additions.  A byte of ternary2 is the four weights k = c, c + 4, c + 8,
+ * c + 12 of one output, that is a number in a table.  Eight tables (32 k, 20 KB) lie in L1 and serve all
+ * outputs of the call before the next eight are made, which pays when there are some hundred outputs.
+ * Within a block of 64 k |sum| <= 64 * 127: 16 bits are exact.  Lane = row: steps and scales come to the
+ * sums in the order of kernel.h.                                                                      */
 #include "sums.h"
 #include <string.h>
 
@@ -32,12 +32,17 @@ INLINE __m256i load16(const int16_t *p)
     return _mm256_load_si256((const __m256i *)(const void *)p);
 }
 
+INLINE __m128i load128(const void *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
 INLINE void store16(void *p, __m256i v)
 {
     _mm256_store_si256((__m256i *)p, v);
 }
 
-/* ---- activations ----------------------------------------------------------------------------------------- */
+/* ---- activations --------------------------------------------------------------------------------------- */
 
 /* 16 rows x 16 k of bytes to w->q[k][row]: four rounds of interleaving turn [row][k] over                */
 static void turn_over(struct work *w, const struct chi_act *a, int64_t k, int64_t to)
@@ -45,7 +50,7 @@ static void turn_over(struct work *w, const struct chi_act *a, int64_t k, int64_
     __m128i x[LANES], y[LANES];
     UNROLL
     for (int r = 0; r < LANES; r++)
-        x[r] = r < a->rows ? _mm_loadu_si128((const __m128i *)(const void *)(a->q + r * a->ldq + k)) : _mm_setzero_si128();
+        x[r] = r < a->rows ? load128(a->q + r * a->ldq + k) : _mm_setzero_si128();
     for (int round = 0; round < 4; round++) {
         UNROLL
         for (int i = 0; i < LANES / 2; i++) {
@@ -89,20 +94,21 @@ static void make_table(int16_t table[VALUES][LANES], const int16_t *q)
         for (int i = 0; i < 9; i++) store16(table[9 * j + i], _mm256_add_epi16(low[i], high[j]));
 }
 
-/* ---- weights --------------------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------------------- */
 
 /* 64 bytes of fields u to 32 (u0 + 3 u1 + 9 u2 + 27 u3), the way to a sum in its table; a field of 3, which
  * no encoder writes, stays inside                                                                        */
 INLINE void offsets(uint16_t *at, const uint8_t *codes)
 {
-    const __m256i one = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 0, 0, 0, 0));
-    const __m256i nine = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 9, 18, 0, 27, 36, 45, 0, 54, 63, 72, 0, 0, 0, 0, 0));
+    const __m128i ones = _mm_setr_epi8(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 0, 0, 0, 0);
+    const __m128i nines = _mm_setr_epi8(0, 9, 18, 0, 27, 36, 45, 0, 54, 63, 72, 0, 0, 0, 0, 0);
+    const __m256i low4 = _mm256_broadcastsi128_si256(ones), high4 = _mm256_broadcastsi128_si256(nines);
     const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
     UNROLL
     for (int i = 0; i < 2; i++) {
         __m256i c = load256(codes + 32 * i);
-        __m256i low = _mm256_shuffle_epi8(one, _mm256_and_si256(c, mask));
-        __m256i high = _mm256_shuffle_epi8(nine, _mm256_and_si256(_mm256_srli_epi16(c, 4), mask));
+        __m256i low = _mm256_shuffle_epi8(low4, _mm256_and_si256(c, mask));
+        __m256i high = _mm256_shuffle_epi8(high4, _mm256_and_si256(_mm256_srli_epi16(c, 4), mask));
         c = _mm256_permute4x64_epi64(_mm256_add_epi8(low, high), 0xd8);
         store16(at + 32 * i, _mm256_slli_epi16(_mm256_unpacklo_epi8(c, zero), 5));
         store16(at + 32 * i + 16, _mm256_slli_epi16(_mm256_unpackhi_epi8(c, zero), 5));
@@ -140,21 +146,21 @@ INLINE void add_tile(struct work *w, int16_t (*sum)[LANES], const uint8_t *codes
 }
 
 /* sum += block b of all tiles                                                                              */
-static void add_block(struct work *w, int16_t (*sum)[LANES], const uint8_t *tile, int64_t stride, int64_t tiles)
+static void add_block(struct work *w, int16_t (*sum)[LANES], const uint8_t *tile, int64_t stride,
+                      int64_t tiles)
 {
     for (int64_t half = 0; half < 2; half++, tile += HALF) {
         for (int i = 0; i < TABLES; i++) make_table(w->table[i], w->q[(2 * half + i / 4) * LANES + i % 4]);
-        if (!half) for (int64_t t = 0; t < tiles; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, true);
-        else for (int64_t t = 0; t < tiles; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, false);
+        for (int64_t t = 0; t < tiles && !half; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, true);
+        for (int64_t t = 0; t < tiles && half; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, false);
     }
 }
 
-/* ---- steps and scales ------------------------------------------------------------------------------------ */
+/* ---- steps and scales ---------------------------------------------------------------------------------- */
 
 INLINE __m256 scaled(const int16_t *sum, const float *step)
 {
-    __m128i s = _mm_load_si128((const __m128i *)(const void *)sum);
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(s)), _mm256_load_ps(step));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(load128(sum))), _mm256_load_ps(step));
 }
 
 /* y += scale * (sum[0] step[0] + sum[1] step[1]) of a tile from output o; a last group may have one block  */
@@ -193,8 +199,8 @@ static void put_rows(float *y, int64_t ldy, const struct work *w, int64_t rows, 
 }
 
 /* At most OUTPUTS of them                                                                                  */
-static void some_outputs(float *y, int64_t ldy, const struct chi_act *a, const uint8_t *tile, struct shape s, int64_t n,
-                         struct work *w)
+static void some_outputs(float *y, int64_t ldy, const struct chi_act *a, const uint8_t *tile, struct shape s,
+                         int64_t n, struct work *w)
 {
     int64_t tiles = (n + CHI_TILE - 1) / CHI_TILE;
     memset(w->y, 0, (size_t)(tiles * CHI_TILE) * sizeof *w->y);
@@ -210,8 +216,8 @@ static void some_outputs(float *y, int64_t ldy, const struct chi_act *a, const u
     put_rows(y, ldy, w, a->rows, n);
 }
 
-void sums_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
-              void *scratch, const struct ternary *e)
+void sums_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
+              int64_t o1, void *scratch, const struct ternary *e)
 {
     struct shape s = shape_of(e, m->d_in);
     for (int64_t o = o0; o < o1; o += OUTPUTS)
