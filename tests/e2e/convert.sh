@@ -181,6 +181,7 @@ run 0 "$CHIMERA" eval "$tmp/dir.b158" --verify no --limit 200
 
 # ---- a file that becomes shorter while its pages are in use
 got=0
+: >"$tmp/text"                               # there before the first look at it
 timeout -k 5 200 "$CHIMERA" generate "$tmp/dir" -q --ignore-end -p "line 1" -n 100000000 >"$tmp/text" 2>"$tmp/err" &
 pid=$!
 while kill -0 $pid 2>/dev/null && [ "$(wc -c <"$tmp/text")" -le 100 ]; do sleep 0.05; done
