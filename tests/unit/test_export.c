@@ -56,7 +56,7 @@ static void replace(const char *out, const int8_t *q, const float *scale)
 {
     struct packed *p;
     struct packed_writer *w;
-    struct packed_entry entry[64] = { { NULL } };
+    struct packed_entry entry[64] = { { .name = NULL } };
     const struct packed_tensor *t;
     struct spec *spec;
     struct model *plan;
