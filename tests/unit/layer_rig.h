@@ -58,8 +58,6 @@ static const struct shape shapes[] = {
     { "use = gated_deltanet\nnum_heads = 3\nhead_dim = 7\nhead_v_dim = 4\nconv_size = 3\nuse_gate = no\n", 12 },
     { "use = mlstm\nnum_heads = 2\nhead_dim = 4\nhead_v_dim = 9\n", 7 },
     { "use = mlstm\nnum_heads = 3\nhead_dim = 6\nhead_v_dim = 3\n", 12 },
-    { "use = rwkv7\nnum_heads = 2\nhead_dim = 8\ndecay_rank = 3\nrate_rank = 4\ngate_rank = 5\n", 12 },
-    { "use = rwkv7\nnum_heads = 3\nhead_dim = 5\ndecay_rank = 6\nrate_rank = 1\ngate_rank = 2\n", 7 },
 };
 
 struct rig {

@@ -1,6 +1,6 @@
 /* test_rwkv7.c - RWKV-7's time mixing against its formula (arXiv 2503.14456, section 4), written
  * again as plain loops in double, from which each part can be left out: the layer must equal the
- * whole and be far from each remainder.  What all layers promise is in test_layers.c.           */
+ * whole and be far from each remainder.  What all layers promise is proven by validate.         */
 #include "layer_rig.h"
 
 enum { WHOLE, NO_SHIFT, NO_DECAY, NO_REMOVAL, NO_RATE, NO_REPLACEMENT, NO_UNIT, NO_BONUS, NO_NORM, NO_BIAS,
