@@ -143,6 +143,57 @@ Test(rwkv7, is_its_formula_and_none_without_a_part)
     rig_close(&r);
 }
 
+static double loss(const struct rig *r, double *y)
+{
+    double sum = 0;
+    reference(r, 3, WHOLE, y);
+    for (int64_t i = 0; i < ROWS * r->d; i++) sum += y[i] * (double)r->dy[i];
+    return sum;
+}
+
+/* Differences of fourth order of the formula, which is double throughout                        */
+static double slope(const struct rig *r, float *value, double *y)
+{
+    static const double times[4] = { 1, -1, 2, -2 };
+    const float was = *value, h = 1.0f / 2048;
+    double f[4];
+    for (int i = 0; i < 4; i++) {
+        *value = was + (float)times[i] * h;
+        f[i] = loss(r, y);
+    }
+    *value = was;
+    return (8 * (f[0] - f[1]) - (f[2] - f[3])) / (12 * (double)h);
+}
+
+static void check_slopes(struct rig *r, const char *what, float *value, const float *got, int64_t n, double *y)
+{
+    double size = 0;
+    for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)got[i]));
+    for (int64_t i = n / 7; i < n; i += n / 3 + 1) {
+        double want = slope(r, &value[i], y);
+        cr_assert(fabs(want - (double)got[i]) <= 1e-3 * size, "d/d%s[%d] is %g, of the formula %g", what, (int)i, (double)got[i], want);
+    }
+}
+
+Test(rwkv7, gradients_are_those_of_its_formula)
+{
+    struct rig r = rig_open(&three_heads);
+    const struct model_tensor *t;
+    double *y = xcalloc((size_t)(ROWS * r.d), sizeof *y);
+    struct chi_segment all = segment(&r, 0, 0, ROWS, 0);
+    memset(r.state, 0, (size_t)r.state_bytes);
+    must(solo_forward(r.solo, &all, 1, true, r.x, r.y));
+    memset(r.state, 0, (size_t)r.state_bytes);
+    all.dstate = NULL;
+    for (int64_t i = 0; (t = solo_tensor(r.solo, i)); i++) memset(t->g, 0, (size_t)t->n * sizeof *t->g);
+    memset(r.dx, 0, (size_t)(ROWS * r.d) * sizeof *r.dx);
+    must(solo_backward(r.solo, &all, 1, r.x, r.dy, r.dx));
+    check_slopes(&r, "x", r.x, r.dx, ROWS * r.d, y);
+    for (int64_t i = 0; (t = solo_tensor(r.solo, i)); i++) check_slopes(&r, t->name, t->w, t->g, t->n, y);
+    free(y);
+    rig_close(&r);
+}
+
 /* Row by row, from the state that each row left, the formula of the whole holds as well         */
 Test(rwkv7, row_by_row_is_its_formula)
 {
