@@ -48,7 +48,7 @@ static bool name_fits(struct chi_plan *p, const char *name, const char *tail)
     if (snprintf(full, sizeof full, "%s%s", name, tail) >= (int)sizeof full)
         p->error = fail(CHI_EPLUGIN, "%s: the name %s%s has more than 63 characters", p->in->name, name, tail);
     else if (name_taken(p->in, full))
-        p->error = fail(CHI_EPLUGIN, "%s: two parameters are called %s", p->in->name, full);
+        p->error = fail(CHI_EPLUGIN, "%s: two parameters are called %s - each name is there once", p->in->name, full);
     return p->error == CHI_OK;
 }
 

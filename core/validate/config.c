@@ -180,7 +180,8 @@ static bool open_layer(struct trial *t, const struct layer_case *c, bool trainin
     mem_limit(MOST_BYTES);
     fail(CHI_EBUG, "%s", silence);
     s = instance_open(&in, spec, "", &spec->mixer[0], training ? MODEL_TRAIN : MODEL_INFER, rows, segs);
-    if (s != CHI_OK) good_refusal(t, s, "open", case_words(c));
+    if (s == CHI_EPLUGIN) trial_fail(t, "open plans what cannot be: %s (%s)", refusal(), case_words(c));
+    else if (s != CHI_OK) good_refusal(t, s, "open", case_words(c));
     else if (sane_plan(t, &in, case_words(c))) {
         double kept, others;
         instance_array_bytes(&in, rows, segs, &kept, &others);
@@ -253,7 +254,7 @@ static void layer_defaults(struct trial *t)
         }
     }
     if (!opened && t->outcome < TRIAL_FAILED)
-        trial_warn(t, "its defaults open for none of the widths 256, 128, 64 and 96: %s", fail_text());
+        trial_warn(t, "its defaults open for none of the widths 256, 128, 64 and 96: %s", refusal());
 }
 
 static void defaults(struct trial *t)

@@ -176,6 +176,12 @@ bool case_works(struct trial *t, const struct layer_case *c)
     return case_size(t, c) >= 0;
 }
 
+const char *refusal(void)
+{
+    const char *text = fail_text();
+    return strncmp(text, ": ", 2) ? text : text + 2;
+}
+
 /* The first draw that works and is small; if none is, the smallest one                      */
 bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
 {
@@ -195,7 +201,7 @@ bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
     t->draw = kept;
     if (least < 0)
         trial_fail(t, "none of %d draws of options gives a layer that runs %d rows; the last refusal: %s", DRAWS,
-                   PROBE_ROWS, fail_text());
+                   PROBE_ROWS, refusal());
     return least >= 0;
 }
 

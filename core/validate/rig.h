@@ -20,6 +20,8 @@ struct layer_case {
 bool layer_case(struct trial *, int64_t i, struct layer_case *);
 /* Does it open and take a stream of rows?  fail_text() says why not                      */
 bool case_works(struct trial *, const struct layer_case *);
+/* fail_text() without the name of the instance, which has none here                     */
+const char *refusal(void);
 /* "hidden_size 7, num_heads 3, head_dim 5" for messages, valid until the next call       */
 const char *case_words(const struct layer_case *);
 /* A model of one such layer, with one thread and at most 1 GB                            */
