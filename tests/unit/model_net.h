@@ -34,16 +34,18 @@ static inline void use_memory(void)
         "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
 }
 
-/* A layer from a folder that only [plugins] path names                                      */
+/* A layer from a folder that only CHIMERA_PLUGIN_PATH names                                  */
 static inline void use_frozen(void)
 {
     const char *plugins = getenv("CHIMERA_BUILD_PLUGINS");
     cr_assert(plugins, "run me through make check");
-    shape = xprintf("[plugins]\npath = %.*s/tests/mock/layers/.libs\n"
+    char *path = xprintf("%.*s/tests/mock/layers/.libs", (int)(strrchr(plugins, '/') - plugins), plugins);
+    setenv("CHIMERA_PLUGIN_PATH", path, 1);
+    free(path);
+    shape =
         "[model]\nhidden_size = 48\nnum_hidden_layers = 1\nvocab_size = 41\n"
         "layer_pattern = FZ\nffn_pattern = MLP\n[layer.FZ]\nuse = frozen\n"
-        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n",
-        (int)(strrchr(plugins, '/') - plugins), plugins);
+        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
 }
 
 struct net { struct spec *spec; struct model *model; };

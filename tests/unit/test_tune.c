@@ -23,12 +23,14 @@ static struct spec *open_with(const char *backend)
     struct config *config;
     struct spec *s;
     char *mock = mock_path("racers");
-    char *text = xprintf("[plugins]\nload = %s\n[run]\nthreads = 1\n[backend]\n%s\n[model]\nhidden_size = %d\n"
+    char *load = xprintf("plugins.load=%s", mock), *const set[] = { load };
+    char *text = xprintf("[run]\nthreads = 1\n[backend]\n%s\n[model]\nhidden_size = %d\n"
                          "num_hidden_layers = 1\nvocab_size = 9\nlayer_pattern = X\nffn_pattern = X\n[layer.X]\nuse = swiglu\n"
-                         "intermediate_size = 8\n[linear]\nquantizer = ternary\nencoding = ternary2\n", mock, backend, IN);
-    must(config_load_text(&config, "test", text, NULL, 0));
+                         "intermediate_size = 8\n[linear]\nquantizer = ternary\nencoding = ternary2\n", backend, IN);
+    must(config_load_text(&config, "test", text, set, COUNT(set)));
     must(spec_open(&s, config, SPEC_MODEL));
     free(text);
+    free(load);
     free(mock);
     return s;
 }
