@@ -2,4 +2,4 @@
 s/^CHI_PLUGIN(gated_deltanet,/CHI_PLUGIN(no_conv,/
 s/= w\[4 \* i + j\];/= ((void)w, j == 3);/
 s/= w\[i \* taps + j\];/= ((void)w, j == taps - 1);/
-s/\(part\[c \* W + j\]\) = .*;/\1 = 0;/
+s/\(part\[c \* W + j\]\) += .*;/\1 += 0;/
