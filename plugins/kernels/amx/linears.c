@@ -1,12 +1,10 @@
-/* linears.c - ternary encodings and int8 on AMX.  Few rows go through AVX-512 VNNI: unpacked trits pay
- * from 32 rows on, int8, whose bytes are tiles, from 16 (measured, amx.md)                            */
+/* linears.c - ternary encodings and int8 on AMX.  Fewer rows than a tile has go through AVX-512 VNNI
+ * (measured, amx.md)                                                                                  */
 #include "tiles.h"
 #include "../shared/int8_zmm.h"
 #include "../shared/packed_zmm.h"
 #include "../shared/ternary2_zmm.h"
 #include "linears.h"
-
-enum { TERNARY_LEAST = TOKENS, INT8_LEAST = TOKENS };
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -65,7 +63,7 @@ static void ternary2_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64
 static void run_ternary2(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                          int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < TERNARY_LEAST) ternary2_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TOKENS) ternary2_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, T2_BLOCK, ternary2_trits);
 }
 
@@ -78,7 +76,7 @@ static void sherry_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t
 static void run_sherry125(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                           int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < TERNARY_LEAST) sherry_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TOKENS) sherry_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, SHERRY_BLOCK, sherry_trits);
 }
 
@@ -90,7 +88,7 @@ static void base3_trits(uint8_t *panel, const uint8_t *tile, int64_t b, int64_t 
 static void run_base3(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                       int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < TERNARY_LEAST) base3_run(y, ldy, a, m, o0, o1, scratch, true);
+    if (a->rows < TOKENS) base3_run(y, ldy, a, m, o0, o1, scratch, true);
     else ternary_tiles(y, ldy, a, m, o0, o1, scratch, BASE3_BLOCK, base3_trits);
 }
 
@@ -110,7 +108,7 @@ static void int8_pair(const struct chi_act *a, const struct pair *p, int64_t ldy
 static void run_int8(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                      int64_t o0, int64_t o1, void *scratch)
 {
-    if (a->rows < INT8_LEAST) {
+    if (a->rows < TOKENS) {
         int8_run(y, ldy, a, m, o0, o1, true);
         return;
     }
