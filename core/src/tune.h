@@ -24,6 +24,8 @@ struct contender {
     const struct chi_linear_kernel *kernel;
     const struct tune_time *time;           /* with pool_size() threads, or NULL       */
 };
+/* A group that some backend's kernel of this encoding is made for; 0: there is none, or any will do   */
+int64_t fast_group(const struct spec *, const char *encoding);
 /* The kernels that can serve such a matrix, in the order of the backends, portable last:
  * at least one.  The times are the spec's and live as long                             */
 int contenders(const struct spec *, const struct chi_component *encoding, int64_t d_out, int64_t d_in,
