@@ -50,6 +50,7 @@ static inline __attribute__((always_inline))
 void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n, bool far)
 {
     enum { AHEAD = 512 };
+    int64_t next = 4 * ldw - n;             /* from a row's end to the start of the fourth after it    */
     __m256 lo[4], hi[4];
     UNROLL
     for (int k = 0; k < 4; k++) lo[k] = hi[k] = _mm256_setzero_ps();
@@ -58,7 +59,7 @@ void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n,
         UNROLL
         for (int k = 0; k < 4; k++) {
             const float *w = W + k * ldw + i;
-            if (far) _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
+            if (far) _mm_prefetch((const char *)(w + AHEAD + (i + AHEAD < n ? 0 : next)), _MM_HINT_T0);
             lo[k] = muladd(lo[k], a, _mm256_loadu_ps(w));
             hi[k] = muladd(hi[k], b, _mm256_loadu_ps(w + 8));
         }
