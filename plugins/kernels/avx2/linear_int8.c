@@ -7,7 +7,7 @@
 #include "avx2.h"
 #include <string.h>
 
-enum { AHEAD = 3072, AHEAD_SIDE = 1024, FEW = 3 };  /* bytes asked for early; rows that go one by one */
+enum { AHEAD = 3072, FEW = 3 };     /* bytes asked for early; rows that go one by one   */
 
 static inline __m256i dot4(__m256i sum, __m256i abs, __m256i w, __m256i q)
 {
@@ -65,8 +65,9 @@ void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, const
     }
 }
 
-/* Row r times SIDE tiles, each of them a stream of memory: here |q| is the unsigned operand and
- * w takes the sign of q, which the tiles share                                                */
+/* Row r times SIDE tiles, each of them a stream of memory; of four the CPU fetches the next lines
+ * itself, at the pace of reading.  Here |q| is the unsigned operand and w takes the sign of q, which
+ * the tiles share                                                                             */
 enum { SIDE = 4 };
 
 static void side_tiles(float *const y[SIDE], const int64_t width[SIDE], const int8_t *const tile[SIDE],
@@ -87,7 +88,6 @@ static void side_tiles(float *const y[SIDE], const int64_t width[SIDE], const in
             UNROLL
             for (int h = 0; h < 2 * SIDE; h++) {
                 const int8_t *w = tile[h / 2] + at + h % 2 * 32;
-                if (h % 2 == 0) _mm_prefetch((const char *)w + AHEAD_SIDE, _MM_HINT_T0);
                 __m256i v = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *)(const void *)w), x);
                 s[h] = _mm256_add_epi32(s[h], _mm256_madd_epi16(_mm256_maddubs_epi16(abs, v), _mm256_set1_epi16(1)));
             }
