@@ -125,7 +125,7 @@ static chi_status hash_weights(struct generator *g, uint64_t *hash)
 
 chi_status generator_key(struct generator *g, struct session_key *key)
 {
-    *key = (struct session_key){ .tokenizer = g->tokens ? tokens_hash(g->tokens) : 0,
+    *key = (struct session_key){ .tokenizer = g->tokens ? tokens_vocabulary(g->tokens).bytes : 0,
                                  .vocab = g->spec->model.vocab_size };
     TRY(hash_weights(g, &key->weights));
     key->text = describe(g->spec);

@@ -209,6 +209,37 @@ int64_t bpe_decode(const void *self, int32_t id, unsigned char *text, int64_t ma
     return n;
 }
 
+static uint64_t fold(uint64_t h, const void *bytes, int64_t n)
+{
+    const unsigned char *b = bytes;
+    for (int64_t i = 0; i < n; i++) h = (h ^ b[i]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t fold_numbers(uint64_t h, const int64_t *number, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int shift = 0; shift < 64; shift += 8) h = (h ^ ((uint64_t)number[i] >> shift & 0xff)) * 0x100000001b3u;
+    return h;
+}
+
+/* Merges, steps, added tokens (FNV-1a); whether they are looked for in a text is the reader's choice  */
+uint64_t bpe_rules(const void *self)
+{
+    const struct encoder *e = self;
+    int64_t first[] = { e->v.whole, (int64_t)bpe_pairs_hash(&e->v), e->n_step, e->n_special };
+    uint64_t h = fold_numbers(0xcbf29ce484222325u, first, 4);
+    for (const struct step *s = e->step; s < e->step + e->n_step; s++) {
+        h = fold_numbers(h, (const int64_t[]){ s->kind, s->rule, s->cut, s->n }, 4);
+        h = fold(h, s->text, s->n);
+    }
+    for (const struct special *s = e->special; s < e->special + e->n_special; s++) {
+        h = fold_numbers(h, (const int64_t[]){ s->id, s->always, s->late, s->n }, 4);
+        h = fold(h, s->text, s->n);
+    }
+    return h;
+}
+
 int64_t bpe_first_piece(const void *self, const unsigned char *text, int64_t n)
 {
     const struct encoder *e = self;

@@ -116,6 +116,10 @@ static chi_status split(const struct json_file *f, struct encoder *e, const stru
                 s.kind = STEP_RULE;
                 s.rule = known[i].rule;
             }
+        if (s.kind == STEP_REGEX) {
+            s.text = regex->text;
+            s.n = regex->n;
+        }
         if (s.kind == STEP_REGEX && (st = bpe_regex_open(f->h, f->name, regex->text, &s.code)) != CHI_OK) return st;
     } else {
         return json_refuse(f, "pre_tokenizer Split has neither a Regex nor a String as its pattern");

@@ -138,6 +138,17 @@ bool bpe_add_pair(struct vocabulary *v, int32_t left, int32_t right, int32_t ran
     return true;
 }
 
+uint64_t bpe_pairs_hash(const struct vocabulary *v)
+{
+    uint64_t sum = 0;
+    for (uint64_t i = 0; v->pair && i <= v->pair_mask; i++) {
+        const struct pair_slot *s = &v->pair[i];
+        uint64_t join = (uint64_t)(uint32_t)s->rank << 32 | (uint32_t)s->id;
+        if (s->left >= 0) sum += stir(pair_place(s->left, s->right) * FACTOR + stir(join + 1));
+    }
+    return sum;
+}
+
 /* The rank of two neighbours, whose bytes begin at text                                   */
 static int32_t rank_of(const struct vocabulary *v, int32_t left, int32_t right, const unsigned char *text)
 {
