@@ -10,6 +10,7 @@ struct encoding {
     const struct encoder *e;
     struct id_writer out;
     struct chi_scratch *work;
+    const unsigned char *text, *shown;      /* the whole, and as expressions see it; NULL: as it is */
     int64_t wanted;                         /* bytes of work that a piece had needed          */
     bool failed;                            /* nobody knows where a match is                  */
 };
@@ -53,7 +54,7 @@ static bool match(struct encoding *g, const struct step *s, const unsigned char 
 {
     if (s->kind == STEP_TEXT) return text_match(s, text, n, from, begin, end);
     if (s->kind == STEP_DIGITS) return digit_match(g->e, text, n, from, begin, end);
-    int found = bpe_regex_match(s->code, text, n, from, begin, end);
+    int found = bpe_regex_match(s->code, g->shown ? g->shown + (text - g->text) : text, n, from, begin, end);
     g->failed |= found < 0;
     return found > 0;
 }
@@ -134,12 +135,29 @@ static void cut_at_special(struct encoding *g, bool late, const unsigned char *t
     }
 }
 
+/* Expressions match characters, and what is none is shown to them as one.  false: the work does not suffice   */
+static bool show(struct encoding *g, const unsigned char *text, int64_t n)
+{
+    bool expressions = false;
+    for (const struct step *s = g->e->step; s < g->e->step + g->e->n_step; s++) expressions |= s->kind == STEP_REGEX;
+    if (!expressions || bpe_shown(text, n, NULL)) return true;
+    g->wanted = bpe_scratch(n) + n + 64;          /* a take is rounded up   */
+    if (!g->work || (int64_t)(g->work->size - g->work->used) < g->wanted) return false;
+    unsigned char *to = chi_take(g->work, (size_t)n);
+    bpe_shown(text, n, to);
+    g->text = text;
+    g->shown = to;
+    g->wanted = 0;
+    return true;
+}
+
 int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
                    struct chi_scratch *work)
 {
     struct encoding g = { .e = e, .out = { ids, max, 0, NULL }, .work = work };
     struct memo memo[MEMO];
     if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
+    if (!show(&g, text, n)) return -g.wanted;
     if (e->n_special) cut_at_special(&g, false, text, n);
     else if (n) cut(&g, 0, text, n);
     if (g.failed) return CHI_NO_TOKENS;

@@ -1,7 +1,7 @@
 /* regex.c - see regex.h.  PCRE2 is no dependency: the library is loaded when a tokenizer.json has an expression
  * that split.c does not know, and is asked for by its stable 8-bit interface, whose numbers stand here.  \s is
- * White_Space and ^ and $ stand at lines, as in the library that such files are written for; a match never spans
- * invalid UTF-8.                                                                                             */
+ * White_Space and ^ and $ stand at lines, as in the library that such files are written for.  Texts
+ * are valid UTF-8 (bpe_shown), or else no match spans what is not.                                            */
 #include "regex.h"
 
 #include <dlfcn.h>
