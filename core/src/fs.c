@@ -30,6 +30,17 @@ chi_status fs_fail(const char *what, const char *path)
     return fail_errno(CHI_EIO, "cannot %s %s", what, path);
 }
 
+bool fs_is_refused(int e)
+{
+    return e == ENOENT || e == ENOTDIR || e == EISDIR || e == EACCES || e == EPERM || e == ELOOP || e == ENAMETOOLONG;
+}
+
+chi_status fs_fail_open(const char *path)
+{
+    int e = errno;
+    return fs_is_refused(e) ? fail(CHI_EDATA, "cannot read %s: %s", path, strerror(e)) : fs_fail("read", path);
+}
+
 char *fs_join(const char *folder, const char *name)
 {
     size_t n = strlen(folder);
@@ -89,10 +100,10 @@ chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n)
     *bytes = NULL;
     *n = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fs_fail("read", path);
+    if (fd < 0) return fs_fail_open(path);
     chi_status s;
     if (fstat(fd, &st) < 0) s = fs_fail("read", path);
-    else if (S_ISDIR(st.st_mode)) s = fail(CHI_EIO, "cannot read %s: it is a folder, not a file", path);
+    else if (S_ISDIR(st.st_mode)) s = fail(CHI_EDATA, "cannot read %s: it is a folder, not a file", path);
     else s = read_rest(fd, path, max_i64(st.st_size, 4095), bytes, n);
     close(fd);
     return s;

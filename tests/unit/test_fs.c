@@ -53,9 +53,9 @@ Test(fs, refusals_name_the_file)
 {
     unsigned char *p;
     int64_t n;
-    cr_assert_eq(fs_read("absent", &p, &n), CHI_EIO);
+    cr_assert_eq(fs_read("absent", &p, &n), CHI_EDATA);
     cr_assert(strstr(fail_text(), "absent"), "%s", fail_text());
-    cr_assert_eq(fs_read(".", &p, &n), CHI_EIO);
+    cr_assert_eq(fs_read(".", &p, &n), CHI_EDATA);
     cr_assert(strstr(fail_text(), "folder"), "%s", fail_text());
     cr_assert_eq(fs_write_atomic("no/where", "x", 1), CHI_EIO);
     cr_assert(strstr(fail_text(), "no/where"), "%s", fail_text());
