@@ -28,6 +28,8 @@ bad 3 'nothing: there is no such file' "$CHIMERA" tokenizer train "$T/nothing" -
 : >"$T/empty"
 mkdir "$T/no_files"
 bad 3 'no text' "$CHIMERA" tokenizer train "$T/empty" -o "$T/x"
+tok train "$corpus/train" "$corpus/heldout" -n 300 -o /dev/stdout
+cmp "$T/out" "$T/a.ranks" && ok || no "a vocabulary by way of standard output"
 # What is no file, or none for us, as text, ids and vocabulary
 bad 3 'corpus: it is a folder' "$CHIMERA" tokenizer encode byte "$corpus"
 bad 3 'corpus: it is a folder' "$CHIMERA" tokenizer decode byte "$corpus"
