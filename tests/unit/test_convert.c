@@ -452,6 +452,7 @@ Test(convert, well_sealed_lies)
     static const struct { const char *encoding; int64_t at; int byte; } bad[] = {
         { "ternary2", 5, 0xff },        /* code 3                                                          */
         { "tl2", 0, 0xe0 },             /* index 14                                                        */
+        { "base3", 0, 243 },
         { "tl2", 221, 0x7c },           /* a scale that is infinite                                        */
     };
     for (int64_t i = 0; i < COUNT(bad); i++) {
