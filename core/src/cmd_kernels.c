@@ -1,4 +1,5 @@
 /* cmd_kernels.c - `chimera kernels`: which kernel serves what in a configuration, and why.  */
+#include "bench_limit.h"
 #include "cli.h"
 #include "core.h"
 #include "hosting.h"
@@ -183,22 +184,23 @@ static void print_linear(const struct spec *s, const struct shape *g)
 /* ---- measuring ------------------------------------------------------------------------------ */
 
 /* One shape in one encoding: its times into the spec's                                          */
-static chi_status measure(struct spec *s, const struct chi_linear *l, const struct chi_component *encoding)
+static chi_status measure(struct spec *s, const struct chi_linear *l, const struct chi_component *encoding,
+                          const uint8_t *others)
 {
     struct contender c[CONTENDERS_MAX];
     struct tune_time time[CONTENDERS_MAX];
     int n = contenders(s, encoding, l->d_out, l->d_in, l->group, c);
-    TRY(tune_measure(l, s, encoding, c, n, time));
+    TRY(tune_measure(l, s, encoding, c, n, others, time));
     for (int i = 0; i < n; i++) tune_put(&s->tune, &time[i]);
     return CHI_OK;
 }
 
 /* Every encoding that could hold what the quantizer of l makes                                   */
-static chi_status measure_encodings(struct spec *s, const struct chi_linear *l)
+static chi_status measure_encodings(struct spec *s, const struct chi_linear *l, const uint8_t *others)
 {
     const struct chi_component *e;
     for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (e->ops == l->encoding || tune_holds(l, e)) TRY(measure(s, l, e));
+        if (e->ops == l->encoding || tune_holds(l, e)) TRY(measure(s, l, e, others));
     return CHI_OK;
 }
 
@@ -217,19 +219,38 @@ static void print_encodings(const struct spec *s, const struct chi_linear *l)
     }
 }
 
+/* Weights that no cache holds come from memory in each step; *others: what is read before each call then, NULL: they
+ * may stay in the cache                                                                          */
+static chi_status from_memory(const struct spec *s, const struct shape *g, int64_t n, uint8_t **others)
+{
+    int64_t bytes = 0;
+    *others = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_encoding_ops *e = encoding_of(s, g[i].l)->ops;
+        if (!g[i].l->f32_only) bytes += g[i].n * e->bytes(g[i].l->d_out, g[i].l->d_in, g[i].l->group);
+    }
+    if (bytes <= limit_bytes() / 4) return CHI_OK;
+    if (!(*others = mem_take((size_t)limit_bytes(), "what pushes matrices out of the cache"))) return CHI_ENOMEM;
+    memset(*others, 1, (size_t)limit_bytes());
+    return CHI_OK;
+}
+
 static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n)
 {
     char *path = NULL;
+    uint8_t *others;
     if (!backends_auto(s))
         return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only", s->backends.use);
+    TRY(from_memory(s, g, n, &others));
     struct progress p;
     chi_status st = CHI_OK;
     progress_begin(&p, 0);
     for (int64_t i = 0; i < n && st == CHI_OK; i++) {
-        if (!g[i].l->f32_only) st = measure_encodings(s, g[i].l);
+        if (!g[i].l->f32_only) st = measure_encodings(s, g[i].l, others);
         progress_part(&p, "timing kernels", i + 1, n);
     }
     progress_end(&p);
+    mem_free(others);
     TRY(st);
     st = tune_write(s->tune, s, &path);
     if (st == CHI_OK) printf("times in    %s\n", path);
@@ -286,7 +307,8 @@ const struct verb verb_kernels = {
            "linear maps of the model, those of one size and encoding together, which kernel multiplies them: the only\n"
            "one, the one of the highest rank, the fastest by times that --tune left, or the one that [backend] use forces.\n"
            "\n"
-           "--tune times every usable kernel, about 2 ms each for one row and for 32, and writes the times to\n"
+           "--tune times every usable kernel for one row and for 32, with weights in the cache if all of the model's fit\n"
+           "there, else from memory (some 2 ms, or 0.1 s each), and writes the times to\n"
            "$XDG_CACHE_HOME/chimera (or ~/.cache/chimera) for this CPU, these plugin files, and this number of threads.\n"
            "Whatever opens a model later reads them unless backend.autotune = no. It prints the times of other encodings that\n"
            "could hold the weights, too; an encoding is never changed by itself. No choice changes a result.\n",

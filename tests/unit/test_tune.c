@@ -1,7 +1,10 @@
 /* test_tune.c - who multiplies: by rank, by times in the cache, by force; and times that cannot
  * be trusted.  The mock backends hare (rank 90) and snail (rank 1) sign what they compute. */
+#include <stdatomic.h>
+
 #include "mocks.h"
 
+#include "bench_limit.h"
 #include "fs.h"
 #include "hosting.h"
 #include "linear.h"
@@ -179,12 +182,44 @@ Test(tune, measuring_fills_every_time)
     struct tune_time t[CONTENDERS_MAX] = { 0 };
     must(linear_choose(&l, s));
     int n = contenders(s, l.rule->encoding, OUT, IN, l.group, c);
-    must(tune_measure(&l, s, l.rule->encoding, c, n, t));
+    must(tune_measure(&l, s, l.rule->encoding, c, n, NULL, t));
     for (int i = 0; i < n; i++) {
         cr_expect_str_eq(t[i].backend, c[i].backend);
         cr_expect(t[i].one > 0 && t[i].many > 0 && t[i].threads == 1 && t[i].d_out == OUT && t[i].d_in == IN, "%s", t[i].backend);
         if (!strcmp(t[i].backend, "portable")) cr_expect_gt(t[i].many, 4 * t[i].one, "%d rows cost as much as one", TUNE_ROWS);
     }
+    linear_room_drop();
+    spec_close(s);
+}
+
+static atomic_int calls;
+
+static void counts(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
+                   void *work)
+{
+    (void)y, (void)ldy, (void)a, (void)m, (void)o1, (void)work;
+    if (o0 == 0) atomic_fetch_add(&calls, 1);
+}
+
+/* From memory: a call to begin with and one a window, for one row and for many; in the cache windows have hundreds     */
+Test(tune, from_memory_a_window_is_a_call)
+{
+    static const struct chi_linear_kernel kernel = { .struct_size = sizeof kernel, .encoding = "ternary2", .integer = true,
+                                                     .run = counts };
+    struct spec *s = open_with("");
+    struct chi_linear l = { .name = "layers.0.mixer.a", .d_out = OUT, .d_in = IN };
+    struct tune_time t[1];
+    must(linear_choose(&l, s));
+    struct contender c = { .backend = "counts", .kernel = &kernel };
+    uint8_t *others = mem_take((size_t)limit_bytes(), "other memory");
+    cr_assert_not_null(others);
+    memset(others, 1, (size_t)limit_bytes());
+    must(tune_measure(&l, s, l.rule->encoding, &c, 1, others, t));
+    cr_expect_eq(calls, 12, "%d calls", calls);
+    cr_expect(t[0].one > 0 && t[0].many > 0);
+    must(tune_measure(&l, s, l.rule->encoding, &c, 1, NULL, t));
+    cr_expect_gt(calls, 30, "%d calls", calls);
+    mem_free(others);
     linear_room_drop();
     spec_close(s);
 }
