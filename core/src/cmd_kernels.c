@@ -226,8 +226,10 @@ static chi_status from_memory(const struct spec *s, const struct shape *g, int64
     int64_t bytes = 0;
     *others = NULL;
     for (int64_t i = 0; i < n; i++) {
-        const struct chi_encoding_ops *e = encoding_of(s, g[i].l)->ops;
-        if (!g[i].l->f32_only) bytes += g[i].n * e->bytes(g[i].l->d_out, g[i].l->d_in, g[i].l->group);
+        const struct chi_linear *l = g[i].l;
+        if (l->f32_only) continue;
+        const struct chi_encoding_ops *e = encoding_of(s, l)->ops;
+        bytes += g[i].n * e->bytes(l->d_out, l->d_in, l->group);
     }
     if (bytes <= limit_bytes() / 4) return CHI_OK;
     if (!(*others = mem_take((size_t)limit_bytes(), "what pushes matrices out of the cache"))) return CHI_ENOMEM;
