@@ -43,7 +43,8 @@ static char *why_not(const struct spec *s, const struct chi_component *c)
         cpu_feature_names(missing, names);
         return xprintf("this CPU lacks %s", names);
     }
-    if (!backends_auto(s) && !named(s, c->name)) return xprintf("[backend] use = %s does not name it", s->backends.use);
+    if (!backends_auto(s) && !named(s, c->name)) return xprintf("[backend] use = %s does not name it",
+                                                                s->backends.use);
     if (ops->rank < 0 && !named(s, c->name)) return xprintf("its rank is below 0: only if [backend] use names it");
     if (!CHI_HAS(struct chi_backend_ops, ops, open)) return xprintf("it is not in use");
     struct chi_host *h = host_open(s, c->name);
@@ -58,7 +59,8 @@ static void print_backends(const struct spec *s)
     char have[128];
     cpu_feature_names(cpu_features(), have);
     printf("CPU         %s (%s), %d thread%s\n", cpu_name(), have, pool_size(), pool_size() == 1 ? "" : "s");
-    printf("[backend]   use = %s, autotune = %s%s\n\nbackend      rank\n", s->backends.use, s->backends.autotune ? "yes" : "no",
+    printf("[backend]   use = %s, autotune = %s%s\n\nbackend      rank\n", s->backends.use,
+           s->backends.autotune ? "yes" : "no",
            backends_auto(s) || !s->backends.autotune ? "" : ": no part here, the order is forced");
     for (const struct chi_component **b = s->backend; *b; b++)
         printf("  %-10s %4d  used\n", (*b)->name, (int)((const struct chi_backend_ops *)(*b)->ops)->rank);
@@ -144,12 +146,14 @@ static void print_why(const struct spec *s, const struct contender *c, int n, st
 {
     if (n == 1) printf("the only one");
     else if (!backends_auto(s)) printf("the first in [backend] use");
-    else if (!by.tuned) printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)" : "autotune = no");
+    else if (!by.tuned) printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)"
+                               : "autotune = no");
     else printf("autotune");
     printf("\n");
     for (int i = 0; i < n && (n > 1 || c[i].time); i++)
         if (c[i].time)
-            printf("      %-10s one row %10.1f us   %d rows %10.1f us\n", c[i].backend, c[i].time->one, TUNE_ROWS, c[i].time->many);
+            printf("      %-10s one row %10.1f us   %d rows %10.1f us\n", c[i].backend, c[i].time->one, TUNE_ROWS,
+                   c[i].time->many);
 }
 
 /* What its weights are in: the rule's encoding, or that of a packed file                     */
@@ -169,7 +173,8 @@ static void print_linear(const struct spec *s, const struct shape *g)
     snprintf(size, sizeof size, "%lldx%lld", (long long)l->d_out, (long long)l->d_in);
     snprintf(example, sizeof example, "%s%s", l->name, g->n > 1 ? ", ..." : "");
     if (l->f32_only) {
-        printf("  %-10s %-14s %4lld  %s\n      dot, as above: these weights are never quantised\n", "f32", size, (long long)g->n, example);
+        printf("  %-10s %-14s %4lld  %s\n      dot, as above: these weights are never quantised\n", "f32", size,
+               (long long)g->n, example);
         return;
     }
     int n = contenders(s, encoding_of(s, l), l->d_out, l->d_in, l->group, c);
@@ -214,8 +219,8 @@ static void print_encodings(const struct spec *s, const struct chi_linear *l)
         int n = contenders(s, e, l->d_out, l->d_in, l->group, c);
         struct choice by = choose_kernels(c, n);
         if (!c[by.one].time || !c[by.many].time) continue;
-        printf("      as %-10s  one row %8.1f us (%s)   %d rows %8.1f us (%s)\n", e->name, c[by.one].time->one, c[by.one].backend,
-               TUNE_ROWS, c[by.many].time->many, c[by.many].backend);
+        printf("      as %-10s  one row %8.1f us (%s)   %d rows %8.1f us (%s)\n", e->name, c[by.one].time->one,
+               c[by.one].backend, TUNE_ROWS, c[by.many].time->many, c[by.many].backend);
     }
 }
 
@@ -242,7 +247,8 @@ static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n)
     char *path = NULL;
     uint8_t *others;
     if (!backends_auto(s))
-        return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only", s->backends.use);
+        return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only",
+                    s->backends.use);
     TRY(from_memory(s, g, n, &others));
     struct progress p;
     chi_status st = CHI_OK;

@@ -24,7 +24,8 @@ chi_status fs_fail(const char *what, const char *path)
         return fail(CHI_ENOMEM, "cannot %s %s: %s: free some there, or choose a folder on another disk",
                     what, path, e == ENOSPC ? "no space left on the disk" : "the disk quota is used up");
     if (e == EFBIG)
-        return fail(CHI_ENOMEM, "cannot %s %s: it would be larger than files may be: raise ulimit -f, or choose a folder on "
+        return fail(CHI_ENOMEM,
+                    "cannot %s %s: it would be larger than files may be: raise ulimit -f, or choose a folder on "
                     "another disk", what, path);
     errno = e;
     return fail_errno(CHI_EIO, "cannot %s %s", what, path);
@@ -305,7 +306,8 @@ bool fs_begins(const char *path, const char *magic)
     char head[16] = { 0 };
     size_t n = strlen(magic);
     struct stat st;
-    if (n > sizeof head || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;     /* what is read of a pipe is gone */
+    /* what is read of a pipe is gone */
+    if (n > sizeof head || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;
     FILE *f = fopen(path, "rbe");
     bool is = f && fread(head, 1, n, f) == n && !memcmp(head, magic, n);
     if (f) fclose(f);

@@ -93,28 +93,29 @@ int64_t tokens_piece(const struct tokens *t, const unsigned char *text, int64_t 
 
 static chi_status no_tokens(const struct chi_component *c, int64_t n)
 {
-    return fail(CHI_ENOMEM, "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
+    return fail(CHI_ENOMEM,
+                "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
                 "documents", c->name, (long long)n);
 }
 
-chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
-                     int64_t max, int64_t *count)
+chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n,
+                     int32_t *ids, int64_t max, int64_t *count)
 {
     const struct chi_tokenizer_ops *o = c->ops;
     *count = o->encode(self, text, n, ids, max);
     if (*count >= 0) return CHI_OK;
     if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
-        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
-                    (long long)*count);
+        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in",
+                    c->name, (long long)*count);
     struct chi_scratch work = { .size = (size_t)-*count };
     if (!(work.base = mem_take(work.size, "the tokenizer's working memory"))) return CHI_ENOMEM;
     *count = o->encode_in(self, text, n, ids, max, &work);
     mem_free(work.base);
     if (*count >= 0) return CHI_OK;
     if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
-    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
-                (long long)work.size, (long long)*count);
+    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld",
+                c->name, (long long)work.size, (long long)*count);
 }
 
 chi_status tokens_encode(const struct tokens *t, const unsigned char *text, int64_t n, bool end,
@@ -184,7 +185,8 @@ chi_status vocabulary_check(const struct spec *spec, struct vocabulary now, cons
 {
     if (!then || !now.all || then == now.all || then == now.bytes) return CHI_OK;
     const char *file = config_get(spec->config, "tokenizer", "file");
-    return fail(CHI_EDATA, "%s was trained with the vocabulary %016" PRIx64 ", tokenizer %s%s%s is %016" PRIx64 ": a text "
+    return fail(CHI_EDATA,
+                "%s was trained with the vocabulary %016" PRIx64 ", tokenizer %s%s%s is %016" PRIx64 ": a text "
                 "has other ids; give the vocabulary of the training (tokenizer.file=FILE)", name, then,
                 spec->tokenizer.component->name, file && *file ? " of " : "", file ? file : "", now.all);
 }

@@ -21,13 +21,15 @@ static void merge(struct encoding *g, const unsigned char *text, int64_t n)
 {
     for (int64_t i = 0, m; i < n; i += m) {
         m = n - i < PIECE_MAX ? n - i : PIECE_MAX;
-        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work) && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
+        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work)
+            && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
     }
 }
 
 static void cut(struct encoding *g, int64_t step, const unsigned char *text, int64_t n);
 
-static bool text_match(const struct step *s, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+static bool text_match(const struct step *s, const unsigned char *text, int64_t n, int64_t from, int64_t *begin,
+                       int64_t *end)
 {
     for (*begin = from; *begin + s->n <= n; ++*begin)
         if (!memcmp(text + *begin, s->text, (size_t)s->n)) {

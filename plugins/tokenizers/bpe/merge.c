@@ -44,7 +44,8 @@ static int32_t find_hash(const struct vocabulary *v, uint64_t hash, const unsign
     for (uint64_t i = h & v->slot_mask;; i = (i + 1) & v->slot_mask) {
         const struct token_slot *s = &v->slot[i];
         if (s->id < 0) return NO_ID;
-        if (s->tag == (uint32_t)(h >> 32) && length(v, s->id) == n && !memcmp(v->bytes + v->at[s->id], text, (size_t)n))
+        if (s->tag == (uint32_t)(h >> 32) && length(v, s->id) == n
+            && !memcmp(v->bytes + v->at[s->id], text, (size_t)n))
             return s->id;
     }
 }
@@ -95,12 +96,13 @@ chi_status bpe_vocabulary(const struct chi_host *h, const char *name, struct voc
     for (int64_t i = 1; i <= v->longest; i++) v->power[i] = v->power[i - 1] * FACTOR;
     for (int32_t i = 0; i < v->n; i++)
         if (!add_token(v, i))
-            return h->fail(h, CHI_EDATA, "%s: id %d has the bytes of id %d, wanted are tokens that differ", name, (int)i,
-                           (int)bpe_find(v, v->bytes + v->at[i], length(v, i)));
+            return h->fail(h, CHI_EDATA, "%s: id %d has the bytes of id %d, wanted are tokens that differ", name,
+                           (int)i, (int)bpe_find(v, v->bytes + v->at[i], length(v, i)));
     for (int b = 0; b < 256; b++) {
         unsigned char c = (unsigned char)b;
         if ((v->byte[b] = bpe_find(v, &c, 1)) == NO_ID)
-            return h->fail(h, CHI_EDATA, "%s: there is no token for byte 0x%02x, wanted is one for each of the 256, so that "
+            return h->fail(h, CHI_EDATA,
+                           "%s: there is no token for byte 0x%02x, wanted is one for each of the 256, so that "
                            "any text can be written", name, (unsigned)b);
     }
     bpe_ready(v);
@@ -257,8 +259,8 @@ static void begin(const struct vocabulary *v, const unsigned char *text, int64_t
 }
 
 /* The rank of symbol i and the next has changed                                              */
-static void rank_anew(const struct vocabulary *v, struct memo *memo, const unsigned char *text, int64_t n, struct symbol *s,
-                      struct heap *h, int64_t i)
+static void rank_anew(const struct vocabulary *v, struct memo *memo, const unsigned char *text, int64_t n,
+                      struct symbol *s, struct heap *h, int64_t i)
 {
     int64_t j = s[i].next;
     s[i].rank = j < n ? recalled_rank(v, memo, s[i].id, s[j].id, text + i) : NO_RANK;

@@ -28,7 +28,8 @@ const unsigned char *bpe_classes(const struct chi_host *h)
     int64_t n = (int64_t)(sizeof unicode_runs / sizeof *unicode_runs);
     unsigned char *class_of = h->alloc(h, POINTS);
     for (int64_t i = 0; class_of && i < n; i++) {
-        uint32_t first = unicode_runs[i] / 8, end = i + 1 < n ? unicode_runs[i + 1] / 8 : POINTS, c = unicode_runs[i] % 8;
+        uint32_t first = unicode_runs[i] / 8, end = i + 1 < n ? unicode_runs[i + 1] / 8 : POINTS,
+            c = unicode_runs[i] % 8;
         for (uint32_t p = first; p < end; p++)
             class_of[p] = (unsigned char)(c == CLASS_A ? CLASS_U + (p - first) % 2 : c);
     }
