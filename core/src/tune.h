@@ -50,9 +50,10 @@ chi_status tune_write(const struct tune *, const struct spec *, char **path) CHI
 
 /* ---- tune_time.c: measuring ------------------------------------------------------------ */
 /* Times of n kernels with a matrix of the shape and the rule of l, drawn at random, in this
- * encoding.  time[n] is filled whole.  CHI_ENOMEM: the matrix has no room              */
+ * encoding.  others: limit_bytes() that are read before each call, so that the matrix comes from
+ * memory; NULL: it may stay in the cache.  time[n] is filled whole.  CHI_ENOMEM: the matrix has no room */
 chi_status tune_measure(const struct chi_linear *l, const struct spec *, const struct chi_component *encoding,
-                        const struct contender *, int n, struct tune_time *time) CHI_MUST_CHECK;
+                        const struct contender *, int n, const uint8_t *others, struct tune_time *time) CHI_MUST_CHECK;
 /* Can this encoding hold what the quantizer of l makes?  By its class, sizes, and 16 random rows */
 bool tune_holds(const struct chi_linear *l, const struct chi_component *encoding);
 
