@@ -20,8 +20,8 @@ struct bench {
 
 static const char *const layers[] = {
     "use = gated_deltanet\n", "use = deltanet\n", "use = span_knot\nefla = yes\n", "use = mlstm\n",
-    "use = linear_attention\n", "use = mamba2\nstate_dim = 64\n", "use = causal_conv\n", "use = mlstm\nblock = v1\n",
-    "use = titans_mac\nmemory_depth = 1\n", "use = titans_mac\nmemory_depth = 2\n",
+    "use = linear_attention\n", "use = mamba2\nstate_dim = 64\n", "use = causal_conv\n", "use = rwkv7\n",
+    "use = mlstm\nblock = v1\n", "use = titans_mac\nmemory_depth = 1\n", "use = titans_mac\nmemory_depth = 2\n",
 };
 
 static double now(void)
