@@ -85,6 +85,7 @@ static void compare(int d, int rounds)
     int n = (int)COUNT(layers);
     for (int64_t i = 0; i < ROWS * d; i++) x[i] = (float)(rand() % 2001 - 1000) / 1000;
     for (int i = 0; i < n; i++) b[i] = bench_open(layers[i], d);
+    pool_threads(1);                                    /* spec_open() sets what the configuration says */
     for (int k = 0; k < rounds; k++)
         for (int i = 0; i < n; i++) bench_round(&b[i], x, y, dx);
     printf("d = %d, %d heads of 64: microseconds a token, and of gated_deltanet's\n", d, d / 64);
@@ -104,7 +105,6 @@ static void compare(int d, int rounds)
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 20;
-    pool_threads(1);
     compare(256, rounds);
     compare(512, rounds);
     return 0;
