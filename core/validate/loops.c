@@ -14,7 +14,7 @@
 #include "pool.h"
 #include "rig.h"
 
-enum { CASES = 4, WIDTH = 24, ROWS = 6, DIRECTIONS = 3 };
+enum { CASES = 4, WIDTH = 137, ROWS = 6, DIRECTIONS = 3 };         /* columns for several tasks */
 enum { X, E, H0, H1, H2, Y, DY, DX, DE, DH0, DH1, DH2, VECTORS };
 
 struct bench {
