@@ -297,6 +297,27 @@ Test(adapter, plans_count_them)
     close_net(n);
 }
 
+/* hgf's rank without one: 0.13 * 0.265625 d_out d_in / (2 (d_out + d_in)), in eights, or 1, 2, 3                */
+Test(adapter, ranks_follow_sizes)
+{
+    static const struct { int d, inner, mixer, ffn; } at[] = {
+        { 64, 80, 1, 1 }, { 256, 400, 2, 3 }, { 512, 1024, 8, 8 }, { 2560, 6912, 24, 32 } };
+    for (int i = 0; i < COUNT(at); i++) {
+        struct net n;
+        struct config *c;
+        char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 41\nlayer_pattern = AT\nffn_pattern = MLP\n"
+                             "[layer.AT]\nuse = attention\nnum_heads = %d\n[layer.MLP]\nuse = swiglu\n"
+                             "intermediate_size = %d\n[linear]\nquantizer = ternary\nadapter = hgf\n", at[i].d, at[i].d / 64, at[i].inner);
+        cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
+        cr_assert_eq(spec_open(&n.spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+        cr_assert_eq(model_open(&n.model, n.spec, MODEL_PLAN, 1, 1), CHI_OK, "%s", fail_text());
+        cr_expect_eq(tensor(n, "layers.0.mixer.q_proj.hgf.a")->shape[0], at[i].mixer, "width %d", at[i].d);
+        cr_expect_eq(tensor(n, "layers.0.ffn.down_proj.hgf.b")->shape[0], at[i].ffn, "width %d", at[i].d);
+        free(text);
+        close_net(n);
+    }
+}
+
 static void refused(const char *more, const char *words)
 {
     struct config *c;
