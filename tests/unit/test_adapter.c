@@ -116,6 +116,22 @@ Test(adapter, with_b_at_zero_no_bit_changes)
     }
 }
 
+/* A is normal with variance 1 / d_in                                                             */
+Test(adapter, where_a_starts)
+{
+    struct net n = open_net("adapter = lora\n[adapter.lora]\nrank = 64\n", MODEL_TRAIN);
+    static const struct { const char *name; int d_in; } at[] = { { "layers.0.mixer.q_proj", 48 }, { "layers.1.ffn.down_proj", 80 } };
+    for (int i = 0; i < 2; i++) {
+        char *name = xprintf("%s.lora.a", at[i].name);
+        const struct model_tensor *t = tensor(n, name);
+        double squares = 0;
+        for (int64_t j = 0; j < t->n; j++) squares += (double)t->w[j] * (double)t->w[j];
+        cr_expect_float_eq(squares / (double)t->n * at[i].d_in, 1, 0.15, "%s: %g", name, squares / (double)t->n * at[i].d_in);
+        free(name);
+    }
+    close_net(n);
+}
+
 /* A row has the same bits in any cut, on any number of threads, by any backend, trained or only used */
 Test(adapter, inference_is_exact)
 {
