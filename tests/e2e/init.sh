@@ -140,6 +140,8 @@ if tr ' ' '\n' <out | grep -Evxq '250|17|3'; then no "others than 250, 17 and 3:
 first=$("$CHIMERA" generate small --ids "1 2 3" -q -n 1)
 run 0 "$CHIMERA" generate small --ids "1 2 3" -q -n 1 --allow "5,$first,290"
 [ "$(cat out)" = "$first" ] && ok || no "of 5, $first and 290 the likeliest is not $first but $(cat out)"
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 8 --repetition-penalty 100 --allow 200-210
+[ "$(tr ' ' '\n' <out | sort -u | wc -l)" = 8 ] && ok || no "a penalty of 100 lets ids of a set come again: $(cat out)"
 bad 2 'list2: no such file' "$CHIMERA" generate small --ids 1 --allow list2
 bad 2 'token 300 is allowed, but' "$CHIMERA" generate small --ids 1 --allow 300
 
