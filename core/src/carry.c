@@ -12,6 +12,7 @@
 
 #include "core.h"
 #include "half.h"
+#include "mapped.h"
 
 void carried_drop(struct carried *c)
 {
@@ -220,6 +221,24 @@ bool carry_line(const char **p, struct carry_line *l)
     l->hash = strtoull(*p, NULL, 16);
     *p += 16;
     return take(p, "\n");
+}
+
+chi_status carry_check(const struct st_file *f)
+{
+    const char *p = st_meta(f, "tensors");
+    while (p && *p) {
+        struct carry_line l;
+        if (!carry_line(&p, &l))
+            return fail(CHI_EDATA, "%s: its list of tensors goes wrong before \"%.40s\"", st_path(f), p);
+        const struct st_tensor *t = st_find(f, l.name);
+        if (!t) return fail(CHI_EDATA, "%s: tensor %s is missing", st_path(f), l.name);
+        uint64_t hash = xxh3(t->data, (size_t)t->bytes);
+        mapped_let_go(t->data, t->bytes);
+        if (hash != l.hash)
+            return fail(CHI_EDATA, "%s: tensor %s is damaged: its XXH3 is %016llx, its line says %016llx", st_path(f),
+                        l.name, (unsigned long long)hash, (unsigned long long)l.hash);
+    }
+    return CHI_OK;
 }
 
 /* ---- in ------------------------------------------------------------------------------------------------ */

@@ -43,6 +43,8 @@ chi_status carry_out(struct carried *, const struct weights *, const struct chi_
 struct carry_line { char name[136], encoding[64]; int64_t rows, cols, group; uint64_t hash; };
 /* Takes the line at *text, which moves behind it; false: it is none                                           */
 bool carry_line(const char **text, struct carry_line *);
+/* Has the data of each line in f's metadata "tensors" its hash?                                               */
+chi_status carry_check(const struct st_file *f) CHI_MUST_CHECK;
 /* The numbers of a matrix from its data in another program's file; scale[rows, groups] or NULL                */
 chi_status carry_in(struct weights *, const struct carry_line *, int type, const void *data, const float *scale,
                     struct registry *, const struct chi_component **encoding) CHI_MUST_CHECK;

@@ -450,6 +450,29 @@ static chi_status write_master(struct export *x, const struct st_file *f, const 
     return s;
 }
 
+/* A line for each, with the hash of its values                                                                  */
+static chi_status put_master_lines(struct export *x, const struct st_file *f)
+{
+    const struct st_tensor *t;
+    char *text = NULL;
+    size_t length;
+    chi_status s = CHI_OK;
+    FILE *out = open_memstream(&text, &length);
+    for (int64_t i = 0; out && s == CHI_OK && (t = st_at(f, i)); i++) {
+        const float *values;
+        float *own;
+        if ((s = st_floats(f, t, &values, &own)) != CHI_OK) break;
+        fprintf(out, "%s xxh3=%016" PRIx64 "\n", t->name, xxh3(values, (size_t)t->n * sizeof *values));
+        mapped_let_go(values, t->n * (int64_t)sizeof *values);
+        mem_free(own);
+        s = signals_stop();
+    }
+    if (!out || fclose(out) != 0) s = fail(CHI_ENOMEM, "no memory for the list of tensors");
+    if (s == CHI_OK) st_put_meta(x->s, "tensors", text);
+    free(text);
+    return s;
+}
+
 static chi_status write_masters(struct export *x)
 {
     const struct masters *m = x->masters;
@@ -457,6 +480,7 @@ static chi_status write_masters(struct export *x)
     st_put_meta(x->s, "format", EXPORT_MASTERS);
     st_put_meta(x->s, "config", m->config);
     st_put_meta(x->s, "manifest", m->manifest);
+    TRY(put_master_lines(x, m->f));
     for (int64_t i = 0; (t = st_at(m->f, i)); i++) st_add(x->s, t->name, ST_F32, t->n_dim, t->dim);
     TRY(st_begin(x->s));
     for (int64_t i = 0; (t = st_at(m->f, i)); i++) x->weights += t->n;

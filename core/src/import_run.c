@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "carry.h"
 #include "ckpt.h"
 #include "core.h"
 #include "export.h"
@@ -421,6 +422,12 @@ static chi_status masters(struct bring *b, FILE *report)
     if (format && !strncmp(format, "chimera.", 8) && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
         return fail(CHI_EDATA, "%s has format \"%s\", this program imports \"%s\" and \"%s\"", q->subject, format,
                     EXPORT_MASTERS, EXPORT_FLOATS);
+    if (!q->config && format && !strncmp(format, "chimera.", 8)) {
+        if (!st_sealed(b->file[0]))
+            return fail(CHI_EDATA, "%s: its header has lost its XXH3: damaged, or written anew; --config FILE.ini takes "
+                        "its tensors as they are", q->subject);
+        TRY(carry_check(b->file[0]));
+    }
     const char *manifest = format && !strncmp(format, "chimera.", 8) ? st_meta(b->file[0], "manifest") : NULL;
     if (manifest) TRY(manifest_text_vocabulary(q->subject, manifest, &b->vocabulary));
     if (!q->config && !text)

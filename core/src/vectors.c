@@ -136,6 +136,21 @@ static chi_status load_params(struct check *c)
     return CHI_OK;
 }
 
+/* A tensor that nothing is compared with would make a file look better than its check                      */
+static chi_status known_tensors(const struct check *c, const char *kind)
+{
+    static const char *const names[2][2] = { { "y", "dx" }, { "logits", "loss" } };
+    const char *const *known = names[!strcmp(kind, "model")];
+    const struct st_tensor *f;
+    for (int64_t i = 0; (f = st_at(c->file, i)); i++) {
+        if (strncmp(f->name, "expect.", 7) != 0 || !strncmp(f->name + 7, "grad.", 5)) continue;
+        if (strcmp(f->name + 7, known[0]) != 0 && strcmp(f->name + 7, known[1]) != 0)
+            return fail(CHI_EDATA, "%s: nothing is compared with tensor %s: what a %s gives is expect.%s, expect.%s and "
+                        "expect.grad.NAME", st_path(c->file), f->name, kind, known[0], known[1]);
+    }
+    return CHI_OK;
+}
+
 static void zero_grads(struct check *c)
 {
     const struct model_tensor *t;
@@ -535,6 +550,7 @@ static chi_status check_file(struct check *c)
         return fail(CHI_EDATA, "%s: vectors version '%s' with tolerance '%s'; wanted version 1 and a "
                     "positive number", st_path(c->file), version, tolerance);
 
+    TRY(known_tensors(c, kind));
     TRY(open_spec(c, strcmp(kind, "model") == 0));
     if (strcmp(kind, "model") == 0) TRY(check_model(c));
     else if (strcmp(kind, "layer") == 0 || strcmp(kind, "linear") == 0) TRY(check_solo(c, kind));

@@ -111,6 +111,9 @@ sed -i 's/"num_hidden_layers": 3/"num_hidden_layers": 1/' "$tmp/bad/config.json"
 bad 3 'nobody knows what these tensors do.*model.layers.1.attn_norm.weight, .* and [0-9]+ more' \
     "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 run 0 "$CHIMERA" import "$tmp/bad" -o "$tmp/cut" --ignore 'model.layers.1.*'
+sed -i 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$tmp/bad/config.json"
+LC_ALL=C sed -i 's/\("model.layers.0.mlp.gate_proj.weight"[^]]*\[\)40\(, *\)24\]/\124\240]/' "$tmp/bad/model.safetensors"
+bad 3 'tensor model.layers.0.mlp.gate_proj.weight is \[24, 40\], wanted is \[40, 24\]' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 rm "$tmp/bad/model.safetensors"
 bad 3 'has neither model.safetensors' "$CHIMERA" import "$tmp/bad" -o "$tmp/x"
 rm "$tmp/xlstm/model-00002-of-00002.safetensors"

@@ -140,6 +140,8 @@ if tr ' ' '\n' <out | grep -Evxq '250|17|3'; then no "others than 250, 17 and 3:
 first=$("$CHIMERA" generate small --ids "1 2 3" -q -n 1)
 run 0 "$CHIMERA" generate small --ids "1 2 3" -q -n 1 --allow "5,$first,290"
 [ "$(cat out)" = "$first" ] && ok || no "of 5, $first and 290 the likeliest is not $first but $(cat out)"
+run 0 "$CHIMERA" generate small --ids "1 2" -q -n 8 --repetition-penalty 100 --allow 200-210
+[ "$(tr ' ' '\n' <out | sort -u | wc -l)" = 8 ] && ok || no "a penalty of 100 lets ids of a set come again: $(cat out)"
 bad 2 'list2: no such file' "$CHIMERA" generate small --ids 1 --allow list2
 bad 2 'token 300 is allowed, but' "$CHIMERA" generate small --ids 1 --allow 300
 
@@ -164,6 +166,10 @@ END
 run 0 "$CHIMERA" init wide.ini run.memory_limit_mb=40 -o wide           # the embedding alone has 51 MB
 bad 5 'weights 5[0-9] MB \(f32 5[0-9] MB, .*ternary2.*of experts.*states .*1 stream of .*work space .*memory_budget_mb = 40' \
     "$CHIMERA" generate wide --ids 1 deployment.memory_budget_mb=40
+set --
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do set -- "$@" --ids "$i"; done
+bad 5 'states 9[0-9][0-9] kB \(16 streams of 5[0-9] kB\), work space (1[89]|2[0-9]) MB' \
+    "$CHIMERA" generate wide "$@" --batch 16 deployment.max_streams=16 deployment.memory_budget_mb=40
 bad 5 'memory_budget_mb = 40' sh -c "ulimit -v 400000; exec '$CHIMERA' generate wide --ids 1 deployment.memory_budget_mb=40"
 run 0 "$CHIMERA" generate wide --ids 1 -n 1 deployment.memory_budget_mb=200 run.memory_limit_mb=0
 

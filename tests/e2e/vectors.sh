@@ -23,4 +23,9 @@ begin=$(od -An -tu4 -N4 "$committed" | tr -d ' ')
 dd if="$tmp/byte" of="$tmp/wrong.safetensors" bs=1 seek=$((8 + begin + 15)) conv=notrunc 2>/dev/null
 run 4 "$CHIMERA" validate --vectors "$tmp/wrong.safetensors"
 says out '^y  .*MISSED'
+
+# A tensor that nobody looks at: expect.dx by another name of the same length
+LC_ALL=C sed 's/"expect\.dx"/"expect.dz"/' "$committed" >"$tmp/wrong.safetensors"
+bad 3 'nothing is compared with tensor expect.dz: what a layer gives is expect.y, expect.dx and expect.grad.NAME' \
+    "$CHIMERA" validate --vectors "$tmp/wrong.safetensors"
 finish

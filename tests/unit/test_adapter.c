@@ -116,6 +116,22 @@ Test(adapter, with_b_at_zero_no_bit_changes)
     }
 }
 
+/* A is normal with variance 1 / d_in                                                             */
+Test(adapter, where_a_starts)
+{
+    struct net n = open_net("adapter = lora\n[adapter.lora]\nrank = 64\n", MODEL_TRAIN);
+    static const struct { const char *name; int d_in; } at[] = { { "layers.0.mixer.q_proj", 48 }, { "layers.1.ffn.down_proj", 80 } };
+    for (int i = 0; i < 2; i++) {
+        char *name = xprintf("%s.lora.a", at[i].name);
+        const struct model_tensor *t = tensor(n, name);
+        double squares = 0;
+        for (int64_t j = 0; j < t->n; j++) squares += (double)t->w[j] * (double)t->w[j];
+        cr_expect_float_eq(squares / (double)t->n * at[i].d_in, 1, 0.15, "%s: %g", name, squares / (double)t->n * at[i].d_in);
+        free(name);
+    }
+    close_net(n);
+}
+
 /* A row has the same bits in any cut, on any number of threads, by any backend, trained or only used */
 Test(adapter, inference_is_exact)
 {
@@ -146,10 +162,11 @@ Test(adapter, inference_is_exact)
  * integers nor experts that are chosen                                                             */
 Test(adapter, gradients_are_slopes)
 {
-    static const char *const of[] = { "layers.0.mixer.q_proj.", "layers.0.mixer.o_proj.", "layers.1.ffn.down_proj." };
+    static const char *const of[] = { "layers.0.mixer.q_proj.", "layers.0.mixer.o_proj.", "layers.1.ffn.up_proj.",
+                                      "layers.1.ffn.down_proj." };
     shape = "[model]\nhidden_size = 48\nnum_hidden_layers = 2\nvocab_size = 41\ninitializer_range = 0.2\n"
         "layer_pattern = GD\nffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 16\n"
-        "[layer.MLP]\nuse = swiglu\nintermediate_size = 80\n";
+        "[layer.MLP]\nuse = swiglu\nintermediate_size = 300\n";              /* gradients are cut at 256 columns   */
     struct net n = open_net("[linear.layers.*]\nquantizer = f32\nadapter = hgf, lora\n[adapter.lora]\nrank = 3\n", MODEL_TRAIN);
     const struct model_tensor *t;
     int64_t seen = 0;
@@ -157,7 +174,7 @@ Test(adapter, gradients_are_slopes)
     static float g[4096], was[4096];
     for (int64_t i = 0; (t = model_tensor(n.model, i)); i++) {
         bool here = false;
-        for (int k = 0; k < 3; k++) here = here || !strncmp(t->name, of[k], strlen(of[k]));
+        for (int k = 0; k < 4; k++) here = here || !strncmp(t->name, of[k], strlen(of[k]));
         if (!here || t->linear) continue;
         cr_assert_leq(t->n, 4096);
         loss_of(n);
@@ -183,7 +200,7 @@ Test(adapter, gradients_are_slopes)
         cr_expect(fabs(got - want) <= 0.02 * (size + fabs(want)) + 0.02, "%s: %g, differences say %g", t->name, got, want);
         seen++;
     }
-    cr_expect_eq(seen, 15);
+    cr_expect_eq(seen, 20);
     close_net(n);
 }
 
@@ -295,6 +312,27 @@ Test(adapter, plans_count_them)
     cr_expect_lt(b.active_params - a.active_params, more, "one expert of three is not met");
     close_net(with);
     close_net(n);
+}
+
+/* hgf's rank without one: 0.13 * 0.265625 d_out d_in / (2 (d_out + d_in)), in eights, or 1, 2, 3                */
+Test(adapter, ranks_follow_sizes)
+{
+    static const struct { int d, inner, mixer, ffn; } at[] = {
+        { 64, 80, 1, 1 }, { 256, 400, 2, 3 }, { 512, 1024, 8, 8 }, { 2560, 6912, 24, 32 } };
+    for (int i = 0; i < COUNT(at); i++) {
+        struct net n;
+        struct config *c;
+        char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 41\nlayer_pattern = AT\nffn_pattern = MLP\n"
+                             "[layer.AT]\nuse = attention\nnum_heads = %d\n[layer.MLP]\nuse = swiglu\n"
+                             "intermediate_size = %d\n[linear]\nquantizer = ternary\nadapter = hgf\n", at[i].d, at[i].d / 64, at[i].inner);
+        cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
+        cr_assert_eq(spec_open(&n.spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
+        cr_assert_eq(model_open(&n.model, n.spec, MODEL_PLAN, 1, 1), CHI_OK, "%s", fail_text());
+        cr_expect_eq(tensor(n, "layers.0.mixer.q_proj.hgf.a")->shape[0], at[i].mixer, "width %d", at[i].d);
+        cr_expect_eq(tensor(n, "layers.0.ffn.down_proj.hgf.b")->shape[0], at[i].ffn, "width %d", at[i].d);
+        free(text);
+        close_net(n);
+    }
 }
 
 static void refused(const char *more, const char *words)

@@ -409,6 +409,19 @@ Test(bpe, ignore_merges)
     }
 }
 
+/* A join counts by its place among the merges, whatever ids it makes                                 */
+Test(bpe, merges_have_the_rank_of_their_place)
+{
+    static const char *const change[2][2] = { { "\"vocab\":{", "\"vocab\":{\"qx\":703,\"xz\":702," },
+                                              { "\"merges\":[", "\"merges\":[\"q x\",\"x z\"," } };
+    struct open o;
+    open_changed(&o, change, 2, NULL);
+    cr_assert_eq(count_id(o.t, "qxz", 703), 1);
+    cr_assert_eq(count_id(o.t, "qxz", 702), 0);
+    cr_assert_eq(count_id(o.t, "xz", 702), 1);
+    shut(&o);
+}
+
 /* bc is joined first, and a has no b any more: za comes before a bc.  The heap still knows ab         */
 Test(bpe, pairs_that_are_no_more)
 {

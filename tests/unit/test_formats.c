@@ -119,6 +119,9 @@ Test(formats, ternary_by_hand)
     memset(w, 0, sizeof w);                                         /* 1e-5: a subnormal */
     cr_assert_eq(quantize("ternary", 128, w, 1, 128, q, scale), CHI_OK);
     cr_expect_eq(scale[0], 168 * 0x1p-24f, "%a", (double)scale[0]);
+    for (int i = 0; i < 128; i++) w[i] = 65519.0f;                  /* fp16's greatest   */
+    cr_assert_eq(quantize("ternary", 128, w, 1, 128, q, scale), CHI_OK);
+    cr_expect_eq(scale[0], 65504.0f);
     for (int i = 0; i < 128; i++) w[i] = 65520.0f;                  /* beyond fp16       */
     cr_expect_eq(quantize("ternary", 128, w, 1, 128, q, scale), CHI_ENUMERIC);
 }
@@ -138,6 +141,18 @@ Test(formats, ternary_tail_counts_whole)
             cr_expect_eq(q[64 + i], size > 0.5f ? (w[64 + i] > 0 ? 1 : -1) : 0, "%ld of %ld", i, tail);
         }
     }
+}
+
+/* A float, which has no 2^24 + 1, would lose the ones: 2048 in the place of 2049.99988, which is 2050       */
+Test(formats, ternary_sums_are_double)
+{
+    enum { N = 65536 };
+    static float w[N];
+    static int8_t q[N];
+    float scale[1];
+    for (int i = 0; i < N; i++) w[i] = i < 8 ? 0x1p24f + 8190 : 1.0f;
+    cr_assert_eq(quantize("ternary", N, w, 1, N, q, scale), CHI_OK);
+    cr_expect_eq(scale[0], 2050.0f, "%g", (double)scale[0]);
 }
 
 /* The encoding is a plain store: scales of another quantizer may be negative               */
@@ -174,15 +189,18 @@ static chi_status refusal(const struct chi_host *h, chi_status s, const char *fm
     return fail(s, "%s", text);
 }
 
-Test(formats, ternary_groups_are_whole_blocks)
+Test(formats, groups_of_trits_are_whole_blocks)
 {
-    const struct chi_component *c = component(CHI_QUANTIZER, "ternary");
+    static const char *const names[2] = { "ternary", "sherry" };
     const struct chi_host h = { .struct_size = sizeof h, .fail = refusal };
-    for (int64_t g = 64; g <= 320; g++) {
-        struct group_conf conf = { g };
-        cr_expect_eq(c->check(&h, &conf), g % 64 ? CHI_ECONF : CHI_OK, "%ld", g);
+    for (int i = 0; i < 2; i++) {
+        const struct chi_component *c = component(CHI_QUANTIZER, names[i]);
+        for (int64_t g = 64; g <= 320; g++) {
+            struct group_conf conf = { g };
+            cr_expect_eq(c->check(&h, &conf), g % 64 ? CHI_ECONF : CHI_OK, "%s, %ld", names[i], g);
+        }
+        cr_expect_str_eq(fail_text(), "group_size = 319 is not a multiple of 64");
     }
-    cr_expect_str_eq(fail_text(), "group_size = 319 is not a multiple of 64");
 }
 
 Test(formats, share_of_zeros)

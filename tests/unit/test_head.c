@@ -46,6 +46,7 @@ static void compare(struct model *m, const char *list, int64_t rows)
     fill(hidden, ROWS * D);
     cr_assert_eq(ids_parse(list, "list", &id, &n), CHI_OK, "%s", fail_text());
     cr_assert_eq(shortlist_open(&l, id, n, VOCAB), CHI_OK, "%s", fail_text());
+    for (int64_t i = 1; i < l.n; i++) cr_assert_gt(l.id[i], l.id[i - 1], "%s: an id twice", list);
     cr_assert_eq(model_logits(m, hidden, rows, all), CHI_OK, "%s", fail_text());
     memset(some, 0xff, sizeof some);
     cr_assert_eq(model_logits_of(m, hidden, rows, &l, some), CHI_OK, "%s", fail_text());

@@ -352,4 +352,17 @@ Test(import, masters_there_and_back)
     cr_assert_eq(memcmp(a, b, 6 * 41 * sizeof *a), 0);
     mem_free(a);
     mem_free(b);
+
+    /* A bit of the last value, then one of the seal's own key                                                */
+    static const struct { int64_t at; const char *words; } flip[] = { { -3, "is damaged: its XXH3" }, { 8 + 18, "lost its XXH3" } };
+    for (int i = 0; i < 2; i++) {
+        unsigned char *bytes;
+        int64_t n;
+        cr_assert_eq(fs_read("masters.safetensors", &bytes, &n), CHI_OK, "%s", fail_text());
+        bytes[flip[i].at < 0 ? n + flip[i].at : flip[i].at] ^= 1;
+        cr_assert_eq(fs_write_atomic("flipped.safetensors", bytes, n), CHI_OK, "%s", fail_text());
+        cr_expect_eq(bring("flipped.safetensors", "three", NULL), CHI_EDATA);
+        cr_expect(strstr(fail_text(), flip[i].words), "%s", fail_text());
+        mem_free(bytes);
+    }
 }
