@@ -9,27 +9,7 @@ make_corpus
 run 0 "$CHIMERA" train "$srcdir/conf/tiny.ini" "task.train=$corpus/train" "task.heldout=$corpus/heldout" train.steps=1 \
     train.warmup_steps=0 "run.dir=$tmp/run" run.threads=1 model.hidden_size=256 layer.GD.head_dim=32 \
     layer.MLP.intermediate_size=512 linear.group_size=256 linear.embed.quantizer=int8
-cat >"$tmp/moe.ini" <<'INI'
-[model]
-hidden_size = 256
-num_hidden_layers = 1
-vocab_size = 300
-layer_pattern = GD
-ffn_pattern = MOE
-[layer.GD]
-use = gated_deltanet
-num_heads = 2
-head_dim = 16
-head_v_dim = 24
-[layer.MOE]
-use = moe
-n_routed_experts = 3
-moe_intermediate_size = 32
-[linear]
-quantizer = ternary
-group_size = 256
-INI
-run 0 "$CHIMERA" init "$tmp/moe.ini" -o "$tmp/moe"
+run 0 "$CHIMERA" init "$srcdir/tests/data/moe.ini" -o "$tmp/moe" model.hidden_size=256 linear.group_size=256
 run 0 "$CHIMERA" convert "$tmp/run" -o "$tmp/dense.b158"
 ln -s moe/model.b158 "$tmp/moe.b158"
 ln -s moe/model_experts.b158 "$tmp/moe_experts.b158"

@@ -4,13 +4,9 @@
  *
  * FOLDER has llama.cpp's shared libraries, FILE is chimera export --architecture llama of MODEL.  64 tokens one
  * after the other; no logit may be further from ours than BOUND times the largest.  Of a byte model llama.cpp's
- * tokens must be the bytes of a text.
- *
- * Its parameters are structures that grow with its versions.  They are passed by value, which puts them on the
- * stack here (x86-64): the library reads and writes as much as it knows, so one that is large enough serves any
- * version.                                                                                                 */
+ * tokens must be the bytes of a text.                                                                       */
 #include "core.h"
-#include "ggml.h"
+#include "llama.h"
 #include "rng.h"
 #include "run.h"
 
@@ -19,41 +15,10 @@
 
 enum { TOKENS = 64 };
 
-struct parameters { uint64_t words[64]; };
-struct batch_of { uint64_t words[16]; };
-struct llama_model;
-struct llama_context;
-struct llama_vocab;
-
-#define LLAMA(X) \
-    X(llama_backend_init, void, (void)) \
-    X(llama_log_set, void, (void (*)(int, const char *, void *), void *)) \
-    X(llama_model_default_params, struct parameters, (void)) \
-    X(llama_model_load_from_file, struct llama_model *, (const char *, struct parameters)) \
-    X(llama_model_get_vocab, const struct llama_vocab *, (const struct llama_model *)) \
-    X(llama_vocab_n_tokens, int32_t, (const struct llama_vocab *)) \
-    X(llama_context_default_params, struct parameters, (void)) \
-    X(llama_init_from_model, struct llama_context *, (struct llama_model *, struct parameters)) \
-    X(llama_set_n_threads, void, (struct llama_context *, int32_t of_one, int32_t of_batches)) \
-    X(llama_batch_get_one, struct batch_of, (int32_t *, int32_t)) \
-    X(llama_decode, int32_t, (struct llama_context *, struct batch_of)) \
-    X(llama_get_logits_ith, float *, (struct llama_context *, int32_t)) \
-    X(llama_tokenize, int32_t, (const struct llama_vocab *, const char *, int32_t, int32_t *, int32_t, \
-        bool, bool)) \
-    X(llama_free, void, (struct llama_context *)) \
-    X(llama_model_free, void, (struct llama_model *))
-LLAMA(GGML_POINTER)
-
 static int stop(const char *why)
 {
     fprintf(stderr, "llama_run: %s\n", why);
     return 1;
-}
-
-static void quiet(int level, const char *text, void *arg)
-{
-    (void)arg;
-    if (level == 4 || getenv("LLAMA_LOG")) fputs(text, stderr);         /* 4: an error                      */
 }
 
 /* ---- here ---------------------------------------------------------------------------------------------- */
@@ -142,16 +107,9 @@ int main(int argc, char **argv)
     struct spec *spec;
     int32_t token[TOKENS];
     if (argc != 5) return stop("usage: llama_run FOLDER FILE.gguf MODEL BOUND"), 2;
-    void *library = library_open(argv[1], "libllama.*so");
-    bool all = library && ggml_open(argv[1]);
-#define LLAMA_FIND(name, type, arguments) all = all && library_find(library, #name, &name);
-    LLAMA(LLAMA_FIND)
-    if (!all) return 77;
+    if (!llama_open(argv[1])) return 77;
     float *want = ours(argv[3], &spec, token);
     if (!want) return stop(fail_text());
-    llama_log_set(quiet, NULL);
-    ggml_backend_load_all_from_path(argv[1]);
-    llama_backend_init();
     int bad = run(argv[2], spec, token, want, atof(argv[4]));
     mem_free(want);
     spec_close(spec);

@@ -50,7 +50,8 @@ static struct batch batch_of(const struct files *f, int64_t step)
         if (b.token[r] < 0) continue;       /* behind a sequence's examples            */
         g->rows++;
         b.rows++;
-        if (f->value[3]) g->depth = (struct chi_depth){ f->value[3][step * f->n_seq + s], f->value[4][step * f->n_seq + s] };
+        if (f->value[3]) g->depth = (struct chi_depth){ f->value[3][step * f->n_seq + s],
+                                                        f->value[4][step * f->n_seq + s] };
         b.scored += b.target[r] >= 0;
     }
     b.first_seg[f->n_seq] = b.n_seg;
@@ -68,10 +69,12 @@ static double number_in(const char *line, const char *key)
 
 static chi_status same_step(const char *line, const struct step_result *r, int64_t step)
 {
-    const double want[] = { number_in(line, "loss"), number_in(line, "grad_norm"), number_in(line, "lr"), number_in(line, "clip") };
+    const double want[] = { number_in(line, "loss"), number_in(line, "grad_norm"), number_in(line, "lr"),
+                            number_in(line, "clip") };
     const double got[] = { r->loss, r->norm, r->lr, r->clip };
     for (int i = 0; i < 4; i++)
-        if (got[i] != want[i]) return fail(CHI_ENUMERIC, "step %d: got %.17g, the trace says %.17g: %s", (int)step + 1, got[i], want[i], line);
+        if (got[i] != want[i]) return fail(CHI_ENUMERIC, "step %d: got %.17g, the trace says %.17g: %s",
+                                           (int)step + 1, got[i], want[i], line);
     return CHI_OK;
 }
 
@@ -102,7 +105,8 @@ static chi_status same_weights(const struct model *m, const char *path)
     chi_status s = CHI_OK;
     for (int64_t i = 0; s == CHI_OK && (w = model_tensor(m, i)); i++) {
         const struct st_tensor *t = st_find(f, w->name);
-        if (!t || t->n != w->n || memcmp(t->data, w->w, (size_t)w->n * 4)) s = fail(CHI_ENUMERIC, "%s: other %s", path, w->name);
+        if (!t || t->n != w->n || memcmp(t->data, w->w, (size_t)w->n * 4)) s = fail(CHI_ENUMERIC, "%s: other %s",
+                                                                                    path, w->name);
     }
     st_close(f);
     return s;

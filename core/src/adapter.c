@@ -109,7 +109,8 @@ chi_status adapters_open(struct chi_linear *l, const char *name, struct instance
         *a = (struct adapter){ .ops = part->component->ops, .part = part, .linear = name, .first = in->n_param };
         TRY(open_one(a, l, in, s));
         a->linear = NULL;                    /* the name is the plan's                  */
-        if (CHI_HAS(struct chi_adapter_ops, a->ops, freezes) && a->ops->freezes(part->conf)) in->param[weight].held = true;
+        if (CHI_HAS(struct chi_adapter_ops, a->ops, freezes)
+            && a->ops->freezes(part->conf)) in->param[weight].held = true;
     }
     return CHI_OK;
 }

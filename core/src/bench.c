@@ -87,11 +87,11 @@ static void explain(const struct spec *s, const struct bench *b, const char *wha
     if (b->threads < 2 || gain >= 1.6 || product_rates(s, b->threads, rate) != CHI_OK) return;
     double machine = rate[1] / rate[0], share = (b->threads / gain - 1) / (b->threads - 1);
     if (machine < 0.85 * b->threads)
-        note("%s gains %.2fx from %d threads: a matrix product alone gains %.2fx here, so the cores are shared or slowed",
-             what, gain, b->threads, machine);
+        note("%s gains %.2fx from %d threads: a matrix product alone gains %.2fx here, so the cores are shared or "
+             "slowed", what, gain, b->threads, machine);
     else
-        note("%s gains %.2fx from %d threads while a matrix product gains %.2fx: %.0f %% of its time is serial or waits for memory",
-             what, gain, b->threads, machine, 100 * share);
+        note("%s gains %.2fx from %d threads while a matrix product gains %.2fx: %.0f %% of its time is serial or "
+             "waits for memory", what, gain, b->threads, machine, 100 * share);
 }
 
 /* ---- training --------------------------------------------------------------------------------- */
@@ -126,8 +126,8 @@ static void print_rate(const struct bench *b, const char *what, int threads, dou
                "\"ms_median\": %.3f, \"samples\": %d, \"peak_rss_mb\": %.0f}\n",
                what, threads, tokens / m, tokens / least, 1e3 * m, t->n, peak_rss_mb());
     else
-        printf("%-8s %2d thread%s  %9.1f tokens/s (best %9.1f)  %9.3f ms a call  peak memory %.0f MB\n", what, threads,
-               threads == 1 ? " " : "s", tokens / m, tokens / least, 1e3 * m, peak_rss_mb());
+        printf("%-8s %2d thread%s  %9.1f tokens/s (best %9.1f)  %9.3f ms a call  peak memory %.0f MB\n", what,
+               threads, threads == 1 ? " " : "s", tokens / m, tokens / least, 1e3 * m, peak_rss_mb());
     fflush(stdout);
 }
 

@@ -72,8 +72,8 @@ static chi_status figure(struct reading *r, const struct bench *b, double prefil
     double now = bench_median(took, STEPS), then = bench_median(begin, STEPS);
     printf(b->json ? "{\"bench\": \"context\", \"tokens\": %lld, \"us_per_token\": %.1f, \"of_fresh\": %.3f, "
                      "\"prefill_tok_s\": %.0f, \"state_bytes\": %lld, \"taken_bytes\": %lld, \"rss_bytes\": %lld}\n"
-                   : "context %8lld tokens  %8.1f us a token, %.2f of a new stream's  prefill %8.0f tokens/s  state %lld "
-                     "bytes  taken %lld  resident %lld\n",
+                   : "context %8lld tokens  %8.1f us a token, %.2f of a new stream's  prefill %8.0f tokens/s  state "
+                     "%lld bytes  taken %lld  resident %lld\n",
            (long long)at, 1e6 * now, now / then, prefill, (long long)model_state_bytes(r->m), (long long)mem_used(),
            (long long)rss_bytes());
     fflush(stdout);

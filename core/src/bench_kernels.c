@@ -243,7 +243,8 @@ static void bench_decode(const struct bench_kernels *b, const struct room *m, in
         const struct bench_linear *l = &b->linear[k];
         double w = bench_median(rate[k], rounds), versus = bench_median(ratio[k], rounds);
         double got = w * (double)l->encoding->bytes(d_out, d_in, 128) / (double)(d_out * d_in);
-        print(b, (struct figure){ .what = "decode", .encoding = l->name, .shape = shape, .rate = got / 1e9, .unit = "GB/s",
+        print(b, (struct figure){ .what = "decode", .encoding = l->name, .shape = shape, .rate = got / 1e9,
+                                  .unit = "GB/s",
                                   .ratio = got / limit, .limit = "the best read loop (medians)", .weights = w,
                                   .versus = k ? versus : 0 });
     }
@@ -276,7 +277,8 @@ static void bench_near(const struct bench_kernels *b, const struct room *m, doub
             best[k] = w > best[k] ? w : best[k];
         }
     for (int k = 0; k < b->n_linears; k++)
-        print(b, (struct figure){ .what = "cached", .encoding = b->linear[k].name, .shape = "512x2048", .rate = best[k] / 1e9,
+        print(b, (struct figure){ .what = "cached", .encoding = b->linear[k].name, .shape = "512x2048",
+                                  .rate = best[k] / 1e9,
                                   .unit = "GMAC/s", .ratio = limit > 0 ? best[k] / limit : 0,
                                   .limit = "vpmaddubsw on registers (best)", .versus = k ? best[k] / best[0] : 0 });
 }
@@ -297,8 +299,10 @@ static void bench_prefill(const struct bench_kernels *b, const struct room *m, i
     snprintf(shape, sizeof shape, "128 of %lldx%lld", (long long)d_out, (long long)d_in);
     for (int k = 0; k < b->n_linears; k++)
         print(b, (struct figure){ .what = "prefill", .encoding = b->linear[k].name, .shape = shape,
-                                  .rate = work / best[k] / 1e9, .unit = "GMAC/s", .limit = "vpmaddubsw on registers (best)",
-                                  .ratio = limit > 0 ? work / best[k] / limit : 0, .versus = k ? best[0] / best[k] : 0 });
+                                  .rate = work / best[k] / 1e9, .unit = "GMAC/s",
+                                  .limit = "vpmaddubsw on registers (best)",
+                                  .ratio = limit > 0 ? work / best[k] / limit : 0,
+                                  .versus = k ? best[0] / best[k] : 0 });
 }
 
 struct gemm_job { const struct chi_kernels *k; int64_t m, n, d; const float *A, *B; float *C; };

@@ -119,11 +119,13 @@ static chi_status step(struct subject *s, struct copy *c)
     struct instance *in = &c->in;
     struct chi_scratch scratch = { s->scratch, 0, (size_t)s->scratch_bytes };
     const float *x = s->x + s->token++ % INPUTS * s->spec->model.hidden_size;
-    struct chi_run r = { .h = in->host, .params = in->params, .scratch = &scratch, .seg = &c->seg, .n_seg = 1, .rows = 1 };
+    struct chi_run r = { .h = in->host, .params = in->params, .scratch = &scratch, .seg = &c->seg, .n_seg = 1,
+                         .rows = 1 };
     TRY(instance_arrays(in, &c->seg, 1, 1, KEPT_NOT, &s->ws));
     r.array = in->at;
     if (in->loop) TRY(loop_step(s, in, &r, x));
-    else TRY((CHI_HAS(struct chi_layer_ops, in->ops, step) ? in->ops->step : in->ops->forward)(in->self, &r, x, s->y));
+    else TRY((CHI_HAS(struct chi_layer_ops, in->ops, step) ? in->ops->step : in->ops->forward)(in->self, &r, x,
+                                                                                               s->y));
     c->seg.fresh = false;
     c->seg.pos++;
     return CHI_OK;
@@ -234,11 +236,12 @@ static void close_subject(struct subject *s)
 static void print_line(const struct bench *b, const struct subject *s, int threads, double seconds, double limit)
 {
     double bytes = s->weights + (double)s->state + s->written, rate = bytes / seconds;
-    printf(b->json ? "{\"bench\": \"layer\", \"layer\": \"%s\", \"component\": \"%s\", \"threads\": %d, \"weight_bytes\": %.0f, "
-                     "\"state_bytes\": %lld, \"written_bytes\": %.0f, \"us\": %.2f, \"gb_s\": %.3f, \"read_gb_s\": %.3f, "
-                     "\"ratio\": %.3f}\n"
-                   : "%-5s %-15s %d thread(s)  weights %9.0f  state %8lld  written %8.0f bytes  %8.1f us  %6.2f GB/s of "
-                     "%6.2f: %.2f\n",
+    printf(b->json ? "{\"bench\": \"layer\", \"layer\": \"%s\", \"component\": \"%s\", \"threads\": %d, "
+           "\"weight_bytes\": %.0f, "
+                     "\"state_bytes\": %lld, \"written_bytes\": %.0f, \"us\": %.2f, \"gb_s\": %.3f, \"read_gb_s\": "
+                     "%.3f, \"ratio\": %.3f}\n"
+                   : "%-5s %-15s %d thread(s)  weights %9.0f  state %8lld  written %8.0f bytes  %8.1f us  %6.2f "
+                     "GB/s of %6.2f: %.2f\n",
            s->name, s->part->component->name, threads, s->weights, (long long)s->state, s->written, 1e6 * seconds,
            rate / 1e9, limit / 1e9, rate / limit);
     fflush(stdout);

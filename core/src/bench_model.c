@@ -176,11 +176,12 @@ static void print_decode(const struct whole *w, int64_t turns, const struct cost
     double state = state_read(w, turns), written = w->written[turns > 1], bytes = c->bytes + state + written;
     for (int i = 0; i < w->sides; i++) {
         double rate = bytes / seconds[i];
-        printf(w->b->json ? "{\"bench\": \"model_decode\", \"turns\": %lld, \"threads\": %d, \"tok_s\": %.3f, \"bytes\": %.0f, "
+        printf(w->b->json ? "{\"bench\": \"model_decode\", \"turns\": %lld, \"threads\": %d, \"tok_s\": %.3f, "
+               "\"bytes\": %.0f, "
                             "\"weight_bytes\": %.0f, \"state_bytes\": %.0f, \"written_bytes\": %.0f, \"gb_s\": %.3f, "
                             "\"read_gb_s\": %.3f, \"ratio\": %.3f}\n"
-                          : "decode   %lld turn(s) %2d thread(s) %8.2f tokens/s  %.4g bytes a token (weights %.4g, state "
-                            "read %.3g, written %.3g)  %.2f GB/s of %.2f: %.2f\n",
+                          : "decode   %lld turn(s) %2d thread(s) %8.2f tokens/s  %.4g bytes a token (weights %.4g, "
+                            "state read %.3g, written %.3g)  %.2f GB/s of %.2f: %.2f\n",
                (long long)turns, w->threads[i], 1 / seconds[i], bytes, c->bytes, state, written, rate / 1e9,
                w->read[i] / 1e9, rate / w->read[i]);
     }
@@ -241,9 +242,11 @@ static void print_groups(const struct whole *w, int side, int64_t rows, int64_t 
     double total = 0;
     for (int g = 0; g < GROUPS; g++) total += ns[g];
     for (int g = 0; g < GROUPS; g++)
-        printf(w->b->json ? "{\"bench\": \"model_share\", \"rows\": %lld, \"streams\": %lld, \"threads\": %d, \"group\": "
+        printf(w->b->json ? "{\"bench\": \"model_share\", \"rows\": %lld, \"streams\": %lld, \"threads\": %d, "
+               "\"group\": "
                             "\"%s\", \"ms\": %.4f, \"share\": %.4f, \"bytes\": %.0f, \"of_read\": %.3f}\n"
-                          : "where    %3lld rows of %2lld %2d thread(s) %-36s %9.3f ms %5.1f %%  %9.4g bytes, of reading %.2f\n",
+                          : "where    %3lld rows of %2lld %2d thread(s) %-36s %9.3f ms %5.1f %%  %9.4g bytes, of "
+                            "reading %.2f\n",
                (long long)rows, (long long)n, w->threads[side], group_name[g], ns[g] / 1e6,
                (w->b->json ? 1 : 100) * ns[g] / fmax(total, 1), bytes[g],
                bytes[g] / fmax(ns[g] / 1e9, 1e-12) / w->read[side]);
@@ -286,11 +289,12 @@ static void print_many(const struct whole *w, const char *what, int64_t rows, co
 {
     for (int i = 0; i < w->sides; i++) {
         double least = bound(w, i, c, state), rate = (double)rows / seconds[i];
-        printf(w->b->json ? "{\"bench\": \"model_%s\", \"rows\": %lld, \"threads\": %d, \"tok_s\": %.3f, \"bytes\": %.0f, "
-                            "\"gmacs\": %.3f, \"bound_tok_s\": %.3f, \"ratio\": %.3f, \"gmac_s\": %.2f, \"int8_gmac_s\": %.2f, "
-                            "\"times_one\": %.3f}\n"
-                          : "%-8s %3lld rows %2d thread(s) %9.2f tokens/s  %.4g bytes, %.4g G multiply-adds: bound %.2f, "
-                            "reached %.2f  (%.1f of %.1f GMAC/s; %.2f times one)\n",
+        printf(w->b->json ? "{\"bench\": \"model_%s\", \"rows\": %lld, \"threads\": %d, \"tok_s\": %.3f, \"bytes\": "
+               "%.0f, "
+                            "\"gmacs\": %.3f, \"bound_tok_s\": %.3f, \"ratio\": %.3f, \"gmac_s\": %.2f, "
+                            "\"int8_gmac_s\": %.2f, \"times_one\": %.3f}\n"
+                          : "%-8s %3lld rows %2d thread(s) %9.2f tokens/s  %.4g bytes, %.4g G multiply-adds: bound "
+                            "%.2f, reached %.2f  (%.1f of %.1f GMAC/s; %.2f times one)\n",
                what, (long long)rows, w->threads[i], rate, c->bytes + state, c->macs / 1e9, (double)rows / least,
                least / seconds[i], c->macs / seconds[i] / 1e9, w->int8[i] / 1e9, rate * one[i]);
     }
@@ -333,7 +337,8 @@ static chi_status open_model(struct whole *w)
     const struct bench *b = w->b;
     struct config *config;
     if (run_has_weights(b->subject))
-        return run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, ROWS, STREAMS, &w->spec, &w->m);
+        return run_load_model(b->subject, b->override, b->n_override, NULL, SPEC_MODEL, ROWS, STREAMS, &w->spec,
+                              &w->m);
     TRY(run_config(b->subject, b->override, b->n_override, &config));
     TRY(spec_open(&w->spec, config, SPEC_MODEL));
     TRY(model_open(&w->m, w->spec, MODEL_INFER, ROWS, STREAMS));

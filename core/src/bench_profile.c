@@ -105,8 +105,10 @@ static void print_row(const struct session *s, const struct row *r, const char *
         printf("{\"bench\": \"profile\", \"phase\": \"%s\", \"name\": \"%s\", \"component\": \"%s\", \"op\": \"%s\", "
                "\"calls\": %lld, \"ms\": %.6f, \"share\": %.4f, "
                "\"bytes\": %.0f, \"flops\": %.0f, \"of_read\": %.4f, \"of_peak\": %.4f}\n",
-               phase, r->name, r->component, r->op, (long long)(r->calls / steps), 1e3 * sec / (double)steps, share / 100,
-               r->bytes / (double)steps, r->flops / (double)steps, gb * 1e9 / s->read, peak > 0 ? gf * 1e9 / peak : 0);
+               phase, r->name, r->component, r->op, (long long)(r->calls / steps), 1e3 * sec / (double)steps,
+               share / 100,
+               r->bytes / (double)steps, r->flops / (double)steps, gb * 1e9 / s->read,
+               peak > 0 ? gf * 1e9 / peak : 0);
         return;
     }
     printf("  %-18s %-19s %-16s %5lld %10.4f %6.2f", r->name, r->op, r->component, (long long)(r->calls / steps),
@@ -117,14 +119,15 @@ static void print_row(const struct session *s, const struct row *r, const char *
     else printf(" %9s %8s %6s\n", "-", "-", "-");
 }
 
-static void print_head(const struct session *s, const char *phase, int64_t steps, int64_t total, double tokens, double peak)
+static void print_head(const struct session *s, const char *phase, int64_t steps, int64_t total, double tokens,
+                       double peak)
 {
     if (s->b->json) return;
     printf("\n%s: %.3f ms a step, %.1f tokens/s, %lld steps; the peak is that of %s\n", phase,
            (double)total / 1e6 / (double)steps, tokens * (double)steps / (double)total * 1e9, (long long)steps,
            peak == s->int8 ? "int8" : "float");
-    printf("  %-18s %-19s %-16s %5s %10s %6s %9s %8s %5s %9s %8s %6s\n", "name", "what", "component", "calls", "ms", "%", "MB",
-           "GB/s", "ratio", "MFLOP", "GFLOP/s", "ratio");
+    printf("  %-18s %-19s %-16s %5s %10s %6s %9s %8s %5s %9s %8s %6s\n", "name", "what", "component", "calls", "ms",
+           "%", "MB", "GB/s", "ratio", "MFLOP", "GFLOP/s", "ratio");
 }
 
 /* What was recorded of this many steps                                                            */
@@ -272,7 +275,8 @@ chi_status bench_profile(const struct bench *b)
     if (s.trace) {
         profile_write_end(s.trace);
         bool whole = !fclose(s.trace);
-        if (st == CHI_OK) st = whole ? fs_write_atomic(b->out, text, (int64_t)n) : fail(CHI_ENOMEM, "no memory for %s", b->out);
+        if (st == CHI_OK) st = whole ? fs_write_atomic(b->out, text, (int64_t)n)
+            : fail(CHI_ENOMEM, "no memory for %s", b->out);
         free(text);
     }
     return st;

@@ -94,8 +94,10 @@ chi_status budget_check(const struct model *m)
     human_bytes(of_work, work);
     human_bytes(allowed, budget);
     chi_status s = weights + states + work <= budget ? CHI_OK
-        : fail(CHI_ENOMEM, "running this model takes %s: weights %s (%s), states %s (%lld stream%s of %s), work space %s; "
-               "deployment.memory_budget_mb = %lld allows %s: run fewer streams at once or fewer turns, or raise it", all,
+        : fail(CHI_ENOMEM, "running this model takes %s: weights %s (%s), states %s (%lld stream%s of %s), work "
+               "space %s; "
+               "deployment.memory_budget_mb = %lld allows %s: run fewer streams at once or fewer turns, or raise it",
+               all,
                of_weights, classes, of_states, (long long)m->max_segs, m->max_segs > 1 ? "s" : "", one, of_work,
                (long long)m->spec->deployment.memory_budget_mb, allowed);
     free(classes);

@@ -329,6 +329,7 @@ chi_status ckpt_load(const char *path, struct model *m, const struct ckpt_moment
     TRY(ckpt_weights(path, model_spec(m), training, meta, &f));
     chi_status s = model_load(m, f);
     st_close(f);
-    if (s == CHI_OK && training) s = meta->step || has_moments(path) ? load_moments(path, m, moments) : no_moments(m, moments);
+    if (s == CHI_OK && training) s = meta->step || has_moments(path) ? load_moments(path, m, moments)
+        : no_moments(m, moments);
     return s;
 }

@@ -139,7 +139,8 @@ static chi_status check_manifest(const char *path, cJSON *j)
                     path, (long long)format, FORMAT);
     TRY(seal_of(j, hex));
     if (!seal || strcmp(seal, hex))
-        return fail(CHI_EDATA, "%s is damaged: its content gives XXH3 %s, it says %s", path, hex, seal ? seal : "none");
+        return fail(CHI_EDATA, "%s is damaged: its content gives XXH3 %s, it says %s", path, hex,
+                    seal ? seal : "none");
     if (!cJSON_IsArray(files) || !files->child || !cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(j, "shape"))
         || !cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(j, "components")))
         return fail(CHI_EDATA, "%s: \"files\", \"shape\" or \"components\" is missing", path);
@@ -266,7 +267,8 @@ static void compare_shapes(FILE *f, const cJSON *stored, const cJSON *now, const
 
 static bool kind_matters(const char *kind, bool training)
 {
-    return !strcmp(kind, "layer") || !strcmp(kind, "quantizer") || !strcmp(kind, "adapter") || !strcmp(kind, "tokenizer")
+    return !strcmp(kind, "layer") || !strcmp(kind, "quantizer") || !strcmp(kind, "adapter")
+        || !strcmp(kind, "tokenizer")
         || (training && !strcmp(kind, "optimizer"));
 }
 
@@ -301,7 +303,8 @@ chi_status manifest_fits(const char *folder, const cJSON *j, const struct config
     compare_shapes(f, now, stored, "configured", NULL, config);
     if (parts) compare_components(f, cJSON_GetObjectItemCaseSensitive(j, "components"), parts, training);
     bool same = fclose(f) == 0 && n == 0;
-    chi_status s = same ? CHI_OK : fail(CHI_ESHAPE, "%s is of another model: %s", folder, text && n > 2 ? text + 2 : "?");
+    chi_status s = same ? CHI_OK : fail(CHI_ESHAPE, "%s is of another model: %s", folder, text
+                                        && n > 2 ? text + 2 : "?");
     cJSON_Delete(now);
     cJSON_Delete(parts);
     free(text);
@@ -379,7 +382,8 @@ static chi_status verify_file(const char *folder, const cJSON *entry)
     if (s == CHI_OK) s = fs_hash(path, &n, &hash);
     snprintf(hex, sizeof hex, "%016" PRIx64, hash);
     if (s == CHI_OK && strcmp(hex, json_text(entry, "xxh3")))
-        s = fail(CHI_EDATA, "%s is damaged: its XXH3 is %s, its manifest says %s", path, hex, json_text(entry, "xxh3"));
+        s = fail(CHI_EDATA, "%s is damaged: its XXH3 is %s, its manifest says %s", path, hex,
+                 json_text(entry, "xxh3"));
     free(path);
     return s;
 }

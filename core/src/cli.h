@@ -53,9 +53,10 @@ struct verb {
     chi_status (*run)(const struct cli_args *);   /* the top prints fail_text()  */
 };
 
-extern const struct verb verb_init, verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_export, verb_import,
-                         verb_report, verb_bench, verb_inspect, verb_kernels, verb_plugins, verb_config, verb_validate, verb_tokenizer,
-                         verb_new;
+extern const struct verb verb_init, verb_train, verb_sweep, verb_generate, verb_eval, verb_convert, verb_export,
+    verb_import,
+                         verb_report, verb_bench, verb_inspect, verb_kernels, verb_plugins, verb_config,
+                         verb_validate, verb_tokenizer, verb_new;
 extern const struct verb *const verbs[];          /* NULL-terminated; in main.c  */
 
 /* Sorts a verb's words (argv after the verb) into flags, overrides and the rest and

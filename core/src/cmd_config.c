@@ -11,7 +11,8 @@ static chi_status run(const struct cli_args *a)
 {
     struct spec *spec;
     chi_status status;
-    TRY(run_spec(a->word[0], a->override, a->n_override, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER, &spec));
+    TRY(run_spec(a->word[0], a->override, a->n_override, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER,
+                 &spec));
     if (a->n_word > 1) {
         status = CHI_OK;
         for (int i = 1; i < a->n_word && status == CHI_OK; i++)

@@ -12,11 +12,11 @@ static bool requantize;
 
 static const struct cli_flag flags[] = {
     { "encoding", 'e', CLI_TEXTS, &encodings, "ENCODING", "for all weights of the value class that [linear] has; as "
-      "PATTERN=ENCODING for those whose names match ('*' is any text; embed is the embedding); may be repeated, the last "
-      "that fits wins" },
+      "PATTERN=ENCODING for those whose names match ('*' is any text; embed is the embedding); may be repeated, the "
+      "last that fits wins" },
     { "output", 'o', CLI_TEXT, &out, "FILE", "the packed model (default: the run's name and .b158)" },
-    { "requantize", 0, CLI_SWITCH, &requantize, NULL, "where an encoding cannot hold the numbers, take the nearest that it "
-      "can, and report the error" },
+    { "requantize", 0, CLI_SWITCH, &requantize, NULL,
+      "where an encoding cannot hold the numbers, take the nearest that it can, and report the error" },
     CLI_VERIFY,
     CLI_FLAGS_END
 };
@@ -24,7 +24,8 @@ static const struct cli_flag flags[] = {
 static chi_status run_convert(const struct cli_args *a)
 {
     struct convert_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
-                                 .encoding = encodings.v, .n_encoding = encodings.n, .out = out, .requantize = requantize };
+                                 .encoding = encodings.v, .n_encoding = encodings.n, .out = out,
+                                 .requantize = requantize };
     signals_catch();
     chi_status s = convert(&r, stdout);
     signals_release();

@@ -56,10 +56,11 @@ static void print_accuracy(const struct eval_result *e, bool json)
     const struct eval_slice *s = e->slice;
     double accuracy = eval_accuracy(e->right, e->scored);
     if (json)
-        printf("{\"split\":\"%s\",\"accuracy\":%.9g,\"loss\":%.9g,\"examples\":%lld,\"scored\":%lld,\"tokens\":%lld", split,
-               accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
+        printf("{\"split\":\"%s\",\"accuracy\":%.9g,\"loss\":%.9g,\"examples\":%lld,\"scored\":%lld,\"tokens\":%lld",
+               split, accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
     else
-        printf("accuracy       %.4f\nloss           %.4f nats a scored row\nexamples       %lld\nscored rows    %lld of "
+        printf("accuracy       %.4f\nloss           %.4f nats a scored row\nexamples       %lld\nscored rows    "
+               "%lld of "
                "%lld\n", accuracy, e->loss, (long long)e->documents, (long long)e->scored, (long long)e->tokens);
     for (int64_t i = 0; i < e->n_slice; i++) {
         if (!s[i].scored) continue;
@@ -71,9 +72,10 @@ static void print_accuracy(const struct eval_result *e, bool json)
 
 static void print_rates(const char *indent, const char *name, const struct eval_slice *s)
 {
-    printf("%s%-12s  acc %.4f +- %.4f   acc_norm %.4f +- %.4f   of %lld\n", indent, name, eval_accuracy(s->right, s->scored),
-           rate_error(s->right, s->scored), eval_accuracy(s->right_norm, s->scored), rate_error(s->right_norm, s->scored),
-           (long long)s->scored);
+    printf("%s%-12s  acc %.4f +- %.4f   acc_norm %.4f +- %.4f   of %lld\n", indent, name,
+           eval_accuracy(s->right, s->scored),
+           rate_error(s->right, s->scored), eval_accuracy(s->right_norm, s->scored),
+           rate_error(s->right_norm, s->scored), (long long)s->scored);
 }
 
 /* A slice's fields end with ".NAME"                                                    */
@@ -97,8 +99,8 @@ static void print_answers(const struct eval_result *e, bool json)
         print_rates("", "all", &all);
         for (int64_t i = 0; i < e->n_slice; i++)
             if (e->slice[i].scored) print_rates("  ", e->slice[i].name, &e->slice[i]);
-        printf("questions      %lld, of %lld choices\nloss           %.4f nats a token of a choice\n", (long long)e->questions,
-               (long long)e->documents, e->loss);
+        printf("questions      %lld, of %lld choices\nloss           %.4f nats a token of a choice\n",
+               (long long)e->questions, (long long)e->documents, e->loss);
     }
     for (int64_t i = 0; json && i < e->n_slice; i++)
         if (e->slice[i].scored) json_rates(".", e->slice[i].name, &e->slice[i]);
@@ -110,7 +112,8 @@ static chi_status write_samples(const struct dataset *data, const struct eval_re
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     if (f) choices_write(data, e->choice_nats, e->documents, f);
-    chi_status s = f && !fclose(f) ? fs_write_atomic(samples, text, (int64_t)n) : fail(CHI_ENOMEM, "no memory for %s", samples);
+    chi_status s = f && !fclose(f) ? fs_write_atomic(samples, text, (int64_t)n)
+        : fail(CHI_ENOMEM, "no memory for %s", samples);
     free(text);
     return s;
 }

@@ -28,7 +28,8 @@ static const struct cli_flag flags[] = {
     { "prompt", 'p', CLI_TEXTS, &flag_prompt, "TEXT", "the text to continue; each one is a stream" },
     { "prompt-file", 0, CLI_TEXTS, &flag_file, "FILE", "a file that is one prompt; - is stdin" },
     { "prompts", 0, CLI_TEXTS, &flag_lines, "FILE", "a file with a prompt on every line" },
-    { "ids", 0, CLI_TEXTS, &flag_ids, "LIST", "token ids such as \"1 5 20-25\" in the place of a text, and ids as output; "
+    { "ids", 0, CLI_TEXTS, &flag_ids, "LIST",
+      "token ids such as \"1 5 20-25\" in the place of a text, and ids as output; "
       "needs no tokenizer; may be repeated" },
     { "allow", 0, CLI_TEXT, &flag_allow, "LIST|FILE", "draw among these token ids only; computes no other logit" },
     { "max-new-tokens", 'n', CLI_TEXT, &flag_n, "N", "how many tokens to draw" },
@@ -302,7 +303,8 @@ static void say_timing(const struct generator *g, double loaded)
     double start = process_start();
     if (g->first_at <= 0)
         note("no token: %.3f s until the weights were there, %.3f s for the prompt", loaded - start, g->prefill_s);
-    else note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for work space and the"
+    else note("first token after %.3f s: %.3f s until the weights were there, %.3f s for the prompt, %.3f s for "
+              "work space and the"
          " token", g->first_at - start, loaded - start, g->prefill_s, g->first_at - loaded - g->prefill_s);
 }
 
@@ -337,7 +339,8 @@ static chi_status check_ids(const struct prompts *all, int64_t vocab)
     for (int64_t i = 0; i < all->n; i++)
         for (int64_t j = 0; j < all->v[i].n_id; j++)
             if (all->v[i].id[j] >= vocab)
-                return fail(CHI_ECONF, "--ids: token %ld, but ids are 0..%lld", (long)all->v[i].id[j], (long long)vocab - 1);
+                return fail(CHI_ECONF, "--ids: token %ld, but ids are 0..%lld", (long)all->v[i].id[j],
+                            (long long)vocab - 1);
     return CHI_OK;
 }
 

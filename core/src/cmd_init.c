@@ -8,13 +8,15 @@
 static const char *out;
 
 static const struct cli_flag flags[] = {
-    { "output", 'o', CLI_TEXT, &out, "DIR", "the folder of the model (default: the configuration's name without .ini)" },
+    { "output", 'o', CLI_TEXT, &out, "DIR",
+      "the folder of the model (default: the configuration's name without .ini)" },
     CLI_FLAGS_END
 };
 
 static chi_status run_init(const struct cli_args *a)
 {
-    struct init_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override, .out = out };
+    struct init_request r = { .subject = a->word[0], .override = a->override, .n_override = a->n_override,
+                              .out = out };
     int signal = 0;
     chi_status s = init_model(&r, &signal);
     if (s == CHI_OK || !signal) return s;

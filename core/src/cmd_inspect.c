@@ -146,7 +146,8 @@ static chi_status run(const struct cli_args *a)
     if (is_plugin(subject)) return show_plugin(subject, NULL, a);
     if (fs_exists(subject)) return inspect_config(subject, a);
     if (strchr(subject, '/') || strstr(subject, ".ini"))
-        return fail(CHI_ECONF, "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, or a plugin", subject);
+        return fail(CHI_ECONF, "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, or a plugin",
+                    subject);
     return show_plugin(subject, NULL, a);
 }
 

@@ -1,4 +1,5 @@
 /* cmd_kernels.c - `chimera kernels`: which kernel serves what in a configuration, and why.  */
+#include "bench_limit.h"
 #include "cli.h"
 #include "core.h"
 #include "hosting.h"
@@ -42,7 +43,8 @@ static char *why_not(const struct spec *s, const struct chi_component *c)
         cpu_feature_names(missing, names);
         return xprintf("this CPU lacks %s", names);
     }
-    if (!backends_auto(s) && !named(s, c->name)) return xprintf("[backend] use = %s does not name it", s->backends.use);
+    if (!backends_auto(s) && !named(s, c->name)) return xprintf("[backend] use = %s does not name it",
+                                                                s->backends.use);
     if (ops->rank < 0 && !named(s, c->name)) return xprintf("its rank is below 0: only if [backend] use names it");
     if (!CHI_HAS(struct chi_backend_ops, ops, open)) return xprintf("it is not in use");
     struct chi_host *h = host_open(s, c->name);
@@ -57,7 +59,8 @@ static void print_backends(const struct spec *s)
     char have[128];
     cpu_feature_names(cpu_features(), have);
     printf("CPU         %s (%s), %d thread%s\n", cpu_name(), have, pool_size(), pool_size() == 1 ? "" : "s");
-    printf("[backend]   use = %s, autotune = %s%s\n\nbackend      rank\n", s->backends.use, s->backends.autotune ? "yes" : "no",
+    printf("[backend]   use = %s, autotune = %s%s\n\nbackend      rank\n", s->backends.use,
+           s->backends.autotune ? "yes" : "no",
            backends_auto(s) || !s->backends.autotune ? "" : ": no part here, the order is forced");
     for (const struct chi_component **b = s->backend; *b; b++)
         printf("  %-10s %4d  used\n", (*b)->name, (int)((const struct chi_backend_ops *)(*b)->ops)->rank);
@@ -143,12 +146,14 @@ static void print_why(const struct spec *s, const struct contender *c, int n, st
 {
     if (n == 1) printf("the only one");
     else if (!backends_auto(s)) printf("the first in [backend] use");
-    else if (!by.tuned) printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)" : "autotune = no");
+    else if (!by.tuned) printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)"
+                               : "autotune = no");
     else printf("autotune");
     printf("\n");
     for (int i = 0; i < n && (n > 1 || c[i].time); i++)
         if (c[i].time)
-            printf("      %-10s one row %10.1f us   %d rows %10.1f us\n", c[i].backend, c[i].time->one, TUNE_ROWS, c[i].time->many);
+            printf("      %-10s one row %10.1f us   %d rows %10.1f us\n", c[i].backend, c[i].time->one, TUNE_ROWS,
+                   c[i].time->many);
 }
 
 /* What its weights are in: the rule's encoding, or that of a packed file                     */
@@ -168,7 +173,8 @@ static void print_linear(const struct spec *s, const struct shape *g)
     snprintf(size, sizeof size, "%lldx%lld", (long long)l->d_out, (long long)l->d_in);
     snprintf(example, sizeof example, "%s%s", l->name, g->n > 1 ? ", ..." : "");
     if (l->f32_only) {
-        printf("  %-10s %-14s %4lld  %s\n      dot, as above: these weights are never quantised\n", "f32", size, (long long)g->n, example);
+        printf("  %-10s %-14s %4lld  %s\n      dot, as above: these weights are never quantised\n", "f32", size,
+               (long long)g->n, example);
         return;
     }
     int n = contenders(s, encoding_of(s, l), l->d_out, l->d_in, l->group, c);
@@ -183,22 +189,23 @@ static void print_linear(const struct spec *s, const struct shape *g)
 /* ---- measuring ------------------------------------------------------------------------------ */
 
 /* One shape in one encoding: its times into the spec's                                          */
-static chi_status measure(struct spec *s, const struct chi_linear *l, const struct chi_component *encoding)
+static chi_status measure(struct spec *s, const struct chi_linear *l, const struct chi_component *encoding,
+                          const uint8_t *others)
 {
     struct contender c[CONTENDERS_MAX];
     struct tune_time time[CONTENDERS_MAX];
     int n = contenders(s, encoding, l->d_out, l->d_in, l->group, c);
-    TRY(tune_measure(l, s, encoding, c, n, time));
+    TRY(tune_measure(l, s, encoding, c, n, others, time));
     for (int i = 0; i < n; i++) tune_put(&s->tune, &time[i]);
     return CHI_OK;
 }
 
 /* Every encoding that could hold what the quantizer of l makes                                   */
-static chi_status measure_encodings(struct spec *s, const struct chi_linear *l)
+static chi_status measure_encodings(struct spec *s, const struct chi_linear *l, const uint8_t *others)
 {
     const struct chi_component *e;
     for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (e->ops == l->encoding || tune_holds(l, e)) TRY(measure(s, l, e));
+        if (e->ops == l->encoding || tune_holds(l, e)) TRY(measure(s, l, e, others));
     return CHI_OK;
 }
 
@@ -212,24 +219,46 @@ static void print_encodings(const struct spec *s, const struct chi_linear *l)
         int n = contenders(s, e, l->d_out, l->d_in, l->group, c);
         struct choice by = choose_kernels(c, n);
         if (!c[by.one].time || !c[by.many].time) continue;
-        printf("      as %-10s  one row %8.1f us (%s)   %d rows %8.1f us (%s)\n", e->name, c[by.one].time->one, c[by.one].backend,
-               TUNE_ROWS, c[by.many].time->many, c[by.many].backend);
+        printf("      as %-10s  one row %8.1f us (%s)   %d rows %8.1f us (%s)\n", e->name, c[by.one].time->one,
+               c[by.one].backend, TUNE_ROWS, c[by.many].time->many, c[by.many].backend);
     }
+}
+
+/* Weights that no cache holds come from memory in each step; *others: what is read before each call then, NULL: they
+ * may stay in the cache                                                                          */
+static chi_status from_memory(const struct spec *s, const struct shape *g, int64_t n, uint8_t **others)
+{
+    int64_t bytes = 0;
+    *others = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const struct chi_linear *l = g[i].l;
+        if (l->f32_only) continue;
+        const struct chi_encoding_ops *e = encoding_of(s, l)->ops;
+        bytes += g[i].n * e->bytes(l->d_out, l->d_in, l->group);
+    }
+    if (bytes <= limit_bytes() / 4) return CHI_OK;
+    if (!(*others = mem_take((size_t)limit_bytes(), "what pushes matrices out of the cache"))) return CHI_ENOMEM;
+    memset(*others, 1, (size_t)limit_bytes());
+    return CHI_OK;
 }
 
 static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n)
 {
     char *path = NULL;
+    uint8_t *others;
     if (!backends_auto(s))
-        return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only", s->backends.use);
+        return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only",
+                    s->backends.use);
+    TRY(from_memory(s, g, n, &others));
     struct progress p;
     chi_status st = CHI_OK;
     progress_begin(&p, 0);
     for (int64_t i = 0; i < n && st == CHI_OK; i++) {
-        if (!g[i].l->f32_only) st = measure_encodings(s, g[i].l);
+        if (!g[i].l->f32_only) st = measure_encodings(s, g[i].l, others);
         progress_part(&p, "timing kernels", i + 1, n);
     }
     progress_end(&p);
+    mem_free(others);
     TRY(st);
     st = tune_write(s->tune, s, &path);
     if (st == CHI_OK) printf("times in    %s\n", path);
@@ -286,7 +315,8 @@ const struct verb verb_kernels = {
            "linear maps of the model, those of one size and encoding together, which kernel multiplies them: the only\n"
            "one, the one of the highest rank, the fastest by times that --tune left, or the one that [backend] use forces.\n"
            "\n"
-           "--tune times every usable kernel, about 2 ms each for one row and for 32, and writes the times to\n"
+           "--tune times every usable kernel for one row and for 32, with weights in the cache if all of the model's fit\n"
+           "there, else from memory (some 2 ms, or 0.1 s each), and writes the times to\n"
            "$XDG_CACHE_HOME/chimera (or ~/.cache/chimera) for this CPU, these plugin files, and this number of threads.\n"
            "Whatever opens a model later reads them unless backend.autotune = no. It prints the times of other encodings that\n"
            "could hold the weights, too; an encoding is never changed by itself. No choice changes a result.\n",

@@ -28,7 +28,8 @@ static chi_status check_kind(const char *word, int *kind)
     if ((*kind = kind_from_name(word))) return CHI_OK;
     for (int k = 1; k < CHI_KINDS; k++) names[k - 1] = kind_name(k);
     const char *near = closest(word, names);
-    return fail(CHI_ECONF, "new: no kind is called '%s'%s%s: layer, backend, quantizer, encoding, adapter, objective, "
+    return fail(CHI_ECONF,
+                "new: no kind is called '%s'%s%s: layer, backend, quantizer, encoding, adapter, objective, "
                 "optimizer, tokenizer, task or loop", word, near ? ", did you mean " : "", near ? near : "");
 }
 
@@ -38,7 +39,8 @@ static chi_status check_name(int kind, const char *name)
     const struct chi_component *there;
     struct registry *r;
     if (!n || n > 48 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != n || name[0] < 'a' || name[0] > 'z')
-        return fail(CHI_ECONF, "new: '%s' cannot be a plugin's name: wanted up to 48 of a-z, 0-9 and _, a letter first",
+        return fail(CHI_ECONF,
+                    "new: '%s' cannot be a plugin's name: wanted up to 48 of a-z, 0-9 and _, a letter first",
                     name);
     TRY(registry_open(&r, NULL));
     chi_status s = CHI_OK;
@@ -147,7 +149,8 @@ static chi_status run(const struct cli_args *a)
     const char *name = a->word[1];
     TRY(check_kind(a->word[0], &kind));
     TRY(check_name(kind, name));
-    if (examples && kind != CHI_TASK) return fail(CHI_ECONF, "new: --examples is for tasks, not for a %s", kind_name(kind));
+    if (examples && kind != CHI_TASK) return fail(CHI_ECONF, "new: --examples is for tasks, not for a %s",
+                                                  kind_name(kind));
     return write_all(folder ? folder : name, kind, name);
 }
 

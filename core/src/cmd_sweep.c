@@ -144,7 +144,8 @@ static chi_status run(const struct cli_args *a)
                     " the folder of a sweep",
                     a->word[0]);
     if (WEBASSEMBLY && !dry_run && !status_only && !slurm)
-        return fail(CHI_ENOTSUP, "sweep: no processes can be started here (WebAssembly): train the jobs that --dry-run lists"
+        return fail(CHI_ENOTSUP,
+                    "sweep: no processes can be started here (WebAssembly): train the jobs that --dry-run lists"
                     " one by one");
     bool folder = fs_is_dir(a->word[0]);
     if (folder && a->n_override)

@@ -21,12 +21,17 @@ static const char *flag_out, *flag_split = "o200k";
 static bool flag_figures, flag_json;
 
 static const struct cli_flag flags[] = {
-    { "vocab", 'n', CLI_INT, &flag_n, "N", "train: ids of the vocabulary, the end of a document included (default: 4096)" },
-    { "output", 'o', CLI_TEXT, &flag_out, "FILE", "train: the vocabulary; encode, decode: ids or text (default: standard output)" },
-    { "split", 0, CLI_TEXT, &flag_split, "RULE", "train: where no token crosses, as tokenizer.split of bpe (default: o200k)" },
+    { "vocab", 'n', CLI_INT, &flag_n, "N",
+      "train: ids of the vocabulary, the end of a document included (default: 4096)" },
+    { "output", 'o', CLI_TEXT, &flag_out, "FILE",
+      "train: the vocabulary; encode, decode: ids or text (default: standard output)" },
+    { "split", 0, CLI_TEXT, &flag_split, "RULE",
+      "train: where no token crosses, as tokenizer.split of bpe (default: o200k)" },
     { "least", 0, CLI_INT, &flag_least, "N", "train: join no pair that is there less often (default: 2)" },
-    { "figures", 0, CLI_SWITCH, &flag_figures, NULL, "encode: no ids, but how many there are and how fast they come" },
-    { "json", 0, CLI_SWITCH, &flag_json, NULL, "encode: each line is a text, as a JSON string, and gets a line of ids" },
+    { "figures", 0, CLI_SWITCH, &flag_figures, NULL,
+      "encode: no ids, but how many there are and how fast they come" },
+    { "json", 0, CLI_SWITCH, &flag_json, NULL,
+      "encode: each line is a text, as a JSON string, and gets a line of ids" },
     CLI_FLAGS_END
 };
 
@@ -39,7 +44,8 @@ static bool ends_in(const char *s, const char *tail)
 }
 
 /* A configuration of nothing but these words and the command line's                              */
-static chi_status plain_config(const struct cli_args *a, const char *first, const char *second, struct config **config)
+static chi_status plain_config(const struct cli_args *a, const char *first, const char *second,
+                               struct config **config)
 {
     char **word = xcalloc((size_t)a->n_override + 2, sizeof *word);
     int n = 0;
@@ -65,7 +71,8 @@ static chi_status open_spec(const struct cli_args *a, const char *subject, struc
         return spec_open(spec, config, SPEC_MODEL | SPEC_TOKENIZER);
     }
     if (!there && (strchr(subject, '/') || strchr(subject, '.')))
-        return fail(CHI_ECONF, "%s: there is no such file; wanted is a FILE.ini, a run, a vocabulary, a tokenizer.json, or the "
+        return fail(CHI_ECONF,
+                    "%s: there is no such file; wanted is a FILE.ini, a run, a vocabulary, a tokenizer.json, or the "
                     "name of a tokenizer", subject);
     char *name = there ? xprintf("data.tokenizer=%s", ends_in(subject, ".json") ? "huggingface" : "bpe")
                        : xprintf("data.tokenizer=%s", subject);
@@ -189,11 +196,14 @@ static chi_status next_id(const struct tokens *t, const unsigned char *text, int
         return CHI_OK;
     }
     int64_t begun = *i;
-    for (*id = 0; *i < n && text[*i] >= '0' && text[*i] <= '9' && *i - begun < 10; ++*i) *id = *id * 10 + text[*i] - '0';
+    for (*id = 0; *i < n && text[*i] >= '0' && text[*i] <= '9'
+         && *i - begun < 10; ++*i) *id = *id * 10 + text[*i] - '0';
     if (*i == begun || (*i < n && (!text[*i] || !strchr(" \t\r\n,[]", text[*i]))))
-        return fail(CHI_EDATA, "byte %lld of the ids is no number from 0 to %lld", (long long)*i, (long long)tokens_vocab(t) - 1);
+        return fail(CHI_EDATA, "byte %lld of the ids is no number from 0 to %lld", (long long)*i,
+                    (long long)tokens_vocab(t) - 1);
     if (*id >= tokens_vocab(t))
-        return fail(CHI_EDATA, "id %lld is outside of the vocabulary, 0 to %lld", (long long)*id, (long long)tokens_vocab(t) - 1);
+        return fail(CHI_EDATA, "id %lld is outside of the vocabulary, 0 to %lld", (long long)*id,
+                    (long long)tokens_vocab(t) - 1);
     return CHI_OK;
 }
 
@@ -235,14 +245,16 @@ static chi_status decode_ids(struct tokens *t, const unsigned char *text, int64_
     return collect(t, text, n, add_text);
 }
 
-static chi_status convert(const struct cli_args *a, chi_status (*with)(struct tokens *, const unsigned char *, int64_t))
+static chi_status convert(const struct cli_args *a, chi_status (*with)(struct tokens *, const unsigned char *,
+                                                                       int64_t))
 {
     struct spec *spec = NULL;
     struct tokens *t = NULL;
     unsigned char *text = NULL;
     int64_t n = 0;
     if (a->n_word < 2 || a->n_word > 3)
-        return fail(CHI_ECONF, "tokenizer %s: wanted is a tokenizer and at most one file: chimera tokenizer --help", a->word[0]);
+        return fail(CHI_ECONF, "tokenizer %s: wanted is a tokenizer and at most one file: chimera tokenizer --help",
+                    a->word[0]);
     TRY(open_spec(a, a->word[1], &spec));
     chi_status s = tokens_open_alone(&t, spec);
     if (s == CHI_OK) s = read_input(a->n_word > 2 ? a->word[2] : NULL, &text, &n);
@@ -264,7 +276,8 @@ static chi_status count_file(const struct tokens *t, const char *path, struct pi
         m = tokens_piece(t, text + i, n - i);
         if (m < 1 || m > n - i) {
             mem_free(text);
-            return fail(CHI_EPLUGIN, "a piece of %lld bytes of the %lld left of %s", (long long)m, (long long)(n - i), path);
+            return fail(CHI_EPLUGIN, "a piece of %lld bytes of the %lld left of %s", (long long)m, (long long)(n - i),
+                        path);
         }
         pieces_count(p, text + i, m);
     }
@@ -291,13 +304,15 @@ static chi_status count_path(const struct tokens *t, const char *path, struct pi
 
 static void say_trained(const struct pieces *p, const struct vocab *v)
 {
-    note("%s: %lld tokens and the end of a document from %lld bytes, %lld distinct pieces; [tokenizer] file and split = %s, "
+    note("%s: %lld tokens and the end of a document from %lld bytes, %lld distinct pieces; [tokenizer] file and "
+         "split = %s, "
          "model.vocab_size = %lld", flag_out, (long long)v->n, (long long)p->bytes, (long long)p->n, flag_split,
          (long long)v->n + 1);
     if (v->n + 1 < flag_n)
         note("%lld ids were wanted, but no other pair is there %lld times: give more text, or a smaller --least",
              (long long)flag_n, (long long)flag_least);
-    if (p->skipped) note("%lld bytes are in pieces of more than 1024 bytes, which do not count", (long long)p->skipped);
+    if (p->skipped) note("%lld bytes are in pieces of more than 1024 bytes, which do not count",
+                         (long long)p->skipped);
 }
 
 static chi_status train_with(const struct cli_args *a, const struct tokens *t)
@@ -328,9 +343,11 @@ static chi_status train(const struct cli_args *a)
     if (a->n_word < 2) return fail(CHI_ECONF, "tokenizer train: wanted are files or folders of text");
     if (!flag_out) return fail(CHI_ECONF, "tokenizer train: -o FILE is missing, which gets the vocabulary");
     if (flag_n < 257 || flag_n > 1 << 24)
-        return fail(CHI_ECONF, "tokenizer train -n %lld: must be 257 (the bytes and the end) .. %d", (long long)flag_n, 1 << 24);
-    if (flag_least < 1) return fail(CHI_ECONF, "tokenizer train --least %lld: must be 1 or more", (long long)flag_least);
-    if (fs_exists(flag_out))        /* models may read and write in its ids                     */
+        return fail(CHI_ECONF, "tokenizer train -n %lld: must be 257 (the bytes and the end) .. %d",
+                    (long long)flag_n, 1 << 24);
+    if (flag_least < 1) return fail(CHI_ECONF, "tokenizer train --least %lld: must be 1 or more",
+                                    (long long)flag_least);
+    if (fs_exists(flag_out) && !fs_is_special(flag_out))  /* models may read and write in its ids */
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", flag_out);
     TRY(fs_can_write(flag_out));
     char *split = xprintf("tokenizer.split=%s", flag_split);
@@ -354,8 +371,8 @@ static chi_status run(const struct cli_args *a)
     if (!strcmp(a->word[0], "encode")) return convert(a, encode_text);
     if (!strcmp(a->word[0], "decode")) return convert(a, decode_ids);
     const char *near = closest(a->word[0], action);
-    return fail(CHI_ECONF, "tokenizer %s: wanted is train, encode or decode%s%s", a->word[0], near ? "; did you mean " : "",
-                near ? near : "");
+    return fail(CHI_ECONF, "tokenizer %s: wanted is train, encode or decode%s%s", a->word[0],
+                near ? "; did you mean " : "", near ? near : "");
 }
 
 const struct verb verb_tokenizer = {

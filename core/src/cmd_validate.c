@@ -27,7 +27,8 @@ static const struct cli_flag flags[] = {
     { "jobs", 'j', CLI_INT, &jobs, "N", "checks at a time; default: one a core" },
     { "limit", 0, CLI_INT, &seconds, "SECONDS", "processor time of a check, instead of its own limit" },
     { "perf", 0, CLI_SWITCH, &perf, NULL, "measure layers instead of checking them" },
-    { "vectors", 0, CLI_TEXTS, &vectors, "FILE...", "run reference vectors, with PLUGIN's components if it is given" },
+    { "vectors", 0, CLI_TEXTS, &vectors, "FILE...",
+      "run reference vectors, with PLUGIN's components if it is given" },
     CLI_FLAGS_END
 };
 
@@ -81,8 +82,8 @@ static chi_status check_only(void)
         names[2 * i + 1] = family[i] = xprintf("%.*s", (int)strcspn(c->name, "."), c->name);
     }
     const char *near = closest(only, names);
-    chi_status s = fail(CHI_ECONF, "no check or family is called '%s'%s%s - `chimera validate --list` shows them", only,
-                        near ? ", did you mean " : "", near ? near : "");
+    chi_status s = fail(CHI_ECONF, "no check or family is called '%s'%s%s - `chimera validate --list` shows them",
+                        only, near ? ", did you mean " : "", near ? near : "");
     for (int64_t i = 0; i < n; i++) free(family[i]);
     free(family);
     free(names);
@@ -155,7 +156,8 @@ static void plan_jobs(struct validation *v, char *lines)
 
 static void print_lines(const char *text)
 {
-    for (const char *at = text; at && *at; at += strcspn(at, "\n") + 1) printf("# %.*s\n", (int)strcspn(at, "\n"), at);
+    for (const char *at = text; at && *at; at += strcspn(at, "\n") + 1) printf("# %.*s\n", (int)strcspn(at, "\n"),
+                                                                               at);
 }
 
 static void print_job(const struct job *j, int64_t i, void *ctx)
@@ -185,7 +187,8 @@ static chi_status verdict(const struct validation *v)
     printf("# %s: %lld checks in %.1f s: %lld ok, %lld warned, %lld skipped, %lld failed, %lld crashed\n", v->name,
            (long long)v->n, now_s() - v->begun, (long long)v->count[TRIAL_OK], (long long)v->count[TRIAL_WARN],
            (long long)v->count[TRIAL_SKIP], (long long)v->count[TRIAL_FAILED], (long long)v->count[TRIAL_CRASHED]);
-    return bad ? fail(CHI_EPLUGIN, "%s: %lld of %lld checks failed", v->name, (long long)bad, (long long)v->n) : CHI_OK;
+    return bad ? fail(CHI_EPLUGIN, "%s: %lld of %lld checks failed", v->name, (long long)bad, (long long)v->n)
+        : CHI_OK;
 }
 
 /* ---- running ---------------------------------------------------------------------------- */
@@ -209,7 +212,8 @@ static chi_status look(struct validation *v, const struct bench_plan *plan)
 
 static chi_status run_children(struct validation *v)
 {
-    struct bench_plan plan = { .subject = v->subject, .at_once = perf ? 1 : jobs ? jobs : sysconf(_SC_NPROCESSORS_ONLN),
+    struct bench_plan plan = { .subject = v->subject, .at_once = perf ? 1 : jobs ? jobs
+                               : sysconf(_SC_NPROCESSORS_ONLN),
                                .seconds = seconds, .done = print_job, .ctx = v };
     TRY(look(v, &plan));
     if (v->count[TRIAL_FAILED] + v->count[TRIAL_CRASHED]) return CHI_OK;
@@ -264,8 +268,10 @@ static chi_status run(const struct cli_args *a)
         return CHI_OK;
     }
     if (a->n_word != 1)
-        return fail(CHI_ECONF, "validate: %d plugins given, wanted is one: chimera validate PLUGIN.so|NAME", a->n_word);
-    if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
+        return fail(CHI_ECONF, "validate: %d plugins given, wanted is one: chimera validate PLUGIN.so|NAME",
+                    a->n_word);
+    if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1",
+                                             jobs < 0 ? "jobs" : "limit");
     if (WEBASSEMBLY && !in_process) {
         note("there is one process here: all checks run in it, without limits and forbidden pages");
         in_process = true;

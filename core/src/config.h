@@ -40,7 +40,7 @@ const char *config_section(const struct config *, const char *prefix, int64_t i)
  * defaults.  extra, if not NULL, is a NULL-terminated list of keys of the section
  * that the caller reads itself ("use").  Collects errors; returns false if this
  * section had any.  Strings and lists belong to the config.  The values are remembered
- * as text for printing, so conf may be changed or go.                                                                    */
+ * as text for printing, so conf may be changed or go. */
 bool config_parse(struct config *, const char *section,
                   const struct chi_option *table, void *conf,
                   const char *const *extra);

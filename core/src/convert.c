@@ -104,7 +104,7 @@ static chi_status open_source(struct convert *c)
     TRY(fs_can_write(c->out));
     TRY(model_open(&c->plan, c->spec, MODEL_PLAN, 1, 1));
     if (!c->spec->packed || c->spec->run.verify == VERIFY_NO) return CHI_OK;
-    return model_verify(c->plan, VERIFY_FULL, NULL);                                /* all is read anyway               */
+    return model_verify(c->plan, VERIFY_FULL, NULL);  /* all is read anyway               */
 }
 
 /* ---- what into ---------------------------------------------------------------------------------------- */
@@ -159,7 +159,8 @@ static chi_status list_items(struct convert *c)
     for (int i = 0; i < c->request->n_encoding; i++) {
         TRY(choose_encoding(c, c->request->encoding[i], &used));
         if (!used)
-            return fail(CHI_ECONF, "-e %s: no weights of this model match; their names are such as layers.0.mixer.q_proj and "
+            return fail(CHI_ECONF,
+                        "-e %s: no weights of this model match; their names are such as layers.0.mixer.q_proj and "
                         "embed (chimera inspect)", c->request->encoding[i]);
     }
     return CHI_OK;
@@ -210,7 +211,8 @@ static chi_status check_kind(const struct item *it)
 {
     const struct chi_encoding_ops *to = it->to->ops;
     if (!it->l->rule->o.extra_rmsnorm || to->portable->integer == it->l->encoding->portable->integer) return CHI_OK;
-    return fail(CHI_ECONF, "%s: %s weights would change what extra_rmsnorm does to their input: it is for integers only",
+    return fail(CHI_ECONF,
+                "%s: %s weights would change what extra_rmsnorm does to their input: it is for integers only",
                 it->l->name, to->values);
 }
 
@@ -314,8 +316,8 @@ static void say(const struct convert *c, FILE *f)
     for (int64_t i = 0; i < c->n; i++) {
         const struct item *it = &c->item[i];
         if (!it->l) continue;
-        fprintf(f, "%-28s %lld x %lld  %s -> %s  %lld bytes  ", it->l->name, (long long)it->l->d_out, (long long)it->l->d_in,
-                it->l->encoding_name, it->to->name, (long long)it->bytes);
+        fprintf(f, "%-28s %lld x %lld  %s -> %s  %lld bytes  ", it->l->name, (long long)it->l->d_out,
+                (long long)it->l->d_in, it->l->encoding_name, it->to->name, (long long)it->bytes);
         if (it->nearly) fprintf(f, "error %.3e\n", it->error);
         else fputs("exact\n", f);
     }
@@ -366,7 +368,8 @@ static chi_status write_file(struct convert *c)
     for (int64_t i = 0; i < c->n; i++) {
         struct item *it = &c->item[i];
         it->at = i;
-        entry[i] = (struct packed_entry){ .name = it->t->name, .encoding = it->l ? it->to : NULL, .group = it->group };
+        entry[i] = (struct packed_entry){ .name = it->t->name, .encoding = it->l ? it->to : NULL,
+                                          .group = it->group };
         memcpy(entry[i].shape, it->t->shape, sizeof entry[i].shape);
     }
     char *text = convert_config_text(c->spec);

@@ -33,7 +33,7 @@ struct dataset {
     bool made;                              /* examples, not documents                */
     struct examples examples;
     uint64_t hash, ids_hash;                /* of the documents; of their ids, if these are not the bytes */
-    uint64_t vocabulary;                    /* of the tokenizer; 0: there is none       */
+    struct vocabulary vocabulary;           /* of the tokenizer; 0: there is none       */
 };
 
 static const struct chi_task_ops *task_ops(const struct dataset *d)
@@ -63,7 +63,7 @@ static chi_status open_tokenizer(struct dataset *d)
     if (d->end < 0 || d->end >= d->vocab)
         return fail(CHI_EPLUGIN, "tokenizer %s ends documents with id %d, but has ids 0..%lld",
                     d->spec->tokenizer.component->name, (int)d->end, (long long)d->vocab - 1);
-    d->vocabulary = vocabulary_hash(t, d->tokenizer);
+    d->vocabulary = vocabulary_of(t, d->tokenizer);
     TRY(vocabulary_check(d->spec, d->vocabulary, d->spec->vocabulary_of, d->spec->vocabulary));
     d->id_bytes = xcalloc((size_t)d->vocab, 1);
     for (int64_t i = 0; i < d->vocab; i++) {
@@ -251,7 +251,7 @@ uint64_t dataset_place_hash(const struct dataset *d)
     return d->hash ^ d->ids_hash;
 }
 
-uint64_t dataset_vocabulary(const struct dataset *d)
+struct vocabulary dataset_vocabulary(const struct dataset *d)
 {
     return d->vocabulary;
 }

@@ -12,7 +12,7 @@ chi_status dataset_open(struct dataset **, const struct spec *) CHI_MUST_CHECK;
 void dataset_close(struct dataset *);
 uint64_t dataset_hash(const struct dataset *);    /* of names, splits and bytes    */
 uint64_t dataset_place_hash(const struct dataset *);   /* and of ids: what a cursor counts */
-uint64_t dataset_vocabulary(const struct dataset *);   /* of tokens.h; 0: of examples */
+struct vocabulary dataset_vocabulary(const struct dataset *);   /* of tokens.h; 0: of examples */
 chi_status dataset_can_train(const struct dataset *) CHI_MUST_CHECK;  /* or only measure  */
 bool    dataset_makes_examples(const struct dataset *);  /* which count as documents */
 /* Documents of this split are choices of questions: only their own tokens are scored */

@@ -8,7 +8,8 @@
 #include "network.h"
 
 const struct chi_option declared_table[] = {
-    CHI_INT(struct declared, parameters, "0", 0, 1e18, "weights; 0 here and below: nothing is declared", CHI_OPT_RUNTIME),
+    CHI_INT(struct declared, parameters, "0", 0, 1e18, "weights; 0 here and below: nothing is declared",
+            CHI_OPT_RUNTIME),
     CHI_INT(struct declared, active_parameters, "0", 0, 1e18, "weights that a token meets", CHI_OPT_RUNTIME),
     CHI_INT(struct declared, weights_mb, "0", 0, 1e12, "bytes of weights in memory, in 10^6", CHI_OPT_RUNTIME),
     CHI_INT(struct declared, state_mb, "0", 0, 1e12, "bytes of a stream's state, in 10^6", CHI_OPT_RUNTIME),
@@ -87,7 +88,8 @@ static void row(FILE *out, const char *alias, const char *what, int64_t counted,
 void declared_print(const struct spec *s, const struct model_counts *c, FILE *out)
 {
     enum { MB = 1000000 };
-    if (s->n_declared) fprintf(out, "  %-28s %10s  %10s  %8s\n", "beside what is declared", "counted", "declared", "ratio");
+    if (s->n_declared) fprintf(out, "  %-28s %10s  %10s  %8s\n", "beside what is declared", "counted", "declared",
+                               "ratio");
     for (int64_t i = 0; i < s->n_declared; i++) {
         const struct declared *d = &s->declared[i];
         const struct declared_counts *n = &c->declared[i];

@@ -195,7 +195,8 @@ static chi_status check_request(const struct spec *spec, const struct dataset *d
     const char *task = spec->task.component->name;
     bool made = dataset_makes_examples(data), train = split == CHI_SPLIT_TRAIN;
     if (made && limit_bytes)
-        return fail(CHI_ECONF, "a limit of %lld bytes is for text, but task %s makes examples: [task] says how many are "
+        return fail(CHI_ECONF,
+                    "a limit of %lld bytes is for text, but task %s makes examples: [task] says how many are "
                     "held out", (long long)limit_bytes, task);
     if (limit_bytes && dataset_has_choices(data, split))
         return fail(CHI_ECONF, "a limit of %lld bytes is for text, but task %s has questions: it takes all of them",
@@ -203,8 +204,8 @@ static chi_status check_request(const struct spec *spec, const struct dataset *d
     if (dataset_documents(data, split)) return CHI_OK;
     if (made && train)
         return fail(CHI_EDATA, "task %s makes training examples without end: measure on the held-out ones", task);
-    return fail(CHI_EDATA, "there is nothing to measure on: task %s has no %s %s", task, train ? "training" : "held-out",
-                made ? "examples" : "documents");
+    return fail(CHI_EDATA, "there is nothing to measure on: task %s has no %s %s", task,
+                train ? "training" : "held-out", made ? "examples" : "documents");
 }
 
 chi_status evaluate(struct model *model, struct dataset *data, int split, int64_t limit_bytes,

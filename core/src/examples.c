@@ -41,8 +41,10 @@ static chi_status check_length(const struct examples *e)
     int64_t longest = e->longest[CHI_SPLIT_TRAIN], room = e->spec->train.seq_len;
     if (longest <= room) return CHI_OK;
     char *names = option_names(e);
-    chi_status s = fail(CHI_ECONF, "examples of task %s have up to %lld rows, but train.seq_len = %lld, and none is ever "
-                        "cut: set train.seq_len to %lld or more, or ask for shorter ones in [task]%s%s%s", task_name(e),
+    chi_status s = fail(CHI_ECONF,
+                        "examples of task %s have up to %lld rows, but train.seq_len = %lld, and none is ever "
+                        "cut: set train.seq_len to %lld or more, or ask for shorter ones in [task]%s%s%s",
+                        task_name(e),
                         (long long)longest, (long long)room, (long long)longest, *names ? " (" : "", names,
                         *names ? ")" : "");
     free(names);
@@ -54,7 +56,8 @@ static chi_status check_slices(struct examples *e)
     const char *name;
     for (e->n_slice = 0; (name = e->ops->slice(e->self, e->n_slice)); e->n_slice++) {
         if (e->n_slice == EVAL_SLICES)
-            return fail(CHI_ECONF, "task %s has more than %d slices: ask for fewer in [task]", task_name(e), EVAL_SLICES);
+            return fail(CHI_ECONF, "task %s has more than %d slices: ask for fewer in [task]", task_name(e),
+                        EVAL_SLICES);
         if (!*name || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name))
             return fail(CHI_EPLUGIN, "task %s: slice %lld is called '%s', wanted is [a-z0-9_]+", task_name(e),
                         (long long)e->n_slice, name);
@@ -66,16 +69,19 @@ static chi_status check_numbers(const struct examples *e)
 {
     for (int i = 0; i < CHI_SPLITS; i++)
         if (e->n[i] < 0 || e->longest[i] < 1 || e->longest[i] > 1 << 24)
-            return fail(CHI_EPLUGIN, "task %s has %lld examples of up to %lld rows in split %d, wanted 0 or more of 1..%d",
+            return fail(CHI_EPLUGIN,
+                        "task %s has %lld examples of up to %lld rows in split %d, wanted 0 or more of 1..%d",
                         task_name(e), (long long)e->n[i], (long long)e->longest[i], i, 1 << 24);
     if (e->vocab < 1 || e->vocab > INT32_MAX)
         return fail(CHI_EPLUGIN, "task %s has %lld ids", task_name(e), (long long)e->vocab);
     if (e->vocab > e->spec->model.vocab_size)
-        return fail(CHI_ECONF, "model.vocab_size = %lld is too small for task %s, which has %lld ids of its own and needs no "
+        return fail(CHI_ECONF,
+                    "model.vocab_size = %lld is too small for task %s, which has %lld ids of its own and needs no "
                     "tokenizer: set it to %lld or more", (long long)e->spec->model.vocab_size, task_name(e),
                     (long long)e->vocab, (long long)e->vocab);
     if (e->spec->train.eval_bytes)
-        return fail(CHI_ECONF, "train.eval_bytes = %lld counts text, but task %s makes examples: set it to 0; [task] says "
+        return fail(CHI_ECONF,
+                    "train.eval_bytes = %lld counts text, but task %s makes examples: set it to 0; [task] says "
                     "how many are held out", (long long)e->spec->train.eval_bytes, task_name(e));
     return CHI_OK;
 }
@@ -110,14 +116,15 @@ static chi_status check_rows(const struct examples *e, int split, int64_t i, int
                              const int32_t *target, const int32_t *slice)
 {
     if (rows < 1 || rows > e->longest[split])
-        return fail(CHI_EPLUGIN, "task %s: example %lld has %lld rows, promised were 1..%lld", task_name(e), (long long)i,
-                    (long long)rows, (long long)e->longest[split]);
+        return fail(CHI_EPLUGIN, "task %s: example %lld has %lld rows, promised were 1..%lld", task_name(e),
+                    (long long)i, (long long)rows, (long long)e->longest[split]);
     for (int64_t r = 0; r < rows; r++)
         if (token[r] < 0 || token[r] >= e->vocab || target[r] < -1 || target[r] >= e->vocab || slice[r] < -1
             || slice[r] >= e->n_slice)
-            return fail(CHI_EPLUGIN, "task %s: row %lld of example %lld has input %d, target %d and slice %d, but there are "
-                        "%lld ids and %lld slices", task_name(e), (long long)r, (long long)i, token[r], target[r], slice[r],
-                        (long long)e->vocab, (long long)e->n_slice);
+            return fail(CHI_EPLUGIN,
+                        "task %s: row %lld of example %lld has input %d, target %d and slice %d, but there are "
+                        "%lld ids and %lld slices", task_name(e), (long long)r, (long long)i, token[r], target[r],
+                        slice[r], (long long)e->vocab, (long long)e->n_slice);
     return CHI_OK;
 }
 
@@ -193,7 +200,8 @@ chi_status examples_batch(struct examples *e, struct cursor *c, struct batch *b)
 {
     int64_t n = e->n[CHI_SPLIT_TRAIN], k = examples_a_sequence(e);
     if (c->epoch < 0 || c->position < 0 || (n && c->position >= n) || (!n && c->epoch))
-        return fail(CHI_EDATA, "position %lld of epoch %lld is outside the task's examples: it belongs to another task",
+        return fail(CHI_EDATA,
+                    "position %lld of epoch %lld is outside the task's examples: it belongs to another task",
                     (long long)c->position, (long long)c->epoch);
     for (int64_t s = 0; s < b->n_seq; s++) {
         int64_t at = s * b->seq_len, end = at + b->seq_len;

@@ -15,7 +15,7 @@
 static chi_status refuse(const struct chi_host *h, const char *path)
 {
     int e = errno;
-    return h->fail(h, e == ENOENT || e == ENOTDIR ? CHI_EDATA : CHI_EIO,
+    return h->fail(h, fs_is_refused(e) ? CHI_EDATA : CHI_EIO,
                    "%s: %s; give a file or a folder that can be read", path, strerror(e));
 }
 

@@ -142,11 +142,11 @@ chi_status fit_exact(const struct weights *w, const char *values, const struct c
     struct weights back;
     *bytes = NULL;
     if (e->portable->integer != (w->q != NULL))
-        return fail(CHI_ECONF, "%s: found %s weights; %s holds %s ones, which are multiplied by other arithmetic", name,
-                    values, to->name, e->values);
+        return fail(CHI_ECONF, "%s: found %s weights; %s holds %s ones, which are multiplied by other arithmetic",
+                    name, values, to->name, e->values);
     if (e->bytes(w->rows, w->cols, w->group) <= 0)
-        return fail(CHI_ECONF, "%s: found %lld x %lld %s weights in groups of %lld; %s has no form for that shape", name,
-                    (long long)w->rows, (long long)w->cols, values, (long long)w->group, to->name);
+        return fail(CHI_ECONF, "%s: found %lld x %lld %s weights in groups of %lld; %s has no form for that shape",
+                    name, (long long)w->rows, (long long)w->cols, values, (long long)w->group, to->name);
     if (!weights_held(w, e))
         return fail(CHI_ECONF, "%s: found %s weights in groups of %lld that %s does not hold exactly", name, values,
                     (long long)w->group, to->name);
@@ -244,7 +244,8 @@ static chi_status try_merged(const struct weights *w, const struct weights *from
 
 /* What a quantizer makes of the dequantised numbers                                                        */
 static chi_status try_quantizer(const struct weights *w, const float *dense, const struct part *p,
-                                const struct chi_encoding_ops *e, const char *name, struct weights *best, double *error)
+                                const struct chi_encoding_ops *e, const char *name, struct weights *best,
+                                double *error)
 {
     const struct chi_quantizer_ops *ops = p->component->ops;
     struct weights c;

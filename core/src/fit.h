@@ -16,10 +16,12 @@ void weights_drop(struct weights *);
 /* out[cols] = row r as floats: scale times integer, one rounding, or the float itself        */
 void weights_row(const struct weights *, int64_t r, float *out);
 /* From masters by a quantizer, from bytes by an encoding: into room of the right size         */
-chi_status weights_quantize(struct weights *, const struct part *quantizer, const float *w, const char *name) CHI_MUST_CHECK;
+chi_status weights_quantize(struct weights *, const struct part *quantizer, const float *w,
+                            const char *name) CHI_MUST_CHECK;
 void weights_decode(struct weights *, const struct chi_encoding_ops *, const void *bytes);
 /* w's rows are those from first on of a matrix of so many rows; first is a multiple of CHI_TILE */
-void weights_decode_rows(struct weights *, const struct chi_encoding_ops *, const void *bytes, int64_t rows, int64_t first);
+void weights_decode_rows(struct weights *, const struct chi_encoding_ops *, const void *bytes, int64_t rows,
+                         int64_t first);
 /* Has the encoding a form for this shape, and does it hold the numbers of all rows?           */
 bool weights_held(const struct weights *, const struct chi_encoding_ops *);
 

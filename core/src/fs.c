@@ -24,10 +24,22 @@ chi_status fs_fail(const char *what, const char *path)
         return fail(CHI_ENOMEM, "cannot %s %s: %s: free some there, or choose a folder on another disk",
                     what, path, e == ENOSPC ? "no space left on the disk" : "the disk quota is used up");
     if (e == EFBIG)
-        return fail(CHI_ENOMEM, "cannot %s %s: it would be larger than files may be: raise ulimit -f, or choose a folder on "
+        return fail(CHI_ENOMEM,
+                    "cannot %s %s: it would be larger than files may be: raise ulimit -f, or choose a folder on "
                     "another disk", what, path);
     errno = e;
     return fail_errno(CHI_EIO, "cannot %s %s", what, path);
+}
+
+bool fs_is_refused(int e)
+{
+    return e == ENOENT || e == ENOTDIR || e == EISDIR || e == EACCES || e == EPERM || e == ELOOP || e == ENAMETOOLONG;
+}
+
+chi_status fs_fail_open(const char *path)
+{
+    int e = errno;
+    return fs_is_refused(e) ? fail(CHI_EDATA, "cannot read %s: %s", path, strerror(e)) : fs_fail("read", path);
 }
 
 char *fs_join(const char *folder, const char *name)
@@ -89,10 +101,10 @@ chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n)
     *bytes = NULL;
     *n = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fs_fail("read", path);
+    if (fd < 0) return fs_fail_open(path);
     chi_status s;
     if (fstat(fd, &st) < 0) s = fs_fail("read", path);
-    else if (S_ISDIR(st.st_mode)) s = fail(CHI_EIO, "cannot read %s: it is a folder, not a file", path);
+    else if (S_ISDIR(st.st_mode)) s = fail(CHI_EDATA, "cannot read %s: it is a folder, not a file", path);
     else s = read_rest(fd, path, max_i64(st.st_size, 4095), bytes, n);
     close(fd);
     return s;
@@ -216,19 +228,33 @@ chi_status fs_publish(const char *tmp, const char *path)
     return s;
 }
 
+/* The descriptor that a name stands for, or -1.  A file behind it that is opened once more has an end of its own,
+ * and what either writes falls on the other's                                     */
+static int descriptor_of(const char *path)
+{
+    static const char *const folder[] = { "/dev/fd/", "/proc/self/fd/" };
+    if (!strcmp(path, "/dev/stdout")) return STDOUT_FILENO;
+    if (!strcmp(path, "/dev/stderr")) return STDERR_FILENO;
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(folder[i]), digits = !strncmp(path, folder[i], n) ? strspn(path + n, "0123456789") : 0;
+        if (digits && digits < 6 && !path[n + digits]) return (int)strtol(path + n, NULL, 10);
+    }
+    return -1;
+}
+
 /* A device or a pipe, which is written to and stays what it is; /dev/stdout leads to a file now and then */
-static bool is_special(const char *path)
+bool fs_is_special(const char *path)
 {
     struct stat st;
     if (stat(path, &st) < 0 || S_ISDIR(st.st_mode)) return false;
-    return !S_ISREG(st.st_mode) || !strncmp(path, "/dev/fd/", 8) || !strncmp(path, "/dev/std", 8);
+    return !S_ISREG(st.st_mode) || descriptor_of(path) >= 0;
 }
 
 static chi_status write_special(const char *path, const void *bytes, int64_t n)
 {
-    bool out = !strcmp(path, "/dev/stdout");
-    if (out) fflush(stdout);
-    int fd = out ? dup(STDOUT_FILENO) : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    int own = descriptor_of(path);
+    fflush(stdout);
+    int fd = own >= 0 ? dup(own) : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0) return fs_fail("write", path);
     chi_status s = fs_write_all(fd, bytes, n) ? CHI_OK : fs_fail("write", path);
     close(fd);
@@ -237,7 +263,7 @@ static chi_status write_special(const char *path, const void *bytes, int64_t n)
 
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n)
 {
-    if (is_special(path)) return write_special(path, bytes, n);
+    if (fs_is_special(path)) return write_special(path, bytes, n);
     char *tmp = xprintf("%s.tmp", path), *folder = parent_of(path);
     chi_status s = write_synced(tmp, path, bytes, n);
     if (s == CHI_OK && rename(tmp, path) < 0) s = fs_fail("replace", path);
@@ -255,7 +281,7 @@ chi_status fs_can_write(const char *path)
         return fs_fail("write", path);
     }
     if (!*path) return fail(CHI_ECONF, "the name of a file to write is empty");
-    if (is_special(path)) return access(path, W_OK) < 0 ? fs_fail("write", path) : CHI_OK;
+    if (fs_is_special(path)) return access(path, W_OK) < 0 ? fs_fail("write", path) : CHI_OK;
     char *tmp = xprintf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     chi_status s = fd < 0 ? fs_fail("create", path) : CHI_OK;
@@ -280,7 +306,8 @@ bool fs_begins(const char *path, const char *magic)
     char head[16] = { 0 };
     size_t n = strlen(magic);
     struct stat st;
-    if (n > sizeof head || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;     /* what is read of a pipe is gone */
+    /* what is read of a pipe is gone */
+    if (n > sizeof head || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) return false;
     FILE *f = fopen(path, "rbe");
     bool is = f && fread(head, 1, n, f) == n && !memcmp(head, magic, n);
     if (f) fclose(f);

@@ -10,11 +10,15 @@ chi_status fs_read(const char *path, unsigned char **bytes, int64_t *n) CHI_MUST
 /* Writes path.tmp, fsyncs, renames onto path, fsyncs the folder.  A device or a pipe is written to
  * as it is                                                                      */
 chi_status fs_write_atomic(const char *path, const void *bytes, int64_t n) CHI_MUST_CHECK;
+bool       fs_is_special(const char *path);             /* a device, a pipe, /dev/fd/1: nothing to replace */
 /* Whether that could begin: for those who measure for minutes before they write */
 chi_status fs_can_write(const char *path) CHI_MUST_CHECK;
 chi_status fs_mkdirs(const char *path) CHI_MUST_CHECK;  /* and its parents        */
 chi_status fs_sync_dir(const char *path) CHI_MUST_CHECK;
 chi_status fs_remove_tree(const char *path);            /* fine if absent         */
+/* A file to be read did not open, by errno: CHI_EDATA if it is not there, no file, or not for us     */
+chi_status fs_fail_open(const char *path);
+bool       fs_is_refused(int error);
 bool       fs_exists(const char *path);
 bool       fs_is_dir(const char *path);
 bool       fs_begins(const char *path, const char *magic);      /* a regular file, with these bytes */

@@ -23,8 +23,8 @@ static chi_status open_choice(struct generator *g, const struct shortlist *allow
 {
     int64_t vocab = g->spec->model.vocab_size, known = g->tokens ? tokens_vocab(g->tokens) : vocab;
     if (allow && allow->id[allow->n - 1] >= known)
-        return fail(CHI_ECONF, "token %ld is allowed, but the tokenizer's ids are 0..%lld", (long)allow->id[allow->n - 1],
-                    (long long)known - 1);
+        return fail(CHI_ECONF, "token %ld is allowed, but the tokenizer's ids are 0..%lld",
+                    (long)allow->id[allow->n - 1], (long long)known - 1);
     g->allow = allow;
     TRY(sampler_open(&g->sampler, allow ? allow->n : known));
     if (allow) g->recent = xcalloc((size_t)max_i64(g->window, 1), sizeof *g->recent);
@@ -88,7 +88,8 @@ static char *describe(const struct spec *spec)
             add_part(f, i, "ffn", &spec->ffn[i]);
         }
         if (spec->loop.part.component)
-            fprintf(f, "loop = %s, revision %u\n", spec->loop.part.component->name, spec->loop.part.component->revision);
+            fprintf(f, "loop = %s, revision %u\n", spec->loop.part.component->name,
+                    spec->loop.part.component->revision);
         const struct chi_component *t = spec->tokenizer.component;
         if (t) fprintf(f, "tokenizer = %s, revision %u\n", t->name, t->revision);
         else fputs("tokenizer = none, ids alone\n", f);
@@ -125,7 +126,7 @@ static chi_status hash_weights(struct generator *g, uint64_t *hash)
 
 chi_status generator_key(struct generator *g, struct session_key *key)
 {
-    *key = (struct session_key){ .tokenizer = g->tokens ? tokens_hash(g->tokens) : 0,
+    *key = (struct session_key){ .tokenizer = g->tokens ? tokens_vocabulary(g->tokens).bytes : 0,
                                  .vocab = g->spec->model.vocab_size };
     TRY(hash_weights(g, &key->weights));
     key->text = describe(g->spec);

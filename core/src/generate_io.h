@@ -16,7 +16,8 @@ void       text_say(struct text *, const char *);
 chi_status completion_line(struct text *to, int64_t index, const struct prompt *, const struct completion *,
                            const struct text *) CHI_MUST_CHECK;
 /* ==> 3: the first bytes of the prompt <== and the text                          */
-chi_status completion_block(struct text *to, int64_t index, const struct prompt *, const struct text *) CHI_MUST_CHECK;
+chi_status completion_block(struct text *to, int64_t index, const struct prompt *,
+                            const struct text *) CHI_MUST_CHECK;
 
 struct prompts { struct prompt *v; int64_t n; };
 void       prompts_add(struct prompts *, const void *text, int64_t n);

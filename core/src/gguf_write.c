@@ -8,7 +8,8 @@
 #include "core.h"
 #include "fs.h"
 
-enum { GGUF_V3 = 3, ALIGNMENT = 64, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, TEXT = 8, ARRAY = 9, NAME_LONGEST = 63, DIGITS = 16 };
+enum { GGUF_V3 = 3, ALIGNMENT = 64, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, TEXT = 8, ARRAY = 9, NAME_LONGEST = 63,
+       DIGITS = 16 };
 
 struct gguf_writer {
     FILE   *file, *pairs, *tensors;         /* the two parts of the header, as text in memory                   */

@@ -82,7 +82,8 @@ static chi_status bad_list(const char *text, const char *name, const char *at)
 {
     int64_t line = 1;
     for (const char *p = text; p < at; p++) line += *p == '\n';
-    return fail(CHI_ECONF, "%s: line %lld: found '%.12s', wanted are ids and ranges such as 1,5,10-20", name, (long long)line,
+    return fail(CHI_ECONF, "%s: line %lld: found '%.12s', wanted are ids and ranges such as 1,5,10-20", name,
+                (long long)line,
                 *at ? at : "the end");
 }
 
@@ -147,7 +148,8 @@ static void run_task(void *arg, int64_t j, struct chi_scratch *s)
     }
 }
 
-chi_status model_logits_of(struct model *m, const float *hidden, int64_t rows, const struct shortlist *list, float *logits)
+chi_status model_logits_of(struct model *m, const float *hidden, int64_t rows, const struct shortlist *list,
+                           float *logits)
 {
     TRY(model_refresh(m));
     for (int64_t at = 0; at < rows; at += HEAD_ROWS) {

@@ -38,8 +38,8 @@ chi_status import_model(const struct import_request *q, FILE *report)
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
     if (fs_is_dir(q->subject) && !is_checkpoint(q->subject))
         return fail(CHI_EDATA,
-                    "%s has no config.json or config.yaml: wanted is a GGUF or safetensors file, or the folder of a checkpoint",
-                    q->subject);
+                    "%s has no config.json or config.yaml: wanted is a GGUF or safetensors file, or the folder of a "
+                    "checkpoint", q->subject);
     if (q->config && (fs_is_dir(q->subject) || fs_begins(q->subject, "GGUF")))
         return fail(CHI_ECONF, "--config %s: %s brings its own; --config is for a safetensors file that brings none",
                     q->config, q->subject);

@@ -30,6 +30,7 @@ struct bring {
     struct st_file **file; int64_t n_file;
     bool  **used;                       /* [n_file][tensors]                                                     */
     struct layout layout;
+    uint64_t vocabulary;                /* that the file names, 0: none                                          */
     struct spec *spec;
     struct model *plan;
     struct origin *origin;              /* [n_tensor]                                                            */
@@ -276,7 +277,7 @@ static chi_status fill_run(struct bring *b, const char *folder)
     static char name[] = "chimera", verb[] = "import";
     char *argv[] = { name, verb, (char *)(uintptr_t)b->request->subject, NULL };
     struct ckpt_source from = { give, b };
-    struct ckpt_meta meta = { .step = 0 };
+    struct ckpt_meta meta = { .vocabulary = b->vocabulary };
     struct run *r;
     TRY(run_open(&r, folder, b->spec->config, false, 3, argv));
     chi_status s = run_write_env(r, b->spec, 0);
@@ -420,6 +421,8 @@ static chi_status masters(struct bring *b, FILE *report)
     if (format && !strncmp(format, "chimera.", 8) && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
         return fail(CHI_EDATA, "%s has format \"%s\", this program imports \"%s\" and \"%s\"", q->subject, format,
                     EXPORT_MASTERS, EXPORT_FLOATS);
+    const char *manifest = format && !strncmp(format, "chimera.", 8) ? st_meta(b->file[0], "manifest") : NULL;
+    if (manifest) TRY(manifest_text_vocabulary(q->subject, manifest, &b->vocabulary));
     if (!q->config && !text)
         return fail(
             CHI_ECONF,

@@ -1,4 +1,5 @@
-/* import_yaml.c - the config.yaml of a checkpoint, as far as it is flat: lines "key: value" with a number, true, false,
+/* import_yaml.c - the config.yaml of a checkpoint, as far as it is flat: lines "key: value" with a number, true,
+ * false,
  * null or a text, comments, and a "---" at the top (yaml.org/spec/1.2.2, scalars of chapter 7.3 and the core schema).
  * Whatever else YAML has, such as nested maps, lists, blocks, anchors and tags, is refused with its line.         */
 #include "import_run.h"

@@ -127,7 +127,8 @@ static chi_status write_rows(struct fresh *f, int64_t t, int64_t r0, int64_t r1)
     pool_run(ceil_div(r1 - r0, CHI_TILE), tile_task, &a);
     if (atomic_load(&a.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", f->entry[t].name);
     if (atomic_load(&a.not_held))
-        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
+        return fail(CHI_ECONF,
+                    "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
                     "encoding (chimera plugins lists them)", p->linear->name, p->linear->encoding_name,
                     p->linear->encoding->values);
     TRY(packed_put(f->writer, t, r0, r1, encoded(p) && linear_integer(p->linear) ? f->q : NULL, f->scale));

@@ -63,7 +63,8 @@ static void print_ops(const struct chi_component *c)
     if (c->kind == CHI_LAYER) {
         const struct chi_layer_ops *o = c->ops;
         printf("    has:    open forward%s%s%s%s\n", o->backward ? " backward" : "",
-               CHI_HAS(struct chi_layer_ops, o, step) ? " step" : "", CHI_HAS(struct chi_layer_ops, o, tree) ? " tree" : "",
+               CHI_HAS(struct chi_layer_ops, o, step) ? " step" : "",
+               CHI_HAS(struct chi_layer_ops, o, tree) ? " tree" : "",
                CHI_HAS(struct chi_layer_ops, o, settle) ? " settle" : "");
     } else if (c->kind == CHI_LOOP) {
         const struct chi_loop_ops *o = c->ops;
@@ -73,15 +74,16 @@ static void print_ops(const struct chi_component *c)
         const struct chi_backend_ops *o = c->ops;
         printf("    rank:   %d\n", o->rank);
         for (int i = 0; o->linears && o->linears[i]; i++)
-            printf("    linear: %s%s\n", o->linears[i]->encoding, o->linears[i]->integer ? " (int8 activations)" : "");
+            printf("    linear: %s%s\n", o->linears[i]->encoding,
+                   o->linears[i]->integer ? " (int8 activations)" : "");
     } else if (c->kind == CHI_QUANTIZER) {
         printf("    values: %s\n", ((const struct chi_quantizer_ops *)c->ops)->values);
     } else if (c->kind == CHI_ENCODING) {
         printf("    values: %s\n", ((const struct chi_encoding_ops *)c->ops)->values);
     } else if (c->kind == CHI_ADAPTER) {
         const struct chi_adapter_ops *o = c->ops;
-        printf("    has:    open forward backward%s%s\n", CHI_HAS(struct chi_adapter_ops, o, freezes) ? " freezes" : "",
-               CHI_HAS(struct chi_adapter_ops, o, steer) ? " steer" : "");
+        printf("    has:    open forward backward%s%s\n", CHI_HAS(struct chi_adapter_ops, o, freezes) ? " freezes"
+               : "", CHI_HAS(struct chi_adapter_ops, o, steer) ? " steer" : "");
     } else if (c->kind == CHI_OPTIMIZER)
         printf("    moments: %d\n", ((const struct chi_optimizer_ops *)c->ops)->moments);
 }

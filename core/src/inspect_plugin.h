@@ -11,7 +11,8 @@ chi_status inspect_plugin(struct registry *, const char *path_or_name) CHI_MUST_
 /* The plugins that a configuration sees ([plugins] path and load, conf may be NULL), with
  * extra folders before them (or NULL)                                            */
 struct cli_args;
-chi_status plugins_open(struct registry **, const char *conf, const struct cli_args *, const char *extra) CHI_MUST_CHECK;
+chi_status plugins_open(struct registry **, const char *conf, const struct cli_args *,
+                        const char *extra) CHI_MUST_CHECK;
 
 /* The plugin itself                                                              */
 chi_status plugin_find(struct registry *, const char *path_or_name, const struct plugin_info **) CHI_MUST_CHECK;

@@ -58,7 +58,8 @@ static int64_t plan_param(struct chi_plan *p, const char *name, const int64_t *s
     if (p->error || !name_fits(p, name, "")) return 0;
     for (int i = 0; i < 3 && (!i || shape[i]); i++)
         if (shape[i] < 1) {
-            p->error = fail(CHI_ESHAPE, "%s: parameter %s has a dimension of %lld", p->in->name, name, (long long)shape[i]);
+            p->error = fail(CHI_ESHAPE, "%s: parameter %s has a dimension of %lld", p->in->name, name,
+                            (long long)shape[i]);
             return 0;
         }
     return instance_param(p->in, name, shape, init, a, b, flags);
@@ -96,7 +97,8 @@ static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64
     struct instance *in = p->in;
     if (!size_fits(p, "array", name, n, "values")) return 0;
     if (every < CHI_PER_CALL) {
-        p->error = fail(CHI_EPLUGIN, "%s: array %s is planned for every %lld rows", in->name, name ? name : "?", (long long)every);
+        p->error = fail(CHI_EPLUGIN, "%s: array %s is planned for every %lld rows", in->name, name ? name : "?",
+                        (long long)every);
         return 0;
     }
     in->array = xrealloc(in->array, (size_t)(in->n_array + 1) * sizeof *in->array);
@@ -149,7 +151,8 @@ static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name
 {
     if (p->error || !name_fits(p, name, ".weight")) return NULL;
     if (d_out < 1 || d_in < 1) {
-        p->error = fail(CHI_ESHAPE, "%s: linear %s is %lld x %lld", p->in->name, name, (long long)d_out, (long long)d_in);
+        p->error = fail(CHI_ESHAPE, "%s: linear %s is %lld x %lld", p->in->name, name, (long long)d_out,
+                        (long long)d_in);
         return NULL;
     }
     struct chi_linear *l;
@@ -180,7 +183,8 @@ static chi_status open_part(struct instance *in, const struct spec *s, const str
     uint32_t size = in->loop ? in->loop->self_size : in->ops->self_size;
     in->self = mem_take(size, "self");
     if (!in->self) return CHI_ENOMEM;
-    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &instance_plan, &plan);
+    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &instance_plan,
+                                                                &plan);
     crumb_set(was);
     return st == CHI_OK ? plan.error : st;
 }
@@ -357,8 +361,8 @@ void init_values(float *w, const struct planned_param *p, const char *full_name,
     pool_run(ceil_div(p->n, INIT_PIECE), init_piece, &c);
 }
 
-void init_some(float *w, const struct planned_param *p, const char *full_name, uint64_t seed, double range, int64_t from,
-               int64_t to)
+void init_some(float *w, const struct planned_param *p, const char *full_name, uint64_t seed, double range,
+               int64_t from, int64_t to)
 {
     struct init c = { NULL, p, seed, rng_who(full_name), range };
     draw_some(&c, w, from, to);

@@ -324,16 +324,17 @@ void linear_outputs(const struct chi_linear *l, const struct chi_act *a, int64_t
 enum { LINEARS_MAX = 16 };
 
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
- * slices a thread, so that one that comes late costs little.  Kernels for many rows prepare the
+ * slices a thread, so that one that comes late costs little: multiples of two tiles, rounded down, for
+ * three rounds of a larger slice are worse than five of a smaller one.  Kernels for many rows prepare the
  * activations anew for each slice: WIDE outputs where that leaves two slices a thread.  Outputs do not
  * know each other: how they are cut changes no bit                                          */
 int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)
 {
-    enum { SOME = 8, WIDE = 640 };
+    enum { SOME = 8, WIDE = 640, PAIR = 2 * CHI_TILE };
     int64_t n = pool_size(), output = d_in * rows, least = max_i64((1 << 20) / n, 1 << 17);
     int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
     if (rows > SOME && total / (2 * n) >= WIDE * output) target = max_i64(target, WIDE * output);
-    return round_up(max_i64(1, target / output), 64);
+    return max_i64(PAIR, target / output / PAIR * PAIR);
 }
 
 /* Work of an output, in multiply-adds of a kernel; a weight that stays float is 4 bytes      */

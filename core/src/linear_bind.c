@@ -40,7 +40,8 @@ chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
     pool_run(ceil_div(l->d_out, CHI_TILE), bind_slice, &b);
     if (atomic_load(&b.not_finite)) return fail(CHI_ENUMERIC, "%s: a weight is not finite", l->name);
     if (atomic_load(&b.not_held))
-        return fail(CHI_ECONF, "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
+        return fail(CHI_ECONF,
+                    "%s: encoding %s holds only a part of the %s weights, and not these: choose another [linear] "
                     "encoding (chimera plugins lists them)", l->name, l->encoding_name, l->encoding->values);
     pack(l);
     return CHI_OK;

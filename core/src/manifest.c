@@ -21,13 +21,15 @@ chi_status manifest_head(const char *name, const struct chi_plugin *p, int64_t s
                     name, p->magic, CHI_MAGIC);
     if (p->abi_major != CHI_ABI_MAJOR || p->abi_minor > CHI_ABI_MINOR)
         return fail(CHI_EPLUGIN, "%s: built for plugin ABI %u.%u, this chimera provides %d.%d - rebuild it against"
-                    " these headers", name, (unsigned)p->abi_major, (unsigned)p->abi_minor, CHI_ABI_MAJOR, CHI_ABI_MINOR);
+                    " these headers", name, (unsigned)p->abi_major, (unsigned)p->abi_minor, CHI_ABI_MAJOR,
+                    CHI_ABI_MINOR);
     if (p->struct_size != sizeof *p || size < (int64_t)sizeof *p)
         return fail(CHI_EPLUGIN, "%s: struct_size of its manifest is %u (%lld bytes in the file), wanted %zu"
                     " - rebuild it against these headers", name, p->struct_size, (long long)size, sizeof *p);
     if (p->layout != CHI_LAYOUT)
         return fail(CHI_EPLUGIN, "%s: layout fingerprint is 0x%08x, wanted 0x%08x - rebuild it against these"
-                    " headers, with the same compiler options (no packed structs)", name, p->layout, (unsigned)CHI_LAYOUT);
+                    " headers, with the same compiler options (no packed structs)", name, p->layout,
+                    (unsigned)CHI_LAYOUT);
     return CHI_OK;
 }
 
@@ -109,8 +111,10 @@ static const char *option_fault(const struct chi_option *o, uint32_t conf_size)
     if (o->flags & ~(uint32_t)(CHI_OPT_REQUIRED | CHI_OPT_SHAPE | CHI_OPT_RUNTIME | CHI_OPT_DEPRECATED))
         return "it has unknown flags";
     if (is_number(o->type) && !(o->min <= o->max)) return "its min exceeds its max";
-    if (o->type == CHI_OPT_ENUM && !good_choices(o->choices)) return "its choices are not different words with | between";
-    if (o->type == CHI_OPT_REF && (!o->choices || !kind_from_name(o->choices))) return "its choices name no kind of component";
+    if (o->type == CHI_OPT_ENUM
+        && !good_choices(o->choices)) return "its choices are not different words with | between";
+    if (o->type == CHI_OPT_REF
+        && (!o->choices || !kind_from_name(o->choices))) return "its choices name no kind of component";
     if (!o->fallback && !(o->flags & CHI_OPT_REQUIRED) && (o->type <= CHI_OPT_ENUM))
         return "it has no default and is not CHI_OPT_REQUIRED";
     return NULL;
@@ -160,7 +164,8 @@ static chi_status check_component(const char *file, const struct chi_component *
         return fail(CHI_EPLUGIN, "%s: struct_size of a component is %u, wanted %zu - set it to sizeof(struct"
                     " chi_component) and rebuild", file, c->struct_size, sizeof *c);
     if (c->kind <= 0 || c->kind >= CHI_KINDS)
-        return fail(CHI_EPLUGIN, "%s: component %s has the unknown kind %d, wanted 1..%d - use CHI_LAYER and its like",
+        return fail(CHI_EPLUGIN,
+                    "%s: component %s has the unknown kind %d, wanted 1..%d - use CHI_LAYER and its like",
                     file, shown(c->name, name), c->kind, CHI_KINDS - 1);
     if (!good_name(c->name))
         return fail(CHI_EPLUGIN, "%s: %s has the name '%s', wanted 1..%d of a-z, 0-9 and _", file,
@@ -182,7 +187,8 @@ static chi_status check_texts(const char *file, const struct chi_plugin *p)
 {
     const char *missing = !good_line(p->version) ? "version" : !good_line(p->license) ? "license"
                         : !good_line(p->summary) ? "summary" : p->url && !good_line(p->url) ? "url" : NULL;
-    if (missing) return fail(CHI_EPLUGIN, "%s: its %s is no line of text - add .%s = \"...\" to CHI_PLUGIN", file, missing, missing);
+    if (missing) return fail(CHI_EPLUGIN, "%s: its %s is no line of text - add .%s = \"...\" to CHI_PLUGIN", file,
+                             missing, missing);
     if (!p->components || !p->components[0])
         return fail(CHI_EPLUGIN, "%s: brings no components - add .components = CHI_COMPONENTS(...)", file);
     return CHI_OK;
@@ -196,11 +202,13 @@ chi_status manifest_check(const char *file, const char *base, const struct chi_p
         return fail(CHI_EPLUGIN, "%s: plugin name is '%s', wanted 1..%d of a-z, 0-9 and _", file,
                     shown(p->name, name), NAME_MAX_);
     if (base && strcmp(base, p->name) != 0)
-        return fail(CHI_EPLUGIN, "%s: plugin name is %s, wanted %s like the file - rename one of them", file, p->name, base);
+        return fail(CHI_EPLUGIN, "%s: plugin name is %s, wanted %s like the file - rename one of them", file, p->name,
+                    base);
     TRY(check_texts(file, p));
     for (int i = 0; p->components[i]; i++) {
         const struct chi_component *c = p->components[i];
-        if (i >= COMPONENTS_MAX) return fail(CHI_EPLUGIN, "%s: more than %d components - is the list's NULL missing?", file, COMPONENTS_MAX);
+        if (i >= COMPONENTS_MAX) return fail(CHI_EPLUGIN, "%s: more than %d components - is the list's NULL missing?",
+                                             file, COMPONENTS_MAX);
         TRY(check_component(file, c));
         for (int k = 0; k < i; k++)
             if (p->components[k]->kind == c->kind && !strcmp(p->components[k]->name, c->name))

@@ -57,7 +57,8 @@ static chi_status linear_kernel(const char *file, const struct chi_component *c,
                     kind_name(c->kind), c->name, k->struct_size, sizeof *k);
     if (!k->encoding || !*k->encoding) return refuse(file, c, "encoding (of a linear kernel)");
     if (!k->run) return refuse(file, c, "run (of a linear kernel)");
-    if (!k->pack != !k->pack_bytes) return refuse(file, c, k->pack ? "pack_bytes (of a linear kernel)" : "pack (of a linear kernel)");
+    if (!k->pack != !k->pack_bytes) return refuse(file, c, k->pack ? "pack_bytes (of a linear kernel)"
+                                                  : "pack (of a linear kernel)");
     return CHI_OK;
 }
 

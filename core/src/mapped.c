@@ -109,7 +109,7 @@ chi_status mapped_open(const char *path, unsigned char **bytes, struct stat *ide
     void *p = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);             /* a pipe is no reason to wait */
     *bytes = NULL;
-    if (fd < 0) return fs_fail("read", path);
+    if (fd < 0) return fs_fail_open(path);
     chi_status s = CHI_OK;
     if (fstat(fd, identity) < 0) s = fs_fail("read", path);
     else if (!S_ISREG(identity->st_mode)) s = fail(CHI_EDATA, "%s is no regular file", path);

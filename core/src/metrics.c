@@ -67,7 +67,8 @@ static void put_accuracy(FILE *f, const struct eval_result *e)
     put_number(f, "heldout_loss", e->loss);
     for (int64_t i = 0; i < e->n_slice; i++)
         if (e->slice[i].scored)
-            fprintf(f, ",\"accuracy.%s\":%.9g", e->slice[i].name, eval_accuracy(e->slice[i].right, e->slice[i].scored));
+            fprintf(f, ",\"accuracy.%s\":%.9g", e->slice[i].name,
+                    eval_accuracy(e->slice[i].right, e->slice[i].scored));
     fprintf(f, ",\"heldout_scored\":%lld,\"heldout_tokens\":%lld,\"heldout_examples\":%lld", (long long)e->scored,
             (long long)e->tokens, (long long)e->documents);
 }

@@ -11,6 +11,7 @@
 #include "hosting.h"
 #include "network.h"
 #include "pool.h"
+#include "tune.h"
 
 /* ---- instances ------------------------------------------------------------------------- */
 
@@ -89,6 +90,26 @@ static void warn_of_idle_rules(const struct model *m)
             warn("[linear.%s] applies to no weights of this model: no name matches, or longer patterns take them all",
                  m->spec->rule[r].pattern);
     }
+}
+
+/* Only the portable kernel knows these groups, where others would be fast.  Small matrices do not matter     */
+static void warn_of_slow_groups(const struct model *m)
+{
+    static bool said;                                   /* a verb may open its model twice   */
+    const struct chi_linear *slow = NULL;
+    int64_t weights = 0;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++) {
+            const struct chi_linear *l = m->all[i]->param[j].linear;
+            if (!l || l->f32_only || l->kernel != l->encoding->portable || !fast_group(m->spec, l->encoding_name)) continue;
+            slow = slow ? slow : l;
+            weights += l->d_out * l->d_in;
+        }
+    if (said || weights < 1 << 20) return;
+    said = true;
+    warn("%.1f M weights (%s is the first) are %s in groups of %lld, which no backend is made for: the portable kernel serves, "
+         "tens of times slower; groups of %lld are fast ([linear] group_size)", (double)weights / 1e6, slow->name,
+         slow->encoding_name, (long long)slow->group, (long long)fast_group(m->spec, slow->encoding_name));
 }
 
 /* ---- tensors ---------------------------------------------------------------------------- */
@@ -188,6 +209,8 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);
     if (st == CHI_OK) {
         warn_of_idle_rules(m);
+        warn_of_slow_groups(m);
+    warn_of_slow_groups(m);
         list_tensors(m);
         return CHI_OK;
     }

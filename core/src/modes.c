@@ -36,7 +36,8 @@ static void no_such_mode(struct config *c, const char *name)
     if (n) names[n] = NULL;
     const char *near = n ? closest(name, names) : NULL;
     config_error(c, "run", "mode", "there is no section [mode.%s]%s%s%s%s%s", name,
-                 n ? "; there are: " : "; there is none", list, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+                 n ? "; there are: " : "; there is none", list, near ? "; did you mean " : "", near ? near : "",
+                 near ? "?" : "");
     free(list);
     free(names);
 }
@@ -87,6 +88,7 @@ void mode_check(struct config *c, bool all)
 chi_status mode_refuse(const struct spec *s)
 {
     if (!s->run.mode || !*s->run.mode) return CHI_OK;
-    return fail(CHI_ECONF, "run.mode = %s: a mode is for a model in use; what is written here keeps all of its modes, "
+    return fail(CHI_ECONF,
+                "run.mode = %s: a mode is for a model in use; what is written here keeps all of its modes, "
                 "and is in none of them", s->run.mode);
 }

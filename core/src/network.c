@@ -144,10 +144,12 @@ static chi_status take_segments(struct model *m, const struct model_segment *seg
         m->stream[s] = seg[s].state;
         *rows += seg[s].rows;
         if (seg[s].rows < 1 || *rows > m->max_rows)
-            return fail(CHI_EBUG, "%lld rows in one call, planned for %lld", (long long)*rows, (long long)m->max_rows);
+            return fail(CHI_EBUG, "%lld rows in one call, planned for %lld", (long long)*rows,
+                        (long long)m->max_rows);
         for (int64_t i = 0; i < seg[s].rows; i++)
             if (seg[s].tokens[i] < 0 || seg[s].tokens[i] >= m->vocab)
-                return fail(CHI_EDATA, "token %ld lies outside the vocabulary of %lld", (long)seg[s].tokens[i], (long long)m->vocab);
+                return fail(CHI_EDATA, "token %ld lies outside the vocabulary of %lld", (long)seg[s].tokens[i],
+                            (long long)m->vocab);
     }
     return CHI_OK;
 }
@@ -181,7 +183,8 @@ static chi_status find_states(struct model *m, int64_t l, const struct instance 
 struct chi_run run_of(struct model *m, const struct instance *in, struct chi_scratch *scratch, const struct call *c)
 {
     *scratch = (struct chi_scratch){ m->call_scratch, 0, (size_t)m->scratch_bytes };
-    return (struct chi_run){ .h = in->host, .params = in->params, .grads = c->keep ? in->grads : NULL, .array = in->at,
+    return (struct chi_run){ .h = in->host, .params = in->params, .grads = c->keep ? in->grads : NULL,
+                             .array = in->at,
                              .scratch = scratch, .seg = c->seg, .n_seg = c->n, .rows = c->rows, .keep = c->keep };
 }
 
@@ -193,8 +196,8 @@ static chi_status find_arrays(struct model *m, int64_t l, struct instance *in, i
 }
 
 /* A profile's span of a call of a layer, with what it is counted to do                              */
-static void span_layer(const struct model *m, const struct instance *in, const struct crumb *c, const struct call *call,
-                       bool back)
+static void span_layer(const struct model *m, const struct instance *in, const struct crumb *c,
+                       const struct call *call, bool back)
 {
     if (!profile_on) return;
     struct work w = instance_work(in, m->d, call, back);

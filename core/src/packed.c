@@ -200,7 +200,8 @@ static chi_status read_tensors(struct packed *p, const struct st_file *f)
             continue;
         }
         if (!line || !read_line(line, x))
-            return fail(CHI_EDATA, "%s: its metadata says %s%s%s of tensor \"%s\", wanted is \"encoding=NAME shape=ROWSxCOLS "
+            return fail(CHI_EDATA,
+                        "%s: its metadata says %s%s%s of tensor \"%s\", wanted is \"encoding=NAME shape=ROWSxCOLS "
                         "group=N act_block=%d xxh3=HEX\" (for F32 \"xxh3=HEX\")", st_path(f), line ? "\"" : "",
                         line ? line : "nothing", line ? "\"" : "", t->name, CHI_ACT_BLOCK);
         if ((uintptr_t)t->data % 64)
@@ -239,10 +240,12 @@ static chi_status read_format(const struct st_file *f)
 {
     const char *path = st_path(f), *format = st_meta(f, "format");
     if (!st_sealed(f) || !format)
-        return fail(CHI_EDATA, "%s is a tensor file, but no packed model, or a damaged one: its header begins with no "
+        return fail(CHI_EDATA,
+                    "%s is a tensor file, but no packed model, or a damaged one: its header begins with no "
                     "header_xxh3, or names no format; chimera convert makes packed models", path);
     if (strncmp(format, PACKED_FORMAT, strcspn(PACKED_FORMAT, " ") + 1) != 0)
-        return fail(CHI_EDATA, "%s has format \"%s\", wanted is a packed model (\"%s\"): chimera import %s -o OUT takes "
+        return fail(CHI_EDATA,
+                    "%s has format \"%s\", wanted is a packed model (\"%s\"): chimera import %s -o OUT takes "
                     "it over", path, format, PACKED_FORMAT, path);
     if (strcmp(format, PACKED_FORMAT) != 0)
         return fail(CHI_EDATA, "%s has format \"%s\", this program reads \"%s\": use the version that wrote it", path,
@@ -261,13 +264,15 @@ static chi_status read_main(const struct st_file *f)
 {
     TRY(read_format(f));
     if (is_part(f))
-        return fail(CHI_EDATA, "%s holds the experts of a packed model: name the main file, which lies beside it without "
+        return fail(CHI_EDATA,
+                    "%s holds the experts of a packed model: name the main file, which lies beside it without "
                     "\"_experts\" in its name", st_path(f));
     if (!st_meta(f, "config") || !st_meta(f, "manifest") || !st_meta(f, "values"))
         return fail(CHI_EDATA, "%s: its metadata has no config, no manifest or no values", st_path(f));
     const char *experts = st_meta(f, "experts");
     if (experts && (!*experts || *experts == '.' || strchr(experts, '/')))
-        return fail(CHI_EDATA, "%s: its metadata says that the experts' file is \"%s\", wanted is the name of a file beside it",
+        return fail(CHI_EDATA,
+                    "%s: its metadata says that the experts' file is \"%s\", wanted is the name of a file beside it",
                     st_path(f), experts);
     return CHI_OK;
 }
@@ -282,8 +287,8 @@ static chi_status read_experts(const struct st_file *main, const struct st_file 
     if (!name || !is_part(f))
         return fail(CHI_EDATA, "%s is no file of experts for %s", st_path(f), st_path(main));
     if (!strcmp(st_meta(main, "model_hash"), st_meta(f, "model_hash"))) return CHI_OK;
-    return fail(CHI_EDATA, "%s holds the experts of another model: its model_hash is %s, that of %s is %s", st_path(f),
-                st_meta(f, "model_hash"), st_path(main), st_meta(main, "model_hash"));
+    return fail(CHI_EDATA, "%s holds the experts of another model: its model_hash is %s, that of %s is %s",
+                st_path(f), st_meta(f, "model_hash"), st_path(main), st_meta(main, "model_hash"));
 }
 
 static chi_status finish(struct packed **out, struct packed *p, chi_status s)
@@ -311,11 +316,12 @@ static chi_status open_experts(struct packed *p)
 {
     const char *path = st_path(p->file[MAIN]), *slash = strrchr(path, '/'), *name = st_meta(p->file[MAIN], "experts");
     if (!name) return CHI_OK;
-    char *named = xprintf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name), *other = packed_experts_path(path);
+    char *named = xprintf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name),
+        *other = packed_experts_path(path);
     const char *there = fs_exists(named) ? named : fs_exists(other) ? other : NULL;
     chi_status s = there ? st_open(&p->file[EXPERTS], there)
-                 : fail(CHI_EDATA, "%s: the experts of the model lie in %s, which is missing: a packed model with experts is "
-                        "two files, keep them together", path, named);
+                 : fail(CHI_EDATA, "%s: the experts of the model lie in %s, which is missing: a packed model with "
+                        "experts is two files, keep them together", path, named);
     free(named);
     free(other);
     return s;

@@ -40,7 +40,8 @@ static char *line_of(const struct st_file *f)
     const struct stat *st = st_identity(f);
     char *path = st && !strchr(st_path(f), '\n') ? realpath(st_path(f), NULL) : NULL;
     if (!path) return NULL;
-    char *line = xprintf("%s %llu %llu %lld %lld.%09ld %lld.%09ld %s %s", CHIMERA_VERSION, (unsigned long long)st->st_dev,
+    char *line = xprintf("%s %llu %llu %lld %lld.%09ld %lld.%09ld %s %s", CHIMERA_VERSION,
+                         (unsigned long long)st->st_dev,
                          (unsigned long long)st->st_ino, (long long)st->st_size, (long long)st->st_mtim.tv_sec,
                          st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec,
                          st_meta(f, "header_xxh3"), path);
@@ -173,10 +174,13 @@ static chi_status add_tensor(struct verify *v, struct registry *r, int64_t i, co
     const struct chi_encoding_ops *e = v->encoding[i] = c->ops;
     if (__builtin_mul_overflow(t->rows, t->cols, &weights) || weights / 64 > t->t->bytes
         || e->bytes(t->rows, t->cols, t->group) != t->t->bytes)
-        return fail(CHI_EDATA, "%s: %s has %lld bytes, which is not what %s takes for %lld x %lld in groups of %lld", t->path,
-                    t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->rows, (long long)t->cols, (long long)t->group);
+        return fail(CHI_EDATA, "%s: %s has %lld bytes, which is not what %s takes for %lld x %lld in groups of %lld",
+                    t->path,
+                    t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->rows, (long long)t->cols,
+                    (long long)t->group);
     add_piece(v, i, true);
-    v->scratch = max_i64(v->scratch, CHI_TILE * (round_up(t->cols, 64) + 4 * round_up(ceil_div(t->cols, t->group), 16)) + 128);
+    v->scratch = max_i64(v->scratch, CHI_TILE * (round_up(t->cols, 64) + 4 * round_up(ceil_div(t->cols, t->group),
+                                                                                      16)) + 128);
     return CHI_OK;
 }
 
@@ -191,7 +195,8 @@ static chi_status verdict(const struct verify *v, int64_t from, int64_t to)
         }
         if (bad & NO_MEMORY) return fail(CHI_ENOMEM, "no memory to verify %s", t->path);
         if (bad)
-            return fail(CHI_EDATA, "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
+            return fail(CHI_EDATA,
+                        "%s: %s holds numbers that are no %s weights: another program wrote it, or it was changed",
                         t->path, t->t->name, v->encoding[i]->values);
     }
     return CHI_OK;
@@ -258,16 +263,16 @@ static chi_status check_values(const struct verify *v, const char *const *name, 
     }
     while (packed_at(v->p, known)) known++;
     if (s == CHI_OK && known != n)
-        s = fail(CHI_EDATA, "%s holds %lld tensors, its configuration wants %lld", packed_path(v->p), (long long)known,
-                 (long long)n);
+        s = fail(CHI_EDATA, "%s holds %lld tensors, its configuration wants %lld", packed_path(v->p),
+                 (long long)known, (long long)n);
     uint64_t hash = xxh3(all, (size_t)n * sizeof *all);
     if (s == CHI_OK) s = check_claim(packed_file(v->p, 0), "values", hash, "the numbers in it");
     free(all);
     return s;
 }
 
-chi_status packed_verify(const struct packed *p, struct registry *r, int level, const char *const *name, int64_t n_name,
-                         bool *looked)
+chi_status packed_verify(const struct packed *p, struct registry *r, int level, const char *const *name,
+                         int64_t n_name, bool *looked)
 {
     const struct packed_tensor *t;
     const struct st_file *f;
@@ -278,7 +283,8 @@ chi_status packed_verify(const struct packed *p, struct registry *r, int level, 
     if (looked) *looked = !known && level != VERIFY_NO;
     if (known || level == VERIFY_NO) return CHI_OK;
     for (; (t = packed_at(p, n)); n++) total += t->t->bytes;
-    struct verify v = { .p = p, .encoding = xcalloc((size_t)n, sizeof *v.encoding), .bad = xcalloc((size_t)n, sizeof *v.bad),
+    struct verify v = { .p = p, .encoding = xcalloc((size_t)n, sizeof *v.encoding),
+                        .bad = xcalloc((size_t)n, sizeof *v.bad),
                         .value = xcalloc((size_t)n, sizeof *v.value), .scratch = 64 };
     chi_status s = verify_all(&v, r, total);
     if (s == CHI_OK) s = check_values(&v, name, n_name);

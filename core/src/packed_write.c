@@ -73,8 +73,8 @@ static void put_lines(const struct packed_writer *w, int part, struct st_writer 
         const struct place *p = &w->place[i];
         if (p->part != part) continue;
         char *line = e->encoding ? xprintf("encoding=%s shape=%lldx%lld group=%lld act_block=%d xxh3=%016" PRIx64,
-                                           e->encoding->name, (long long)p->rows, (long long)p->cols, (long long)e->group,
-                                           CHI_ACT_BLOCK, p->hash)
+                                           e->encoding->name, (long long)p->rows, (long long)p->cols,
+                                           (long long)e->group, CHI_ACT_BLOCK, p->hash)
                                  : xprintf("xxh3=%016" PRIx64, p->hash);
         st_put_meta(h, e->name, line);
         free(line);
@@ -127,7 +127,8 @@ chi_status packed_names_free(const char *path)
     if (!*path) return fail(CHI_ECONF, "-o '': must be a file's name");
     char *experts = packed_experts_path(path);
     const char *there = fs_exists(path) ? path : fs_exists(experts) ? experts : NULL;
-    chi_status s = !there ? CHI_OK : fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", there);
+    chi_status s = !there ? CHI_OK : fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o",
+                                          there);
     free(experts);
     return s;
 }
@@ -146,7 +147,8 @@ static chi_status place_all(struct packed_writer *w)
         }
         if (p->bytes <= 0)
             return fail(CHI_ESHAPE, "%s: %s cannot hold %lld x %lld in groups of %lld", e->name,
-                        e->encoding ? e->encoding->name : "F32", (long long)p->rows, (long long)p->cols, (long long)e->group);
+                        e->encoding ? e->encoding->name : "F32", (long long)p->rows, (long long)p->cols,
+                        (long long)e->group);
         p->at = w->file[p->part].data;
         w->file[p->part].data += round_up(p->bytes, 64);
     }
@@ -172,7 +174,8 @@ static chi_status open_alone(struct file *f)
         close(f->fd);
         f->fd = -1;
         if (taken)
-            return fail(CHI_ECONF, "%s is being written by another process: wait until it ends, or give another name with -o",
+            return fail(CHI_ECONF,
+                        "%s is being written by another process: wait until it ends, or give another name with -o",
                         f->path);
     }
 }
@@ -272,8 +275,8 @@ static void encode_task(void *arg, int64_t i, struct chi_scratch *s)
     const struct chi_encoding_ops *ops = e->encoding->ops;
     int64_t from = i * CHI_TILE, r0 = c->r0 + from, groups = ceil_div(p->cols, e->group);
     (void)s;
-    ops->encode(c->w->bytes, c->q ? c->q + from * p->cols : NULL, c->scale + from * groups, p->rows, p->cols, e->group, r0,
-                min_i64(r0 + CHI_TILE, c->r1));
+    ops->encode(c->w->bytes, c->q ? c->q + from * p->cols : NULL, c->scale + from * groups, p->rows, p->cols,
+                e->group, r0, min_i64(r0 + CHI_TILE, c->r1));
 }
 
 static chi_status hash_pages(const struct packed_writer *w, int64_t bytes, uint64_t *hash)
@@ -336,7 +339,8 @@ static chi_status complete(struct packed_writer *w, int part)
     if (!f->path) return CHI_OK;
     chi_status s = make_header(w, part, &header, &n);
     if (s == CHI_OK && n != f->head) s = fail(CHI_EBUG, "%s: its header has another length than before", f->path);
-    if (s == CHI_OK && (lseek(f->fd, 0, SEEK_SET) < 0 || !fs_write_all(f->fd, header, n))) s = fs_fail("write", f->tmp);
+    if (s == CHI_OK && (lseek(f->fd, 0, SEEK_SET) < 0 || !fs_write_all(f->fd, header, n))) s = fs_fail("write",
+                                                                                                       f->tmp);
     while (s == CHI_OK && fsync(f->fd) < 0)
         if (errno != EINTR) s = fs_fail("write", f->tmp);
     free(header);
@@ -368,7 +372,8 @@ chi_status packed_finish(struct packed_writer *w)
 {
     chi_status s = CHI_OK;
     for (int64_t i = 0; i < w->n && s == CHI_OK; i++)
-        if (!w->place[i].done) s = fail(CHI_EBUG, "tensor %s of a packed model was announced and not written", w->entry[i].name);
+        if (!w->place[i].done) s = fail(CHI_EBUG, "tensor %s of a packed model was announced and not written",
+                                        w->entry[i].name);
     for (int part = 0; part < PARTS && s == CHI_OK; part++) s = complete(w, part);
     if (s == CHI_OK) s = give_names(w);
     packed_abandon(w);

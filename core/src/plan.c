@@ -180,7 +180,8 @@ void model_count(const struct model *m, struct model_counts *c)
             active += p->share * (double)p->n;
         }
     for (int64_t i = 0; i < m->n_all; i++) read += instance_read_bytes(m->all[i]);
-    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section, &c->declared[i]);
+    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section,
+                                                                     &c->declared[i]);
     c->active_params = llround(active);
     c->train_bytes = plan_bytes(m);
     for (int64_t l = 0; l < m->layers; l++) {
@@ -254,7 +255,8 @@ chi_status model_describe(const struct spec *spec, FILE *out, struct model_count
                 m->embed->rule->quantizer.component->name, count, size, "-");
         human_bytes(size, linear_bytes(m->head));
         if (m->head != m->embed)
-            fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "lm_head", m->head->rule->quantizer.component->name, count, size, "-");
+            fprintf(out, "  %-18s %-18s %10s  %10s  %10s\n", "lm_head", m->head->rule->quantizer.component->name,
+                    count, size, "-");
         for (int64_t l = 0; l < m->layers; l++) {
             int64_t turns = looped(m, l) ? m->loop.turns : 1;
             describe_instance(&m->block[l].mixer, turns, out);

@@ -53,7 +53,8 @@ static chi_status check_bytes(const char *path, const unsigned char *bytes, int6
     bool found = (WEBASSEMBLY ? wasm_find : elf_find)(bytes, n, "chimera_plugin", &at, why);
     if (!found) return fail(CHI_EPLUGIN, "%s: %s", path, why);
     if (at.size < MANIFEST_HEAD)
-        return fail(CHI_EPLUGIN, "%s: symbol chimera_plugin has %lld bytes, wanted %zu - define it with CHI_PLUGIN(...)",
+        return fail(CHI_EPLUGIN,
+                    "%s: symbol chimera_plugin has %lld bytes, wanted %zu - define it with CHI_PLUGIN(...)",
                     path, (long long)at.size, sizeof(struct chi_plugin));
     struct chi_plugin head = { 0 };
     memcpy(&head, bytes + at.offset, MANIFEST_HEAD);
@@ -100,11 +101,14 @@ static chi_status judge(const char *path, int status)
     if (WIFEXITED(status) && (WEXITSTATUS(status) == CHILD_FINE || WEXITSTATUS(status) == CHILD_REFUSES))
         return CHI_OK;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        return fail(CHI_EPLUGIN, "%s: loading took more than %d seconds - its constructors must not wait", path, PATIENCE_S);
+        return fail(CHI_EPLUGIN, "%s: loading took more than %d seconds - its constructors must not wait", path,
+                    PATIENCE_S);
     if (WIFSIGNALED(status))
-        return fail(CHI_EPLUGIN, "%s: crashed while it was loaded (signal %d, %s) - plugins should have no constructors",
+        return fail(CHI_EPLUGIN,
+                    "%s: crashed while it was loaded (signal %d, %s) - plugins should have no constructors",
                     path, WTERMSIG(status), strsignal(WTERMSIG(status)));
-    return fail(CHI_EPLUGIN, "%s: ended the process while it was loaded (exit code %d) - plugins should have no constructors",
+    return fail(CHI_EPLUGIN,
+                "%s: ended the process while it was loaded (exit code %d) - plugins should have no constructors",
                 path, WEXITSTATUS(status));
 }
 
@@ -138,9 +142,11 @@ static chi_status load_failed(const char *path)
     return s;
 }
 
-static chi_status load_checked(const char *path, const char *base, const struct stat *st, const struct chi_plugin **out)
+static chi_status load_checked(const char *path, const char *base, const struct stat *st,
+                               const struct chi_plugin **out)
 {
-    if (!WEBASSEMBLY && !rehearsed && !dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));  /* once a process */
+    /* once a process */
+    if (!WEBASSEMBLY && !rehearsed && !dlopen(path, RTLD_NOW | RTLD_NOLOAD)) TRY(rehearse(path, base, st));
     const struct chi_plugin *p = load(path);
     if (!p) return load_failed(path);
     TRY(manifest_check(path, base, p));
@@ -163,7 +169,8 @@ static chi_status check_past(const char *path, const struct stat *st)
 {
     char *memory = crashed_before(st);
     if (!memory) return CHI_OK;
-    chi_status s = fail(CHI_EPLUGIN, "%s: skipped, it crashed when it was loaded before - remove it or build it anew, or try "
+    chi_status s = fail(CHI_EPLUGIN,
+                        "%s: skipped, it crashed when it was loaded before - remove it or build it anew, or try "
                         "`chimera inspect %s`; %s remembers it", path, path, memory);
     free(memory);
     return s;
@@ -216,7 +223,7 @@ void plugins_rehearse(char *const *path, int n, const char *root)
         rehearsed = true;
         for (int i = 0; i < n; i++) {
             struct plugin_file f;
-            if (plugin_open(path[i], root, false, &f) != CHI_OK) continue;      /* refused: loads nothing here either */
+            if (plugin_open(path[i], root, false, &f) != CHI_OK) continue;  /* refused: loads nothing here either */
         }
         _exit(CHILD_FINE);
     }

@@ -108,8 +108,8 @@ static chi_status take(struct registry *r, struct entry *e)
     const struct chi_component *const *c = e->info.plugin->components;
     for (int i = 0; c[i]; i++) {
         const struct slot *s = find_slot(r, c[i]->kind, c[i]->name);
-        if (s) return fail(CHI_EPLUGIN, "%s: brings %s %s, which %s brings already - remove one of them", e->info.path,
-                           kind_name(c[i]->kind), c[i]->name, s->owner->info.path);
+        if (s) return fail(CHI_EPLUGIN, "%s: brings %s %s, which %s brings already - remove one of them",
+                           e->info.path, kind_name(c[i]->kind), c[i]->name, s->owner->info.path);
     }
     for (int i = 0; c[i]; i++) {
         r->slot = xrealloc(r->slot, (size_t)(r->n_slot + 1) * sizeof *r->slot);
@@ -215,7 +215,8 @@ chi_status registry_load(struct registry *r, const char *path, const struct plug
 {
     *info = NULL;
     if (path[0] != '/')
-        return fail(CHI_EPLUGIN, "%s: relative path, wanted an absolute one: plugins never come from the current folder", path);
+        return fail(CHI_EPLUGIN,
+                    "%s: relative path, wanted an absolute one: plugins never come from the current folder", path);
     char *dir = xstrdup(path);
     *strrchr(dir, '/') = 0;
     char *root = realpath(*dir ? dir : "/", NULL);
@@ -312,7 +313,8 @@ static chi_status add_roots(struct registry *r, const char *list, const char *fr
     if (!list || !*list) return CHI_OK;
     for (const char *at = list;; at++) {
         size_t n = strcspn(at, ":");
-        if (!n) return fail(CHI_ECONF, "%s = '%s': has an empty folder, wanted absolute ones with : between", from, list);
+        if (!n) return fail(CHI_ECONF, "%s = '%s': has an empty folder, wanted absolute ones with : between", from,
+                            list);
         if (*at != '/')
             return fail(CHI_ECONF, "%s: folder '%.*s' is relative, wanted an absolute path: plugins never come from"
                         " the current folder", from, (int)n, at);
@@ -458,7 +460,8 @@ static chi_status load_named(struct registry *r, const char *folder, const char 
             const struct entry *e = NULL;
             bool there = dir && access(path, F_OK) == 0;
             if (there && trusted(r, dir, folder)) e = load_file(r, path, dir, p == 2 ? "" : folder, false);
-            chi_status s = e && !e->info.plugin && !e->info.shadowed ? fail(CHI_EPLUGIN, "%s", e->info.reason) : CHI_OK;
+            chi_status s = e && !e->info.plugin && !e->info.shadowed ? fail(CHI_EPLUGIN, "%s", e->info.reason)
+                : CHI_OK;
             if (there && !e) s = CHI_EPLUGIN;               /* the folder is refused */
             free(path);
             free(dir);
@@ -493,7 +496,8 @@ static chi_status not_found(const struct registry *r, int kind, const char *name
     if (other) fail(CHI_EPLUGIN, "no %s is called '%s', it is a %s%s", kind_name(kind), name, other, refused);
     else if (near) fail(CHI_EPLUGIN, "no %s is called '%s', did you mean %s?%s - [plugins] path adds a folder",
                    kind_name(kind), name, near, refused);
-    else fail(CHI_EPLUGIN, "no %s is called '%s'%s - `chimera plugins` lists what there is; [plugins] path adds a folder",
+    else fail(CHI_EPLUGIN,
+              "no %s is called '%s'%s - `chimera plugins` lists what there is; [plugins] path adds a folder",
               kind_name(kind), name, refused);
     free(refused);
     free(names);

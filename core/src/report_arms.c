@@ -228,7 +228,8 @@ static chi_status find_baseline(const struct report *rep, int64_t *found)
         *found = a;
     }
     if (*found < 0)
-        return fail(CHI_ECONF, "--baseline %s: no arm has this name, key=value or run folder; the first arm is \"%s\"",
+        return fail(CHI_ECONF,
+                    "--baseline %s: no arm has this name, key=value or run folder; the first arm is \"%s\"",
                     wanted, rep->arm[0].name);
     return CHI_OK;
 }

@@ -181,11 +181,14 @@ static bool face(const struct report *rep, const struct report_run *x, const str
 static chi_status other_data(const struct report *rep, const struct report_run *x, const struct report_run *y)
 {
     if (x->has_seed && y->has_seed && x->seed != y->seed)
-        return fail(CHI_EREFUSED, "%s (seed %" PRId64 ") and %s (seed %" PRId64 ") were trained on different data, and "
-                    "their arms, %s and %s, share no seed: not compared. Train both arms with the same run.seed: their data "
-                    "are the same then, and the test is paired; or --any-data compares them as they are", x->dir, x->seed,
-                    y->dir, y->seed, rep->arm[x->arm].name, rep->arm[y->arm].name);
-    return fail(CHI_EREFUSED, "%s and %s were trained on different data (%s and %s): not compared. Give runs of the same [task] "
+        return fail(CHI_EREFUSED,
+                    "%s (seed %" PRId64 ") and %s (seed %" PRId64 ") were trained on different data, and "
+                    "their arms, %s and %s, share no seed: not compared. Train both arms with the same run.seed: "
+                    "their data "
+                    "are the same then, and the test is paired; or --any-data compares them as they are", x->dir,
+                    x->seed, y->dir, y->seed, rep->arm[x->arm].name, rep->arm[y->arm].name);
+    return fail(CHI_EREFUSED,
+                "%s and %s were trained on different data (%s and %s): not compared. Give runs of the same [task] "
                 "and files; or --any-data compares them all the same", x->dir, y->dir, x->data_hash, y->data_hash);
 }
 
@@ -196,7 +199,8 @@ static chi_status check_pair(struct report *rep, const struct report_run *x, con
     int64_t a = rep->wish.at == REPORT_BEST ? x->last_step : x->step;
     int64_t b = rep->wish.at == REPORT_BEST ? y->last_step : y->step;
     if (a != b && !rep->wish.any_steps)
-        return fail(CHI_EREFUSED, "%s reached step %" PRId64 " and %s step %" PRId64 ": not compared; give --at STEP, "
+        return fail(CHI_EREFUSED,
+                    "%s reached step %" PRId64 " and %s step %" PRId64 ": not compared; give --at STEP, "
                     "or --any-steps compares them all the same", x->dir, a, y->dir, b);
     return CHI_OK;
 }

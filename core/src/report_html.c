@@ -30,7 +30,8 @@ static const char style[] =
     ".says{grid-column:2/-1;color:var(--soft);font-size:.93rem}.says b{color:var(--ink);font-weight:600}"
     ".says b.better{color:var(--good)}.says b.worse{color:var(--bad)}\n"
     ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,25rem),1fr));gap:1.2rem;margin-top:2rem}"
-    ".broad{grid-column:1/-1}figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:.6rem;padding:.9rem .9rem .4rem}"
+    ".broad{grid-column:1/-1}figure{margin:0;background:var(--card);border:1px solid "
+    "var(--rule);border-radius:.6rem;padding:.9rem .9rem .4rem}"
     "figcaption{font-weight:600;font-size:.95rem}figcaption span{display:block;font-weight:400;font-size:.84rem;"
     "color:var(--soft)}figure svg{display:block;width:100%;height:auto;margin-top:.3rem}"
     "figure svg text{fill:var(--soft)}"
@@ -111,7 +112,8 @@ static void figure(FILE *f, const struct report *rep, enum report_plot which, co
 {
     char *svg = report_plot(rep, which);
     if (!svg) return;
-    fprintf(f, "<figure%s><figcaption>%s<span>%s</span></figcaption>%s</figure>\n", which == REPORT_STATE ? " class=\"broad\"" : "", title, what, svg);
+    fprintf(f, "<figure%s><figcaption>%s<span>%s</span></figcaption>%s</figure>\n",
+            which == REPORT_STATE ? " class=\"broad\"" : "", title, what, svg);
     free(svg);
 }
 
@@ -124,10 +126,12 @@ static void put_plots(FILE *f, const struct report *rep)
     fputs("<div class=\"plots\">\n", f);
     figure(f, rep, REPORT_FINAL, "Every arm",
            "Mean and 95&nbsp;% interval; rings are single runs; dashed: the baseline");
-    figure(f, rep, REPORT_CURVES, "While training", report_bands(rep) ? "Mean over seeds; the band is its 95&nbsp;% interval"
+    figure(f, rep, REPORT_CURVES, "While training", report_bands(rep)
+           ? "Mean over seeds; the band is its 95&nbsp;% interval"
            : "Mean over seeds; dashed and dotted as its letter's frame above");
     figure(f, rep, REPORT_STATE, "Against the size of the state",
-           "Bytes that a stream carries; bars are 95&nbsp;% intervals; lines join arms whose names differ in the number behind the dash");
+           "Bytes that a stream carries; bars are 95&nbsp;% intervals; lines join arms whose names differ in the "
+           "number behind the dash");
     fputs("</div>\n", f);
 }
 

@@ -321,7 +321,8 @@ static int64_t next_larger(const struct report *rep, int64_t a)
     int64_t next = -1;
     for (int64_t i = 0; i < rep->n_arm; i++) {
         const struct report_arm *arm = &rep->arm[i];
-        if (!has_state(arm) || arm->state_bytes <= rep->arm[a].state_bytes || !same_family(arm->name, rep->arm[a].name))
+        if (!has_state(arm) || arm->state_bytes <= rep->arm[a].state_bytes
+            || !same_family(arm->name, rep->arm[a].name))
             continue;
         if (next < 0 || arm->state_bytes < rep->arm[next].state_bytes) next = i;
     }
@@ -358,10 +359,11 @@ static bool script_state(const struct report *rep, FILE *f)
         sizes += first >= 0 && arm->state_bytes != rep->arm[first].state_bytes;
         if (first < 0) first = a;
         fprintf(f, "$s%lld << EOD\n%lld %.9g %.9g %.9g %s\nEOD\n", (long long)a, (long long)arm->state_bytes,
-                arm->sample.mean, edge(rep, arm->sample.lo, arm->sample.mean), edge(rep, arm->sample.hi, arm->sample.mean),
-                letter);
+                arm->sample.mean, edge(rep, arm->sample.lo, arm->sample.mean),
+                edge(rep, arm->sample.hi, arm->sample.mean), letter);
         if (next >= 0)
-            fprintf(f, "set arrow from %lld, %.9g to %lld, %.9g nohead lw 2 lc rgb '%s'\n", (long long)arm->state_bytes,
+            fprintf(f, "set arrow from %lld, %.9g to %lld, %.9g nohead lw 2 lc rgb '%s'\n",
+                    (long long)arm->state_bytes,
                     arm->sample.mean, (long long)rep->arm[next].state_bytes, rep->arm[next].sample.mean,
                     report_colour(family_number(rep, a)));
     }

@@ -59,7 +59,8 @@ static void read_config(struct report_run *r)
     char *path = fs_join(r->dir, "config.ini"), *end;
     if (!fs_exists(path)) leave_out(r, xstrdup("it has no config.ini"));
     else if (config_load(&c, path, NULL, 0) != CHI_OK) leave_out(r, xstrdup(fail_text()));
-    else if (config_errors(c)) leave_out(r, xprintf("its config.ini is damaged (chimera config %s lists where)", path));
+    else if (config_errors(c)) leave_out(r, xprintf("its config.ini is damaged (chimera config %s lists where)",
+                                                    path));
     else if (!c->entries) leave_out(r, xstrdup("its config.ini says nothing"));
     else take_keys(r, c);
     if (c) config_free(c);
@@ -126,7 +127,8 @@ static struct report_curve *curve_of(struct report_run *r, const char *name, int
 static void add_point(struct report_curve *c, int64_t step, double value)
 {
     while (c->n && c->point[c->n - 1].step >= step) c->n--;
-    if (c->n == c->room) c->point = xrealloc(c->point, (size_t)(c->room = max_i64(16, 2 * c->room)) * sizeof *c->point);
+    if (c->n == c->room) c->point = xrealloc(c->point, (size_t)(c->room = max_i64(16,
+                                                                                  2 * c->room)) * sizeof *c->point);
     c->point[c->n++] = (struct report_point){ step, value };
 }
 
@@ -280,7 +282,8 @@ void report_close(struct report *rep)
         struct report_run *r = &rep->run[i];
         for (int64_t k = 0; k < r->n_key; k++) free(r->key[k].name), free(r->key[k].value);
         for (int64_t k = 0; k < r->n_curve; k++) free(r->curve[k].name), free(r->curve[k].point);
-        free(r->dir), free(r->real), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out), free(r->label);
+        free(r->dir), free(r->real), free(r->state), free(r->reason), free(r->data_hash), free(r->left_out),
+            free(r->label);
         free(r->key), free(r->curve);
     }
     for (int64_t i = 0; i < rep->n_arm; i++) free(rep->arm[i].name), free(rep->arm[i].all);

@@ -120,8 +120,8 @@ static void arm_row(const struct report *rep, int64_t i, char **cell)
 
 void report_table_arms(const struct report *rep, struct report_table *t)
 {
-    static const char *const head[] = { "", "arm", "n", "mean", "+-", "std", "difference", "95 % interval", "p (Holm)",
-                                        "sign flip", "effect", "verdict" };
+    static const char *const head[] = { "", "arm", "n", "mean", "+-", "std", "difference", "95 % interval",
+                                        "p (Holm)", "sign flip", "effect", "verdict" };
     table_begin(t, COUNT(head), rep->n_arm);
     heads(t, "llrrrrrrrrrl", head);
     for (int64_t i = 0; i < rep->n_arm; i++) arm_row(rep, i, table_row(t));

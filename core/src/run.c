@@ -103,7 +103,8 @@ static chi_status no_subject(const char *subject)
         name[n] = NULL;
         meant = closest(base, (const char *const *)name);
     }
-    chi_status s = fail(CHI_ECONF, "%s: no such file or folder; wanted is a configuration (FILE.ini) or a run folder%s%s%s%s",
+    chi_status s = fail(CHI_ECONF,
+                        "%s: no such file or folder; wanted is a configuration (FILE.ini) or a run folder%s%s%s%s",
                         subject, meant ? "; did you mean " : "", meant && slash ? folder : "",
                         meant ? meant : "", meant ? "?" : "");
     fs_list_free(name, n);
@@ -116,10 +117,12 @@ chi_status run_config(const char *subject, char *const *overrides, int n, struct
     *out = NULL;
     if (!fs_exists(subject)) return no_subject(subject);
     if (packed_is(subject))
-        return fail(CHI_ECONF, "%s is a packed model: its weights are for use, not for training; wanted is a configuration (FILE.ini)"
-                    " or a run folder", subject);
+        return fail(CHI_ECONF,
+                    "%s is a packed model: its weights are for use, not for training; wanted is a configuration "
+                    "(FILE.ini) or a run folder", subject);
     if (fs_begins(subject, "GGUF"))
-        return fail(CHI_ECONF, "%s is a GGUF file; wanted is a configuration (FILE.ini), a run folder or a packed model:"
+        return fail(CHI_ECONF,
+                    "%s is a GGUF file; wanted is a configuration (FILE.ini), a run folder or a packed model:"
                     " chimera import %s -o OUT makes one of it", subject, subject);
     if (!fs_is_dir(subject)) return config_load(out, subject, overrides, n);
     if (!has(subject, "config.ini"))
@@ -153,7 +156,8 @@ static chi_status take_lock(struct run *r)
         if (errno == EWOULDBLOCK) {
             ssize_t k = read(r->lock, who, sizeof who - 1);
             if (k > 0 && who[k - 1] == '\n') who[k - 1] = 0;
-            s = fail(CHI_EREFUSED, "%s is being written by %s: wait until it ends, stop it, or choose another run.dir",
+            s = fail(CHI_EREFUSED,
+                     "%s is being written by %s: wait until it ends, stop it, or choose another run.dir",
                      r->dir, *who ? who : "another process");
         } else s = fs_fail("lock", path);
     } else {
@@ -387,7 +391,8 @@ static chi_status start(struct run *r, struct config *c, bool resume, int argc, 
     TRY(fs_mkdirs(r->dir));
     TRY(take_lock(r));
     if (!resume && (has(r->dir, "config.ini") || has(r->dir, "metrics.jsonl")))
-        return fail(CHI_EREFUSED, "%s holds a run already: go on with it by --resume, or choose another run.dir", r->dir);
+        return fail(CHI_EREFUSED, "%s holds a run already: go on with it by --resume, or choose another run.dir",
+                    r->dir);
     int64_t *step = NULL;
     bool begun = ckpt_steps(r->dir, &step) > 0;
     free(step);

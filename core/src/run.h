@@ -50,7 +50,7 @@ void run_close(struct run *);
 
 struct ckpt_meta {
     int64_t  step, tokens, epoch, position;       /* position in the epoch's order */
-    uint64_t data_hash, vocabulary;               /* vocabulary_hash() of the tokenizer, 0: not known */
+    uint64_t data_hash, vocabulary;               /* all of vocabulary_of() the tokenizer, 0: not known */
     int64_t  metrics_bytes, samples_bytes;        /* of whole lines                */
     int64_t  wall_ms;                             /* that training took so far     */
 };

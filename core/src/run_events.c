@@ -53,7 +53,8 @@ static chi_status write_all(struct run_events *e, const char *path, const char *
         if (!end) break;
         events_line(f, p, end - p, e->base);
     }
-    chi_status s = !fclose(f) ? fs_write_atomic(path, text, (int64_t)size) : fail(CHI_ENOMEM, "no memory for %s", path);
+    chi_status s = !fclose(f) ? fs_write_atomic(path, text, (int64_t)size)
+        : fail(CHI_ENOMEM, "no memory for %s", path);
     free(text);
     return s;
 }

@@ -16,7 +16,8 @@ static chi_status load_newest(const char *dir, struct model *m, struct ckpt_meta
         char *path;
         TRY(ckpt_latest(dir, &path));
         if (!path)
-            return fail(CHI_EDATA, "%s has no checkpoint yet: train first (chimera train), or wait for the first one", dir);
+            return fail(CHI_EDATA, "%s has no checkpoint yet: train first (chimera train), or wait for the first one",
+                        dir);
         chi_status s = ckpt_load(path, m, NULL, meta);
         bool gone = !fs_is_dir(path);
         free(path);
@@ -44,7 +45,8 @@ static chi_status check_overrides(const char *path, char *const *overrides, int 
 {
     for (int i = 0; i < n; i++)
         if (!strncmp(overrides[i], "linear.", 7))
-            return fail(CHI_ECONF, "%s: the weights of a packed model are what they are: chimera convert %s -e ENCODING"
+            return fail(CHI_ECONF,
+                        "%s: the weights of a packed model are what they are: chimera convert %s -e ENCODING"
                         " writes them in another encoding", overrides[i], path);
     return CHI_OK;
 }
@@ -93,7 +95,8 @@ static chi_status load(const char *subject, char *const *overrides, int n, const
     if (needs & SPEC_STREAMS) max_segs = min_i64(max_segs, (*spec)->deployment.streams);
     TRY(model_open(model, *spec, MODEL_INFER, max_rows, max_segs));
     struct ckpt_meta meta = { 0 };
-    chi_status s = run_is_checkpoint(subject) ? ckpt_load(subject, *model, NULL, &meta) : load_newest(dir, *model, &meta);
+    chi_status s = run_is_checkpoint(subject) ? ckpt_load(subject, *model, NULL, &meta)
+        : load_newest(dir, *model, &meta);
     (*spec)->vocabulary = meta.vocabulary;
     (*spec)->vocabulary_of = xstrdup(subject);
     return s;

@@ -119,7 +119,8 @@ const char *st_meta(const struct st_file *f, const char *key)
 
 static chi_status too_short(const struct st_file *f, int64_t n)
 {
-    return fail(CHI_EDATA, "%s is %lld bytes, too short for a safetensors file: copied incompletely?", f->path, (long long)n);
+    return fail(CHI_EDATA, "%s is %lld bytes, too short for a safetensors file: copied incompletely?", f->path,
+                (long long)n);
 }
 
 static chi_status map_file(struct st_file *f)
@@ -236,7 +237,8 @@ static chi_status read_tensor(const struct st_file *f, const cJSON *j, struct en
     if (!dtype) return bad_tensor(f, t->name, "no \"dtype\"");
     t->dtype = dtype_from_name(dtype);
     if (!t->dtype)
-        return fail(CHI_EDATA, "%s: tensor \"%s\" has dtype \"%s\"; known are F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL",
+        return fail(CHI_EDATA,
+                    "%s: tensor \"%s\" has dtype \"%s\"; known are F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL",
                     f->path, t->name, dtype);
     TRY(read_shape(f, t, cJSON_GetObjectItemCaseSensitive(j, "shape")));
     const cJSON *at = cJSON_GetObjectItemCaseSensitive(j, "data_offsets");

@@ -80,16 +80,20 @@ const struct chi_option run_table[] = {
     CHI_BOOL(struct run_options, tensorboard, "no",
             "also write the numbers of metrics.jsonl as TensorBoard events to tensorboard/", CHI_OPT_RUNTIME),
     CHI_ENUM(struct run_options, weights, "map", "map|copy",
-            "those of a packed model: used in the file's own pages, or copied into huge pages when it is opened", CHI_OPT_RUNTIME),
+            "those of a packed model: used in the file's own pages, or copied into huge pages when it is opened",
+            CHI_OPT_RUNTIME),
     CHI_ENUM(struct run_options, verify, "once", "once|full|no",
-            "when the data of a packed model are checked: before the first use of these very files, each time, never", CHI_OPT_RUNTIME),
+            "when the data of a packed model are checked: before the first use of these very files, each time, never",
+            CHI_OPT_RUNTIME),
     CHI_STRING(struct run_options, mode, "",
-            "the NAME of a section [mode.NAME], whose lines section.key = value count in use; empty: none", CHI_OPT_RUNTIME),
+            "the NAME of a section [mode.NAME], whose lines section.key = value count in use; empty: none",
+            CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
 const struct chi_option loop_table[] = {
-    CHI_REF(struct loop_options, use, "", "loop", "the loop, such as parcae; empty: every layer has one turn", CHI_OPT_SHAPE),
+    CHI_REF(struct loop_options, use, "", "loop", "the loop, such as parcae; empty: every layer has one turn",
+            CHI_OPT_SHAPE),
     CHI_LIST(struct loop_options, prelude, "", 0, 1023, "layers before the loop, such as 0-3", CHI_OPT_SHAPE),
     CHI_LIST(struct loop_options, loop, "", 0, 1023, "layers that are looped, such as 4-23", CHI_OPT_SHAPE),
     CHI_LIST(struct loop_options, coda, "", 0, 1023, "layers behind the loop, such as 24-27", CHI_OPT_SHAPE),
@@ -134,15 +138,18 @@ const struct chi_option deployment_table[] = {
     CHI_INT(struct deployment_options, max_streams, "64", 1, 64,
             "more streams than this are refused", CHI_OPT_RUNTIME),
     CHI_INT(struct deployment_options, memory_budget_mb, "0", 0, 1 << 30,
-            "refuse a model in use whose weights, states of all streams and work space are more; 0: no budget", CHI_OPT_RUNTIME),
+            "refuse a model in use whose weights, states of all streams and work space are more; 0: no budget",
+            CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 
 const struct chi_option backend_table[] = {
     CHI_STRING(struct backend_options, use, "auto",
-            "auto, or names such as avx2, the first before the others; portable: the plain reference", CHI_OPT_RUNTIME),
+            "auto, or names such as avx2, the first before the others; portable: the plain reference",
+            CHI_OPT_RUNTIME),
     CHI_BOOL(struct backend_options, autotune, "yes",
-            "with use = auto, linear kernels by the times that `chimera kernels CONF --tune` left, where there are some", CHI_OPT_RUNTIME),
+            "with use = auto, linear kernels by the times that `chimera kernels CONF --tune` left, where there are "
+            "some", CHI_OPT_RUNTIME),
     CHI_OPTIONS_END
 };
 

@@ -13,7 +13,7 @@ static const struct { int number; const char *name; } caught[] = {
 enum { CAUGHT = sizeof caught / sizeof *caught };
 
 static volatile sig_atomic_t pending;
-static struct sigaction before[CAUGHT];
+static struct sigaction before[CAUGHT], before_pipe;
 
 static void on_signal(int number)
 {
@@ -32,12 +32,14 @@ void signals_catch(void)
     a.sa_flags = SA_RESTART;
     sigemptyset(&a.sa_mask);
     pending = 0;
+    sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, &before_pipe);
     for (int i = 0; i < CAUGHT; i++) sigaction(caught[i].number, &a, &before[i]);
 }
 
 void signals_release(void)
 {
     for (int i = 0; i < CAUGHT; i++) sigaction(caught[i].number, &before[i], NULL);
+    sigaction(SIGPIPE, &before_pipe, NULL);
 }
 
 int signals_pending(void)

@@ -1,5 +1,6 @@
 /* signals.h - SIGINT, SIGTERM and SIGUSR1 ask a run to save and stop; a second one of
- * them ends the program at once with exit code 128 + its number.                     */
+ * them ends the program at once with exit code 128 + its number.  Until they are released
+ * a write to a pipe that nobody reads any more fails and ends nothing.               */
 #ifndef SIGNALS_H
 #define SIGNALS_H
 

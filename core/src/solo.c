@@ -120,7 +120,8 @@ static struct chi_run start(struct solo *s, struct chi_scratch *scratch, const s
                              .rows = n ? seg[n - 1].first + seg[n - 1].rows : 0, .keep = keep };
 }
 
-static chi_status call(struct solo *s, const char *op, chi_status (*f)(const void *, struct chi_run *, const float *, float *),
+static chi_status call(struct solo *s, const char *op, chi_status (*f)(const void *, struct chi_run *,
+                                                                       const float *, float *),
                        struct chi_run *r, const float *x, float *y)
 {
     struct crumb crumb = { s->in.host->instance, s->in.part->component->name, op };

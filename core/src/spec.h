@@ -130,7 +130,8 @@ void mode_check(struct config *, bool all);
 chi_status mode_refuse(const struct spec *) CHI_MUST_CHECK;
 /* The plugins that [plugins] path and load add, for verbs that want no more of a file; extra is
  * searched before them, or NULL                                                          */
-chi_status spec_registry(struct registry **, struct config *, struct plugin_options *, const char *extra) CHI_MUST_CHECK;
+chi_status spec_registry(struct registry **, struct config *, struct plugin_options *,
+                         const char *extra) CHI_MUST_CHECK;
 /* The NAME of a section [layer.NAME] that is closest to this word, or NULL             */
 const char *spec_near_alias(const struct config *, const char *word);
 /* The rule of a linear; name "embed" or "layers.I.mixer.NAME"                  */

@@ -56,9 +56,9 @@ chi_status tokens_open(struct tokens **out, const struct spec *spec)
     TRY(tokens_open_alone(out, spec));
     struct tokens *t = *out;
     chi_status s = t->vocab <= spec->model.vocab_size
-        ? vocabulary_check(spec, tokens_hash(t), spec->vocabulary_of, spec->vocabulary) : fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set "
-                        "vocab_size to at least that", (long long)spec->model.vocab_size, t->component->name,
-                        (long long)t->vocab);
+        ? vocabulary_check(spec, tokens_vocabulary(t), spec->vocabulary_of, spec->vocabulary)
+        : fail(CHI_ECONF, "model.vocab_size = %lld: tokenizer %s has %lld tokens; set vocab_size to at least that",
+               (long long)spec->model.vocab_size, t->component->name, (long long)t->vocab);
     if (s == CHI_OK) return s;
     tokens_close(t);
     *out = NULL;
@@ -93,28 +93,29 @@ int64_t tokens_piece(const struct tokens *t, const unsigned char *text, int64_t 
 
 static chi_status no_tokens(const struct chi_component *c, int64_t n)
 {
-    return fail(CHI_ENOMEM, "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
+    return fail(CHI_ENOMEM,
+                "tokenizer %s has not the memory to cut a text of %lld bytes into tokens: cut it into shorter "
                 "documents", c->name, (long long)n);
 }
 
-chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n, int32_t *ids,
-                     int64_t max, int64_t *count)
+chi_status tokens_of(const struct chi_component *c, const void *self, const unsigned char *text, int64_t n,
+                     int32_t *ids, int64_t max, int64_t *count)
 {
     const struct chi_tokenizer_ops *o = c->ops;
     *count = o->encode(self, text, n, ids, max);
     if (*count >= 0) return CHI_OK;
     if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
     if (!CHI_HAS(struct chi_tokenizer_ops, o, encode_in))
-        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in", c->name,
-                    (long long)*count);
+        return fail(CHI_EPLUGIN, "tokenizer %s asks for working memory (encode answers %lld), but has no encode_in",
+                    c->name, (long long)*count);
     struct chi_scratch work = { .size = (size_t)-*count };
     if (!(work.base = mem_take(work.size, "the tokenizer's working memory"))) return CHI_ENOMEM;
     *count = o->encode_in(self, text, n, ids, max, &work);
     mem_free(work.base);
     if (*count >= 0) return CHI_OK;
     if (*count == CHI_NO_TOKENS) return no_tokens(c, n);
-    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld", c->name,
-                (long long)work.size, (long long)*count);
+    return fail(CHI_EPLUGIN, "tokenizer %s: encode_in had the %lld bytes that encode asks for, and answers %lld",
+                c->name, (long long)work.size, (long long)*count);
 }
 
 chi_status tokens_encode(const struct tokens *t, const unsigned char *text, int64_t n, bool end,
@@ -149,14 +150,14 @@ int64_t tokens_decode(struct tokens *t, int32_t id, const unsigned char **bytes)
     return n;
 }
 
-uint64_t tokens_hash(const struct tokens *t)
+struct vocabulary tokens_vocabulary(const struct tokens *t)
 {
-    return vocabulary_hash(t->ops, t->self);
+    return vocabulary_of(t->ops, t->self);
 }
 
 /* ---- which vocabulary ----------------------------------------------------------- */
 
-uint64_t vocabulary_hash(const struct chi_tokenizer_ops *ops, const void *self)
+struct vocabulary vocabulary_of(const struct chi_tokenizer_ops *ops, const void *self)
 {
     int64_t vocab = ops->vocab(self), room = 256;
     unsigned char *text = xcalloc((size_t)room, 1);
@@ -171,14 +172,21 @@ uint64_t vocabulary_hash(const struct chi_tokenizer_ops *ops, const void *self)
         h[2] = h[2] * 0x9e3779b97f4a7c15u + xxh3(text, (size_t)n) + (uint64_t)n;
     }
     free(text);
-    return xxh3(h, sizeof h);
+    struct vocabulary v = { .bytes = xxh3(h, sizeof h) };
+    v.all = v.bytes;
+    if (CHI_HAS(struct chi_tokenizer_ops, ops, rules)) {
+        uint64_t both[2] = { v.bytes, ops->rules(self) };
+        v.all = xxh3(both, sizeof both);
+    }
+    return v;
 }
 
-chi_status vocabulary_check(const struct spec *spec, uint64_t now, const char *name, uint64_t then)
+chi_status vocabulary_check(const struct spec *spec, struct vocabulary now, const char *name, uint64_t then)
 {
-    if (!then || !now || then == now) return CHI_OK;
+    if (!then || !now.all || then == now.all || then == now.bytes) return CHI_OK;
     const char *file = config_get(spec->config, "tokenizer", "file");
-    return fail(CHI_EDATA, "%s was trained with the vocabulary %016" PRIx64 ", tokenizer %s%s%s is %016" PRIx64 ": the same "
-                "ids are other texts; give the vocabulary of the training (tokenizer.file=FILE)", name, then,
-                spec->tokenizer.component->name, file && *file ? " of " : "", file ? file : "", now);
+    return fail(CHI_EDATA,
+                "%s was trained with the vocabulary %016" PRIx64 ", tokenizer %s%s%s is %016" PRIx64 ": a text "
+                "has other ids; give the vocabulary of the training (tokenizer.file=FILE)", name, then,
+                spec->tokenizer.component->name, file && *file ? " of " : "", file ? file : "", now.all);
 }

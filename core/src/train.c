@@ -45,7 +45,8 @@ static chi_status micro_gradient(struct trainer *t, const struct batch *b, int64
     model_zero_grads(t->model);
     span_end();
     *loss = 0;
-    chi_status s = model_train(t->model, b->seg + i, end - i, targets_of(b, i, end, room), 1 / (double)b->scored, loss);
+    chi_status s = model_train(t->model, b->seg + i, end - i, targets_of(b, i, end, room), 1 / (double)b->scored,
+                               loss);
     free(room);
     if (s != CHI_ENUMERIC) return s;
     *loss = NAN;                        /* model_find_nonfinite() will say where          */
@@ -209,7 +210,8 @@ static void note_heldout(const struct trainer *t, const struct eval_result *e)
     }
     if (e->questions)
         note("step %lld: held-out acc %.4f, acc_norm %.4f (%lld questions)", (long long)t->step,
-             eval_accuracy(e->right, e->questions), eval_accuracy(e->right_norm, e->questions), (long long)e->questions);
+             eval_accuracy(e->right, e->questions), eval_accuracy(e->right_norm, e->questions),
+             (long long)e->questions);
     else if (e->examples)
         note("step %lld: held-out accuracy %.4f, loss %.4f (%lld examples)%s", (long long)t->step,
              eval_accuracy(e->right, e->scored), e->loss, (long long)e->documents, slices);

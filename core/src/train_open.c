@@ -291,7 +291,8 @@ static void print_documents(const struct trainer *t)
 static void print_examples(const struct trainer *t)
 {
     const struct train_options *o = &t->spec->train;
-    int64_t n = dataset_documents(t->data, CHI_SPLIT_TRAIN), step = dataset_max_segs(t->data, o->batch_size, o->seq_len);
+    int64_t n = dataset_documents(t->data, CHI_SPLIT_TRAIN),
+        step = dataset_max_segs(t->data, o->batch_size, o->seq_len);
     char *train = n ? xprintf("%lld", (long long)n) : xstrdup("no end of");
     printf("data        %s examples of task %s to train on; %lld held out\n", train, t->spec->task.component->name,
            (long long)dataset_documents(t->data, CHI_SPLIT_HELDOUT));

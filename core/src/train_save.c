@@ -47,7 +47,7 @@ chi_status trainer_save(struct trainer *t)
     struct ckpt_meta meta = {
         .step = t->step, .tokens = t->tokens, .epoch = t->cursor.epoch,
         .position = t->cursor.position, .data_hash = dataset_place_hash(t->data),
-        .vocabulary = dataset_vocabulary(t->data),
+        .vocabulary = dataset_vocabulary(t->data).all,
         .metrics_bytes = t->evaluated == t->step ? t->evaluated_bytes : run_metrics_bytes(t->run),
         .samples_bytes = run_samples_bytes(t->run),
         .wall_ms = (int64_t)ceil(1000 * trainer_wall(t)),

@@ -4,7 +4,8 @@
  *   config.ini            the resolved configuration
  *   initial.safetensors   weights before the first step, final.safetensors after the last
  *   batches.safetensors   tokens (-1: not computed, behind a sequence's last example),
- *                         targets (-1: not scored), fresh (1: a segment starts), each [steps, batch_size, seq_len] i32; of a looped model depth
+ *                         targets (-1: not scored), fresh (1: a segment starts), each [steps, batch_size, seq_len]
+ * i32; of a looped model depth
  *                         and graded [steps, batch_size], turns of each sequence and how
  *                         many of the last are differentiated
  *   trace.jsonl           a line a step: step, loss, lr, grad_norm (before clipping), clip
@@ -92,7 +93,8 @@ static chi_status save(const struct trainer *t, const char *name, int what)
 chi_status trace_check(const struct trainer *t, const char *dir, const char *checkpoint)
 {
     if (checkpoint)
-        return fail(CHI_ECONF, "--trace records a run from its first step, but this one would go on from %s: begin anew "
+        return fail(CHI_ECONF,
+                    "--trace records a run from its first step, but this one would go on from %s: begin anew "
                     "with --fresh", checkpoint);
     if (t->spec->train.nonfinite == NONFINITE_ROLLBACK)
         return fail(CHI_ECONF, "--trace records steps in order, which a rollback takes twice: set train.nonfinite to stop or skip");

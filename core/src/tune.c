@@ -30,6 +30,14 @@ static const struct chi_linear_kernel *kernel_of(const struct chi_backend_ops *o
     return NULL;
 }
 
+int64_t fast_group(const struct spec *s, const char *encoding)
+{
+    for (const struct chi_component **b = s->backend; *b; b++)
+        for (const struct chi_linear_kernel *const *k = ((const struct chi_backend_ops *)(*b)->ops)->linears; k && *k; k++)
+            if (!strcmp((*k)->encoding, encoding)) return (*k)->group;
+    return 0;
+}
+
 int contenders(const struct spec *s, const struct chi_component *encoding, int64_t d_out, int64_t d_in,
                int64_t group, struct contender out[CONTENDERS_MAX])
 {

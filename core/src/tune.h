@@ -24,6 +24,8 @@ struct contender {
     const struct chi_linear_kernel *kernel;
     const struct tune_time *time;           /* with pool_size() threads, or NULL       */
 };
+/* A group that some backend's kernel of this encoding is made for; 0: there is none, or any will do   */
+int64_t fast_group(const struct spec *, const char *encoding);
 /* The kernels that can serve such a matrix, in the order of the backends, portable last:
  * at least one.  The times are the spec's and live as long                             */
 int contenders(const struct spec *, const struct chi_component *encoding, int64_t d_out, int64_t d_in,
@@ -48,9 +50,10 @@ chi_status tune_write(const struct tune *, const struct spec *, char **path) CHI
 
 /* ---- tune_time.c: measuring ------------------------------------------------------------ */
 /* Times of n kernels with a matrix of the shape and the rule of l, drawn at random, in this
- * encoding.  time[n] is filled whole.  CHI_ENOMEM: the matrix has no room              */
+ * encoding.  others: limit_bytes() that are read before each call, so that the matrix comes from
+ * memory; NULL: it may stay in the cache.  time[n] is filled whole.  CHI_ENOMEM: the matrix has no room */
 chi_status tune_measure(const struct chi_linear *l, const struct spec *, const struct chi_component *encoding,
-                        const struct contender *, int n, struct tune_time *time) CHI_MUST_CHECK;
+                        const struct contender *, int n, const uint8_t *others, struct tune_time *time) CHI_MUST_CHECK;
 /* Can this encoding hold what the quantizer of l makes?  By its class, sizes, and 16 random rows */
 bool tune_holds(const struct chi_linear *l, const struct chi_component *encoding);
 

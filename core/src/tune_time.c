@@ -2,13 +2,16 @@
  *
  * A matrix of the right shape is drawn at random and bound as a model's would be, and host->
  * linears() multiplies it: slices, threads and the rounding of activations take part as they
- * do later.  A time is the best of several windows, which take turns among the kernels; the
- * matrix stays in the cache if it fits there.                                          */
+ * do later.  A time is the best of several windows, which take turns among the kernels.  The
+ * matrix stays in the cache if it fits there, or, as in a step of a model that does not fit, comes
+ * from memory: then a window is one call, before which all threads read something else.  Its
+ * activations, which another layer has just written, are in the cache either way.      */
 #include "tune.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_limit.h"
 #include "core.h"
 #include "hosting.h"
 #include "pool.h"
@@ -17,7 +20,7 @@ enum { WINDOWS = 5 };
 #define WINDOW_S 4e-4                       /* WINDOWS of them: about 2 ms a kernel    */
 #define HOPELESS 3.0                        /* times the best: not timed any further   */
 
-struct timing { struct chi_run run; const float *x; float *y; };
+struct timing { struct chi_run run; const float *x; float *y; int64_t n_x, n_y; const uint8_t *others; };
 
 static void draw(float *w, int64_t n, float scale)
 {
@@ -48,12 +51,24 @@ static chi_status bind(struct chi_linear *copy, const struct chi_linear *l, cons
     return linear_bind(copy, w, 1);
 }
 
+static volatile float kept;                 /* what nobody uses may not be computed    */
+
+static void chill(struct timing *t)
+{
+    reader *f[LIMIT_READERS];
+    if (!t->others || limit_readers(f) < 1) return;
+    limit_read_rate(f[0], t->others);
+    memset(t->y, 0, (size_t)t->n_y * sizeof *t->y);
+    for (int64_t i = 0; i < t->n_x; i += 16) kept = t->x[i];
+}
+
 /* Seconds of a call, the mean of a window at least so long                              */
 static chi_status window(struct timing *t, const struct chi_linear *l, int64_t rows, double least, double *s)
 {
+    chill(t);
     double begin = now_s(), now = begin;
     int64_t n = 0;
-    while (!n || now - begin < least) {
+    while (!n || (!t->others && now - begin < least)) {
         TRY(linears(&l, 1, &t->run, t->x, rows, &t->y));
         now = now_s();
         n++;
@@ -97,7 +112,7 @@ static chi_status measure(struct timing *t, const struct chi_linear *l, const st
 }
 
 chi_status tune_measure(const struct chi_linear *l, const struct spec *s, const struct chi_component *encoding,
-                        const struct contender *c, int n, struct tune_time *time)
+                        const struct contender *c, int n, const uint8_t *others, struct tune_time *time)
 {
     struct chi_linear bound[CONTENDERS_MAX] = { 0 };
     struct chi_host *h = host_open(s, "kernels");
@@ -110,7 +125,8 @@ chi_status tune_measure(const struct chi_linear *l, const struct spec *s, const 
         draw(x, TUNE_ROWS * l->d_in, 1);
     }
     for (int i = 0; i < n && st == CHI_OK; i++) st = bind(&bound[i], l, encoding, c[i].kernel, w);
-    struct timing t = { .run = { .h = h, .rows = TUNE_ROWS }, .x = x, .y = y };
+    struct timing t = { .run = { .h = h, .rows = TUNE_ROWS }, .x = x, .y = y, .n_x = TUNE_ROWS * l->d_in,
+                        .n_y = TUNE_ROWS * l->d_out, .others = others };
     if (st == CHI_OK) st = measure(&t, bound, c, n, encoding->name, time);
     for (int i = 0; i < n; i++) linear_drop(&bound[i]);
     mem_free(w);

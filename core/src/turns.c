@@ -210,7 +210,8 @@ static chi_status check_depths(const struct model *m, const struct model_segment
     for (int64_t s = 0; s < n; s++) {
         struct chi_depth d = depth_of(m, &seg[s]);
         if (d.turns < 1 || d.graded < 1 || d.graded > d.turns || d.graded > m->loop.slots)
-            return fail(CHI_EBUG, "loop (%s): %d turns, %d of them differentiated: wanted 1 <= differentiated <= turns, and "
+            return fail(CHI_EBUG,
+                        "loop (%s): %d turns, %d of them differentiated: wanted 1 <= differentiated <= turns, and "
                         "at most %lld of them", m->loop.in.part->component->name, d.turns, d.graded,
                         (long long)m->loop.slots);
     }
@@ -269,7 +270,8 @@ struct chi_depth model_depth(const struct model *m, uint64_t sequence, int64_t s
     const struct turning *t = &m->loop;
     struct crumb crumb = { t->in.name, t->length ? t->in.part->component->name : "", "depth" };
     if (!t->length) return (struct chi_depth){ 0 };
-    if (!CHI_HAS(struct chi_loop_ops, t->in.loop, depth)) return (struct chi_depth){ (int32_t)t->usual, (int32_t)t->usual };
+    if (!CHI_HAS(struct chi_loop_ops, t->in.loop, depth)) return (struct chi_depth){ (int32_t)t->usual,
+                                                                                     (int32_t)t->usual };
     const struct crumb *was = crumb_set(&crumb);
     struct chi_depth d = t->in.loop->depth(t->in.self, t->in.host, t->usual, sequence, step);
     crumb_set(was);
@@ -291,10 +293,11 @@ chi_status turns_open(struct model *m)
         return fail(CHI_EPLUGIN, "loop (%s): a loop has no state of its own", l->part.component->name);
     t->turns = l->turns;
     t->usual = t->slots = l->o.loop_default;
-    if (CHI_HAS(struct chi_loop_ops, t->in.loop, deepest)) t->slots = t->in.loop->deepest(t->in.self, t->usual).graded;
+    if (CHI_HAS(struct chi_loop_ops, t->in.loop, deepest)) t->slots = t->in.loop->deepest(t->in.self,
+                                                                                          t->usual).graded;
     if (t->slots < 1)
-        return fail(CHI_EPLUGIN, "loop (%s): deepest says that %lld turns are differentiated", l->part.component->name,
-                    (long long)t->slots);
+        return fail(CHI_EPLUGIN, "loop (%s): deepest says that %lld turns are differentiated",
+                    l->part.component->name, (long long)t->slots);
     return CHI_OK;
 }
 

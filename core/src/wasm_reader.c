@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { IMPORTS = 2, GLOBALS = 6, EXPORTS = 7, DATA = 11, GLOBAL = 3, I32_CONST = 0x41, GLOBAL_GET = 0x23, END = 0x0b };
+enum { IMPORTS = 2, GLOBALS = 6, EXPORTS = 7, DATA = 11, GLOBAL = 3, I32_CONST = 0x41, GLOBAL_GET = 0x23,
+       END = 0x0b };
 
 struct in { const unsigned char *at, *end; bool bad; };         /* what is left to read  */
 

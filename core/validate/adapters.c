@@ -72,7 +72,8 @@ static bool bench_open(struct bench *b, struct trial *t, int64_t i)
 {
     *b = (struct bench){ .t = t, .d_out = widths[i][0], .d_in = widths[i][1], .rows = ROWS };
     if (!part_bench_open(&b->drawn, t, i, NULL)) return false;
-    snprintf(b->with, sizeof b->with, "%lld from %lld, %.180s", (long long)b->d_out, (long long)b->d_in, b->drawn.options);
+    snprintf(b->with, sizeof b->with, "%lld from %lld, %.180s", (long long)b->d_out, (long long)b->d_in,
+             b->drawn.options);
     if (!trial_must(t, open_spec(b, &b->spec), "a model of one swiglu layer with this adapter")) return false;
     if (!trial_must(t, solo_open(&b->solo, b->spec, &b->spec->ffn[0], true, ROWS, ROWS), "open")) return false;
     b->in = solo_instance(b->solo);
@@ -120,7 +121,8 @@ static bool pass(struct bench *b, bool back, bool keep, int64_t from, int64_t ro
     const struct chi_linear *lin[] = { b->l };
     const float *x = b->x + from * b->d_in, *dy[] = { b->dy + from * b->d_out };
     float *y[] = { b->y + from * b->d_out }, *dx = b->dx + from * b->d_in;
-    struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = b->in->grads, .rows = rows, .keep = keep };
+    struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = b->in->grads, .rows = rows,
+                         .keep = keep };
     if (!back) {
         memcpy(y[0], b->start + from * b->d_out, (size_t)(rows * b->d_out) * sizeof(float));
         return trial_must(b->t, adapters_forward(lin, 1, &r, x, rows, y), "forward");
@@ -132,7 +134,8 @@ static bool pass(struct bench *b, bool back, bool keep, int64_t from, int64_t ro
 
 /* ---- adding ---------------------------------------------------------------------------------- */
 
-static void compare_sum(struct bench *b, const char *what, const float *sum, const float *start, const float *own, int64_t n)
+static void compare_sum(struct bench *b, const char *what, const float *sum, const float *start, const float *own,
+                        int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         float want = start[i] + own[i];
@@ -163,7 +166,8 @@ static void adds(struct bench *b)
     if (ok && pass(b, false, false, 0, ROWS)) {
         const struct chi_linear *lin[] = { b->l };
         const float *dy[] = { b->dy };
-        struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = b->in->grads, .rows = ROWS, .keep = true };
+        struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = b->in->grads, .rows = ROWS,
+                             .keep = true };
         ok = trial_must(b->t, adapters_back(lin, 1, &r, b->x, ROWS, dy, b->dx, NULL), "backward");
         if (ok) compare_sum(b, "y of forward", b->y, b->start, own, n);
         if (ok) compare_sum(b, "dx of backward", b->dx, start, ownx, nx);
@@ -205,8 +209,8 @@ static void compare(struct bench *b, const char *what, float *w, const float *g,
         }
         double want = (4 * slope[1] - slope[0]) / 3, error = fabs(got - want) / (fmax(size, fabs(want)) + 1e-2);
         if (!(error <= 2e-3))
-            trial_fail(b->t, "the gradient of %s along a random direction is %.6g, differences give %.6g (%s)", what, got,
-                       want, b->with);
+            trial_fail(b->t, "the gradient of %s along a random direction is %.6g, differences give %.6g (%s)", what,
+                       got, want, b->with);
     }
     memcpy(w, was, (size_t)n * sizeof *w);
     free(was);
@@ -237,8 +241,8 @@ static void rows_alone(struct bench *b)
         for (int64_t r = 0; ok && r < ROWS; r += size) ok = pass(b, false, false, r, min_i64(size, ROWS - r));
         for (int64_t r = 0; ok && r < ROWS; r++)
             if (memcmp(all + r * b->d_out, b->y + r * b->d_out, (size_t)b->d_out * sizeof(float))) {
-                trial_fail(b->t, "y of row %lld has other bits when %lld rows come in a call instead of %d (%s)", (long long)r,
-                           (long long)size, ROWS, b->with);
+                trial_fail(b->t, "y of row %lld has other bits when %lld rows come in a call instead of %d (%s)",
+                           (long long)r, (long long)size, ROWS, b->with);
                 ok = false;
             }
     }
@@ -274,9 +278,10 @@ static void threads(struct bench *b)
 static void guarded_call(void *arg)
 {
     struct bench *b = arg;
-    struct chi_run r = { .h = b->a->host, .params = b->in->params, .grads = b->back ? b->in->grads : NULL, .array = b->a->at,
-                         .rows = ROWS, .keep = b->back };
-    b->s = b->back ? b->a->ops->backward(b->a->self, &r, b->x, b->dy, b->dx) : b->a->ops->forward(b->a->self, &r, b->x, b->y);
+    struct chi_run r = { .h = b->a->host, .params = b->in->params, .grads = b->back ? b->in->grads : NULL,
+                         .array = b->a->at, .rows = ROWS, .keep = b->back };
+    b->s = b->back ? b->a->ops->backward(b->a->self, &r, b->x, b->dy, b->dx)
+        : b->a->ops->forward(b->a->self, &r, b->x, b->y);
 }
 
 static bool inside_blocks(struct bench *b, bool at_end)
@@ -293,7 +298,8 @@ static bool inside_blocks(struct bench *b, bool at_end)
     memset(g.dx, 0, (size_t)nx);
     for (int64_t i = 0; i < b->a->n_array; i++) {
         const struct planned_array *a = &b->a->array[i];
-        b->a->at[i] = pile_take(&p, max_i64(1, (a->every == CHI_PER_ROW ? ROWS : 1) * a->bytes), 64, at_end, "an array");
+        b->a->at[i] = pile_take(&p, max_i64(1, (a->every == CHI_PER_ROW ? ROWS : 1) * a->bytes), 64, at_end,
+                                "an array");
     }
     bool ok = true;
     memset(b->in->grads, 0, (size_t)b->in->param_bytes);
@@ -302,7 +308,9 @@ static bool inside_blocks(struct bench *b, bool at_end)
         ok = call_guarded(b->t, back ? "backward" : "forward", b->with, guarded_call, &g)
           && trial_must(b->t, g.s, back ? "backward" : "forward");
     }
-    if (ok && memcmp(g.y, b->y, (size_t)ny)) trial_fail(b->t, "y of forward depends on what its memory held before (%s)", b->with);
+    if (ok && memcmp(g.y, b->y, (size_t)ny)) trial_fail(b->t,
+                                                        "y of forward depends on what its memory held before (%s)",
+                                                            b->with);
     if (ok && memcmp(g.dx, b->dx, (size_t)nx)) trial_fail(b->t, "dx of backward depends on what its memory held before (%s)", b->with);
     pile_drop(&p);
     return ok;
@@ -313,8 +321,10 @@ static void memory(struct bench *b)
     size_t size = b->a->ops->self_size;
     unsigned char *self = xcalloc(1, size + 1);
     memcpy(self, b->a->self, size);
-    if (pass(b, false, true, 0, ROWS) && pass(b, true, true, 0, ROWS) && inside_blocks(b, true)) inside_blocks(b, false);
-    if (memcmp(self, b->a->self, size)) trial_fail(b->t, "a call writes to self, which is const after open (%s)", b->with);
+    if (pass(b, false, true, 0, ROWS) && pass(b, true, true, 0, ROWS) && inside_blocks(b, true)) inside_blocks(b,
+                                                                                                               false);
+    if (memcmp(self, b->a->self, size)) trial_fail(b->t, "a call writes to self, which is const after open (%s)",
+                                                   b->with);
     free(self);
 }
 
@@ -328,7 +338,8 @@ static void steering(struct bench *b)
         memset(g, 0, (size_t)b->in->param_bytes);
         uint32_t held = a->ops->steer(a->self, k / 20.0, b->in->params, b->in->grads);
         if (a->n_param < 32 && held >> a->n_param)
-            trial_fail(b->t, "steer(%g) holds parameters %#x, it planned %lld (%s)", k / 20.0, held, (long long)a->n_param, b->with);
+            trial_fail(b->t, "steer(%g) holds parameters %#x, it planned %lld (%s)", k / 20.0, held,
+                       (long long)a->n_param, b->with);
         for (int64_t i = 0; i < b->in->n_param; i++) {
             const struct planned_param *p = &b->in->param[i];
             bool own = i >= a->first && i < a->first + a->n_param, zero = true, finite = true;
@@ -359,11 +370,13 @@ static void check_steer(struct trial *t)
 
 const struct check checks_adapters[] = {
     { "adapter.adds", CHI_ADAPTER, 20, "y, dx and gradients are added to, whatever they held", check_adds },
-    { "adapter.grad", CHI_ADAPTER, 30, "gradients of x and every parameter equal those of differences", check_gradients },
+    { "adapter.grad", CHI_ADAPTER, 30, "gradients of x and every parameter equal those of differences",
+      check_gradients },
     { "adapter.rows", CHI_ADAPTER, 20, "in inference a row has the same bits alone and among others", check_rows },
     { "adapter.threads", CHI_ADAPTER, 20, "the same bits on 1, 2, 3 and 8 threads", check_threads },
-    { "adapter.memory", CHI_ADAPTER, 20, "it stays inside its blocks, trusts none that it did not fill, and leaves self alone",
-      check_memory },
-    { "adapter.steer", CHI_ADAPTER, 20, "steer() holds and adds to parameters of its own, with finite numbers", check_steer },
+    { "adapter.memory", CHI_ADAPTER, 20,
+      "it stays inside its blocks, trusts none that it did not fill, and leaves self alone", check_memory },
+    { "adapter.steer", CHI_ADAPTER, 20, "steer() holds and adds to parameters of its own, with finite numbers",
+      check_steer },
     { 0 }
 };

@@ -80,7 +80,8 @@ static void vector_differs(struct trial *t, const struct vector_op *op, const st
                            const char *with)
 {
     if (!same_floats(&got->result, &want->result, 1))
-        trial_fail(t, "%s returns %.9g, the reference %.9g (%s)", op->name, (double)got->result, (double)want->result, with);
+        trial_fail(t, "%s returns %.9g, the reference %.9g (%s)", op->name, (double)got->result, (double)want->result,
+                   with);
     for (int64_t i = 0; op->y != '-' && i < got->n; i++) {
         if (same_floats(got->y + i, want->y + i, 1)) continue;
         trial_fail(t, "%s: value %lld is %.9g, in the reference %.9g (%s)", op->name, (long long)i, (double)got->y[i],
@@ -152,7 +153,8 @@ static void run_axpys(void *arg)
 static void try_many(struct trial *t, bool dots, int64_t rows, int64_t n, int kind)
 {
     struct pile p = { .n = 0 };
-    int64_t ld = n + (rows + n) % 3, all = rows ? (rows - 1) * ld + n : 0, in = dots ? n : rows, out = dots ? rows : n;
+    int64_t ld = n + (rows + n) % 3, all = rows ? (rows - 1) * ld + n : 0, in = dots ? n : rows,
+        out = dots ? rows : n;
     bool at_end = (n + kind) % 2;
     const char *name = dots ? "dots" : "axpys";
     char with[64];
@@ -161,7 +163,8 @@ static void try_many(struct trial *t, bool dots, int64_t rows, int64_t n, int ki
     draw_floats(t, w, all, kind);
     draw_floats(t, x, in, kind);
     draw_floats(t, y, out, kind);
-    struct many got = { kernels(t), pile_take(&p, 4 * out, 4, at_end, "y"), pile_copy(&p, w, 4 * all, 4, at_end, "the matrix"),
+    struct many got = { kernels(t), pile_take(&p, 4 * out, 4, at_end, "y"),
+                        pile_copy(&p, w, 4 * all, 4, at_end, "the matrix"),
                         pile_copy(&p, x, 4 * in, 4, at_end, "the vector"), ld, rows, n };
     struct many want = { &reference_kernels, y, w, x, ld, rows, n };
     void (*run)(void *) = dots ? run_dots : run_axpys;
@@ -183,7 +186,8 @@ static void try_many(struct trial *t, bool dots, int64_t rows, int64_t n, int ki
 static void check_many(struct trial *t)
 {
     static const int64_t size[] = { 0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 40, 64, 65, 77, 130, 511, 600, 1030 };
-    bool has_dots = has(t, offsetof(struct chi_kernels, dots)), has_axpys = has(t, offsetof(struct chi_kernels, axpys));
+    bool has_dots = has(t, offsetof(struct chi_kernels, dots)),
+        has_axpys = has(t, offsetof(struct chi_kernels, axpys));
     if (!has_dots && !has_axpys) trial_skip(t, "it has neither dots nor axpys: the reference serves");
     if ((!has_dots && !has_axpys) || !backend_ready(t)) return;
     for (int64_t i = 0; i < COUNT(size); i++)
@@ -222,7 +226,8 @@ static void try_quantize(struct trial *t, int64_t n, int kind)
     int16_t *sum = xcalloc((size_t)blocks + 1, 2);
     snprintf(with, sizeof with, "n = %lld, kind %d", (long long)n, kind);
     draw_activations(t, x, n, kind);
-    struct quantize got = { kernels(t), pile_take(&p, n, 1, at_end, "q"), pile_take(&p, 4 * blocks, 4, at_end, "step"),
+    struct quantize got = { kernels(t), pile_take(&p, n, 1, at_end, "q"),
+                            pile_take(&p, 4 * blocks, 4, at_end, "step"),
                             pile_take(&p, 2 * blocks, 2, at_end, "sum"), pile_copy(&p, x, 4 * n, 4, at_end, "x"), n };
     reference_kernels.quantize_i8(q, step, sum, x, n);
     if (call_guarded(t, "quantize_i8", with, run_quantize, &got)
@@ -245,7 +250,8 @@ static void check_quantize(struct trial *t)
 
 /* ---- matrix product ---------------------------------------------------------------------------------- */
 
-struct gemm { const struct chi_kernels *k; bool ta, tb; int64_t m, n, depth, lda, ldb, ldc; const float *A, *B; float beta, *C; };
+struct gemm { const struct chi_kernels *k; bool ta, tb; int64_t m, n, depth, lda, ldb, ldc; const float *A,
+              *B; float beta, *C; };
 
 static void run_gemm(void *arg)
 {
@@ -267,8 +273,8 @@ static bool within_bound(struct trial *t, const struct gemm *g, const float *bef
             }
             double off = fabs((double)g->C[i * g->ldc + j] - sum);
             if (off <= 8 * 0x1p-23 * terms + 1e-37) continue;
-            trial_fail(t, "gemm: C[%lld, %lld] is %.9g, the sum in double %.9g: beyond 8 ulp of the sum of |terms| (%s)",
-                       (long long)i, (long long)j, (double)g->C[i * g->ldc + j], sum, with);
+            trial_fail(t, "gemm: C[%lld, %lld] is %.9g, the sum in double %.9g: beyond 8 ulp of the sum of |terms| "
+                       "(%s)", (long long)i, (long long)j, (double)g->C[i * g->ldc + j], sum, with);
             return false;
         }
     return true;
@@ -304,8 +310,8 @@ static void try_gemm(struct trial *t, int which, int64_t m, int64_t n, int64_t d
     int64_t na = (a_rows - 1) * g.lda + a_cols, nb = (b_rows - 1) * g.ldb + b_cols, nc = (m - 1) * g.ldc + n;
     float *a = xcalloc((size_t)na, 4), *b = xcalloc((size_t)nb, 4), *c = xcalloc((size_t)nc, 4);
     char with[96];
-    snprintf(with, sizeof with, "m %lld, n %lld, k %lld, ta %d, tb %d, beta %d", (long long)m, (long long)n, (long long)depth,
-             ta, tb, (int)g.beta);
+    snprintf(with, sizeof with, "m %lld, n %lld, k %lld, ta %d, tb %d, beta %d", (long long)m, (long long)n,
+             (long long)depth, ta, tb, (int)g.beta);
     draw_floats(t, a, na, 0);
     draw_floats(t, b, nb, 0);
     draw_floats(t, c, nc, 0);
@@ -351,8 +357,8 @@ static void run_delta(void *arg)
 static void run_delta_back(void *arg)
 {
     struct delta *d = arg;
-    d->k->delta_rule_back(d->S0, d->dS, d->q, d->key, d->v, d->ld, d->a, d->b, 2, d->dout, d->dq, d->dk_, d->dv_, d->da,
-                          d->db, D_ROWS, d->dk, d->dv, d->work);
+    d->k->delta_rule_back(d->S0, d->dS, d->q, d->key, d->v, d->ld, d->a, d->b, 2, d->dout, d->dq, d->dk_, d->dv_,
+                          d->da, d->db, D_ROWS, d->dk, d->dv, d->work);
 }
 
 static const float *drawn(struct trial *t, struct pile *p, int64_t n, const char *name, bool positive)
@@ -382,8 +388,8 @@ static void delta_results(struct pile *p, struct delta *d, const struct delta *f
     memcpy(d->dS, from->S0, (size_t)S * 4);
 }
 
-static bool rows_agree(struct trial *t, const char *what, const float *got, const float *want, int64_t rows, int64_t ld,
-                       int64_t cols, double bound, const char *with)
+static bool rows_agree(struct trial *t, const char *what, const float *got, const float *want, int64_t rows,
+                       int64_t ld, int64_t cols, double bound, const char *with)
 {
     double top = 1e-6;
     for (int64_t i = 0; i < rows * cols; i++) top = fmax(top, fabs((double)want[i / cols * ld + i % cols]));
@@ -455,11 +461,14 @@ static void check_delta_back(struct trial *t)
 
 const struct check checks_backends[] = {
     { "backend.vectors", CHI_BACKEND, 60, "dot, axpy, rmsnorm, silu, ... have the reference's bits", check_vectors },
-    { "backend.rows", CHI_BACKEND, 60, "dots and axpys have the bits of the reference's dot and axpy row by row", check_many },
+    { "backend.rows", CHI_BACKEND, 60, "dots and axpys have the bits of the reference's dot and axpy row by row",
+      check_many },
     { "backend.quantize_i8", CHI_BACKEND, 30, "activations to int8 have the reference's bits", check_quantize },
-    { "backend.gemm", CHI_BACKEND, 60, "the matrix product is within its bound, whatever else is computed", check_gemm },
+    { "backend.gemm", CHI_BACKEND, 60, "the matrix product is within its bound, whatever else is computed",
+      check_gemm },
     { "backend.delta_rule", CHI_BACKEND, 60, "the gated delta rule has the reference's bits", check_delta },
     { "backend.delta_rule_back", CHI_BACKEND, 60, "its gradient is within its bound", check_delta_back },
-    { "backend.linears", CHI_BACKEND, 120, "linear kernels have the bits of their encoding's portable one", check_backend_linears },
+    { "backend.linears", CHI_BACKEND, 120, "linear kernels have the bits of their encoding's portable one",
+      check_backend_linears },
     { 0 }
 };

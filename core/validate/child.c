@@ -95,7 +95,8 @@ void child_run(uint64_t seed)
     const char *asked = getenv("CHIMERA_TRIAL"), *subject = getenv("CHIMERA_TRIAL_PLUGIN");
     int fd, kind, at = 0;
     long long index, seconds;
-    if (!asked || !subject || sscanf(asked, "%d %lld %lld %d %n", &fd, &seconds, &index, &kind, &at) < 4 || !at) return;
+    if (!asked || !subject || sscanf(asked, "%d %lld %lld %d %n", &fd, &seconds, &index, &kind, &at) < 4
+        || !at) return;
     struct report *report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (report == MAP_FAILED) _exit(1);
     char *name = xstrdup(asked + at), *path = xstrdup(subject);

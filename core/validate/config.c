@@ -27,7 +27,8 @@ static const char silence[] = "nobody said why";
 static int64_t draw_int(struct trial *t, const struct chi_option *o)
 {
     static const int small[] = { 1, 2, 3, 5, 7, 8, 13, 16, 31, 64 };
-    int64_t lo = o->min < -9e18 ? INT64_MIN / 2 : (int64_t)o->min, hi = o->max > 9e18 ? INT64_MAX / 2 : (int64_t)o->max;
+    int64_t lo = o->min < -9e18 ? INT64_MIN / 2 : (int64_t)o->min,
+        hi = o->max > 9e18 ? INT64_MAX / 2 : (int64_t)o->max;
     int64_t way = trial_between(t, 0, 9), v = small[trial_between(t, 0, COUNT(small) - 1)];
     if (way == 0) return lo;
     if (way == 1) return hi;
@@ -204,7 +205,8 @@ static bool open_other(struct trial *t, const char *options)
     char *text = xprintf("[it]\n%s", options);
     chi_status s = config_load_text(&config, "drawn options", text, NULL, 0);
     static const struct chi_option none[] = { CHI_OPTIONS_END };
-    if (s == CHI_OK && !config_parse(config, "it", c->options ? c->options : none, conf, NULL)) s = config_finish(config);
+    if (s == CHI_OK && !config_parse(config, "it", c->options ? c->options : none, conf,
+                                     NULL)) s = config_finish(config);
     if (s != CHI_OK) trial_fail(t, "its table refuses what lies in its range: %s", fail_text());
     struct chi_host *h = host_open(NULL, c->name);
     const char *op = "check";
@@ -249,7 +251,8 @@ static void layer_defaults(struct trial *t)
         c.d = width[i];
         opened |= open_layer(t, &c, can_train(t), 8, 2);
         if (strstr(fail_text(), "are left of run.memory_limit_mb")) {
-            trial_fail(t, "it allocates without limit: with its defaults open takes more than 256 MB: %s", fail_text());
+            trial_fail(t, "it allocates without limit: with its defaults open takes more than 256 MB: %s",
+                       fail_text());
             return;
         }
     }
@@ -346,9 +349,11 @@ static void judge_meters(struct trial *t)
     const char *name;
     double value;
     for (int64_t i = 0; host_meter(i, &name, &value); i++)
-        if (!lists_meter(t, name)) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list", name);
+        if (!lists_meter(t, name)) trial_fail(t, "it calls host->meter() with '%s', which its .meters does not list",
+                                              name);
     for (int64_t i = 0; tally_value(i, &name, &value); i++)
-        if (!lists_meter(t, name)) trial_fail(t, "it counts '%s' (chimera.tally/1), which its .meters does not list", name);
+        if (!lists_meter(t, name)) trial_fail(t, "it counts '%s' (chimera.tally/1), which its .meters does not list",
+                                              name);
 }
 
 /* In forward and step, or in forward and backward                                          */
@@ -425,8 +430,8 @@ static void changes_nothing(struct trial *t, const struct layer_case *c, const s
         draw_option(t, o, line);
         if (!*line || !replace_option(&other, o->name, line) || !parameters(t, &other, &got)) continue;
         if (strcmp(got, want) != 0)
-            trial_fail(t, "option %s decides which parameters there are, but has no CHI_OPT_SHAPE, so checkpoints do not keep "
-                       "it: %swith %s, else %s", o->name, got, words(line), want);
+            trial_fail(t, "option %s decides which parameters there are, but has no CHI_OPT_SHAPE, so checkpoints "
+                       "do not keep it: %swith %s, else %s", o->name, got, words(line), want);
         free(got);
     }
 }

@@ -28,7 +28,8 @@ struct bytes {
 static const void *rows_of(struct bytes *b, const void *all, int64_t row_bytes, int64_t align, const char *name)
 {
     const char *from = all;
-    return all ? pile_copy(&b->pile, from + b->r0 * row_bytes, (b->r1 - b->r0) * row_bytes, align, b->at_end, name) : NULL;
+    return all ? pile_copy(&b->pile, from + b->r0 * row_bytes, (b->r1 - b->r0) * row_bytes, align, b->at_end, name)
+        : NULL;
 }
 
 static void run_encode(void *arg)
@@ -77,7 +78,8 @@ static bool comes_back(struct bytes *b, int64_t r0, int64_t r1)
     if (!call_guarded(b->t, "decode", b->with, run_decode, b)) return false;
     for (int64_t i = 0; b->m.q && i < n; i++)
         if (b->q[i] != b->m.q[r0 * b->m.cols + i]) {
-            trial_fail(b->t, "row %lld, column %lld went in as %d and came out as %d (%s)", (long long)(r0 + i / b->m.cols),
+            trial_fail(b->t, "row %lld, column %lld went in as %d and came out as %d (%s)",
+                       (long long)(r0 + i / b->m.cols),
                        (long long)(i % b->m.cols), b->m.q[r0 * b->m.cols + i], b->q[i], b->with);
             return false;
         }
@@ -94,12 +96,14 @@ static bool comes_back(struct bytes *b, int64_t r0, int64_t r1)
 static bool prepare(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end)
 {
     *b = (struct bytes){ .t = t, .ops = t->component->ops, .groups = ceil_div(cols, group), .at_end = at_end };
-    snprintf(b->with, sizeof b->with, "%lld x %lld in groups of %lld", (long long)rows, (long long)cols, (long long)group);
+    snprintf(b->with, sizeof b->with, "%lld x %lld in groups of %lld", (long long)rows, (long long)cols,
+             (long long)group);
     b->n = b->ops->bytes(rows, cols, group);
     return b->n > 0;
 }
 
-static bool start(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end, int extreme)
+static bool start(struct bytes *b, struct trial *t, int64_t rows, int64_t cols, int64_t group, bool at_end,
+                  int extreme)
 {
     return prepare(b, t, rows, cols, group, at_end) && matrix_draw_held(&b->m, t, b->ops, rows, cols, group, extreme);
 }
@@ -310,7 +314,8 @@ static void portable_rows(struct bytes *b, int64_t rows, int extreme)
             int64_t r = i / (p.o1 - p.o0), o = i % (p.o1 - p.o0);
             float got = p.y[r * p.ldy + o], want = product_of(&b->m, &acts.act, r, p.o0 + o);
             if (!memcmp(&got, &want, sizeof got)) continue;
-            trial_fail(b->t, "the portable kernel: y[%lld, %lld] is %.9g, by the definition in kernel.h %.9g (%s, %lld rows)",
+            trial_fail(b->t, "the portable kernel: y[%lld, %lld] is %.9g, by the definition in kernel.h %.9g (%s, "
+                       "%lld rows)",
                        (long long)r, (long long)(p.o0 + o), (double)got, (double)want, b->with, (long long)rows);
             break;
         }
@@ -320,8 +325,8 @@ static void portable_rows(struct bytes *b, int64_t rows, int extreme)
 static void portable(struct bytes *b)
 {
     if (b->ops->portable->integer != b->m.integer) {
-        trial_fail(b->t, "its portable kernel %s integer, but its values are %s", b->ops->portable->integer ? "is" : "is not",
-                   b->ops->values);
+        trial_fail(b->t, "its portable kernel %s integer, but its values are %s",
+                   b->ops->portable->integer ? "is" : "is not", b->ops->values);
         return;
     }
     if (strcmp(b->ops->portable->encoding, b->t->component->name) != 0) {
@@ -353,10 +358,12 @@ static void check_portable(struct trial *t)
 
 const struct check checks_encodings[] = {
     { "encoding.bytes", CHI_ENCODING, 20, "bytes() is a multiple of 64 and always the same", check_sizes },
-    { "encoding.round_trip", CHI_ENCODING, 60, "what goes in comes out, for odd shapes, inside its blocks", check_round_trip },
-    { "encoding.slices", CHI_ENCODING, 60, "all bytes are written, in any slices of rows; any rows are decoded", check_slices },
+    { "encoding.round_trip", CHI_ENCODING, 60, "what goes in comes out, for odd shapes, inside its blocks",
+      check_round_trip },
+    { "encoding.slices", CHI_ENCODING, 60, "all bytes are written, in any slices of rows; any rows are decoded",
+      check_slices },
     { "encoding.portable", CHI_ENCODING, 60, "the portable kernel gives the bits of the definition", check_portable },
-    { "encoding.holds", CHI_ENCODING, 60, "what holds() says yes to comes back, and rows are asked one by one or together",
-      check_holds },
+    { "encoding.holds", CHI_ENCODING, 60,
+      "what holds() says yes to comes back, and rows are asked one by one or together", check_holds },
     { 0 }
 };

@@ -13,8 +13,10 @@ const struct check checks_layer[] = {
     { "grad.state", CHI_LAYER, 60, "gradients of a stream in two calls, joined by dstate, are those of one call",
       check_grad_state },
     { "grad.adds", CHI_LAYER, 60, "backward adds to gradients that are there already", check_grad_adds },
-    { "grad.long", CHI_LAYER, 60, "so are those of 200 rows, in calls of up to 33, wherever chunks begin", check_grad_long },
-    { "grad.frozen", CHI_LAYER, 60, "without gradients of parameters (grads is NULL) dx is the same", check_grad_frozen },
+    { "grad.long", CHI_LAYER, 60, "so are those of 200 rows, in calls of up to 33, wherever chunks begin",
+      check_grad_long },
+    { "grad.frozen", CHI_LAYER, 60, "without gradients of parameters (grads is NULL) dx is the same",
+      check_grad_frozen },
     { "recompute.again", CHI_LAYER, 60, "a second forward fills the arrays with what the first one did",
       check_recompute_again },
     { "recompute.workspace", CHI_LAYER, 60, "backward reads no array that is not kept", check_recompute_workspace },
@@ -47,7 +49,8 @@ const struct check checks_layer[] = {
     { "fork.replay", CHI_LAYER, 60, "from a restored state the same rows give the same bits", check_fork_replay },
     { "tree.paths", CHI_LAYER, 60, "nodes of a tree have the bits of their paths, and the state stays",
       check_tree_paths },
-    { "settle.manual", CHI_LAYER, 60, "settle() moves CHI_PARAM_MANUAL parameters alone, always alike", check_settle },
+    { "settle.manual", CHI_LAYER, 60, "settle() moves CHI_PARAM_MANUAL parameters alone, always alike",
+      check_settle },
     { 0 }
 };
 

@@ -29,7 +29,8 @@ static bool equals_whole(struct rig *r, const struct stream *s, const struct who
 {
     char state[160];
     snprintf(state, sizeof state, "the state after %s", what);
-    return rig_same(r, what, s->y, w->y, s->rows, r->d) && rig_same_bytes(r, state, s->state, w->state, r->state_bytes);
+    return rig_same(r, what, s->y, w->y, s->rows, r->d) && rig_same_bytes(r, state, s->state, w->state,
+                                                                          r->state_bytes);
 }
 
 /* ---- step ----------------------------------------------------------------------------------- */
@@ -145,7 +146,8 @@ static void opened_otherwise(struct rig *r)
     for (int64_t i = 0; (v = solo_tensor(r->solo, i)) && (w = solo_tensor(other.solo, i)); i++)
         memcpy(w->w, v->w, (size_t)min_i64(v->n, w->n) * sizeof *w->w);
     if (other.state_bytes != r->state_bytes)
-        trial_fail(r->trial, "a stream has %lld bytes of state in a layer opened for training, %lld in one for inference (%s)",
+        trial_fail(r->trial, "a stream has %lld bytes of state in a layer opened for training, %lld in one for "
+                   "inference (%s)",
                    (long long)r->state_bytes, (long long)other.state_bytes, case_words(r->is));
     else if (trial_must(r->trial, solo_bind(other.solo), "binding weights") && stream_run(&other, &s, 0, T, FORWARD))
         equals_whole(r, &s, &whole, "a forward in a layer opened for inference, against one opened for training");
@@ -199,8 +201,8 @@ static void change_rows(struct rig *r, const struct stream *s, int64_t t, enum c
 static void say_future(struct rig *r, const struct stream *s, const struct whole *w, int64_t t, const char *how)
 {
     char what[120];
-    snprintf(what, sizeof what, "causality: rows before %lld changed with %s of row %lld and later", (long long)t, how,
-             (long long)t);
+    snprintf(what, sizeof what, "causality: rows before %lld changed with %s of row %lld and later", (long long)t,
+             how, (long long)t);
     rig_same(r, what, s->y, w->y, t, r->d);
 }
 
@@ -276,8 +278,8 @@ static void gradients_of_the_past(struct rig *r)
             if (!(fabs((double)dx[i]) <= *most)) *most = fabs((double)dx[i]);
         }
         if (!(worst <= 1e-5 * size))
-            trial_fail(r->trial, "causality: the loss of rows before %lld has a slope of %.3g in later rows, %.3g in its "
-                       "own (%s)", (long long)t, worst, size, case_words(r->is));
+            trial_fail(r->trial, "causality: the loss of rows before %lld has a slope of %.3g in later rows, %.3g "
+                       "in its own (%s)", (long long)t, worst, size, case_words(r->is));
     }
 }
 

@@ -68,7 +68,8 @@ static void branches(struct rig *r)
             if (together) memcpy(b.y + t * r->d, y, (size_t)row_bytes(r, 1));
             if (together) memcpy(s.y + t * r->d, y + r->d, (size_t)row_bytes(r, 1));
         }
-        if (!rig_same(r, "a stream after its state was copied, against the stream uncopied", s.y, ys, T, r->d)) return;
+        if (!rig_same(r, "a stream after its state was copied, against the stream uncopied", s.y, ys, T,
+                      r->d)) return;
         if (!rig_same(r, "a stream that goes on from a copied state, against the stream from its start",
                       b.y + AT * r->d, yb + AT * r->d, T - AT, r->d))
             return;

@@ -36,7 +36,8 @@ struct probe {
 
 static bool probe_new(struct rig *r, struct probe *p)
 {
-    static const struct { int64_t first, rows, pos; } plan[SEGS] = { { 0, 19, 0 }, { 19, 9, 27 }, { 28, 3, 7 }, { 31, 2, 2 } };
+    static const struct { int64_t first, rows, pos; } plan[SEGS] = { { 0, 19, 0 }, { 19, 9, 27 }, { 28, 3, 7 },
+                                                                     { 31, 2, 2 } };
     *p = (struct probe){ .r = r, .x = rig_random_rows(r, ROWS, 1), .y = rig_rows(r, ROWS),
                          .dy = rig_random_rows(r, ROWS, 1), .dx = rig_rows(r, ROWS) };
     for (int64_t i = 0; i < ROWS * r->d; i++) p->x[i] *= i / r->d % 4 == 3 ? 4 : 1;
@@ -114,7 +115,8 @@ static double loss_at(const struct probe *p, const struct target *t, const float
     return loss(p);
 }
 
-static struct slope ridders(const struct probe *p, const struct target *t, const float *base, const double *u, double h)
+static struct slope ridders(const struct probe *p, const struct target *t, const float *base, const double *u,
+                            double h)
 {
     double a[LEVELS][LEVELS], floor = noise(p);
     struct slope best = { NAN, INFINITY };
@@ -161,8 +163,10 @@ static void tell_verdicts(struct trial *t)
 {
     for (int64_t i = 0; i < TENSORS && *verdicts[i].name; i++)
         if (2 * verdicts[i].unsure > verdicts[i].tried && t->outcome < TRIAL_FAILED)
-            trial_warn(t, "the gradient of %s could be judged at %lld of %lld places only: the layer is too bent elsewhere",
-                       verdicts[i].name, (long long)(verdicts[i].tried - verdicts[i].unsure), (long long)verdicts[i].tried);
+            trial_warn(t, "the gradient of %s could be judged at %lld of %lld places only: the layer is too bent "
+                       "elsewhere",
+                       verdicts[i].name, (long long)(verdicts[i].tried - verdicts[i].unsure),
+                       (long long)verdicts[i].tried);
     memset(verdicts, 0, sizeof verdicts);
 }
 
@@ -176,8 +180,8 @@ static double length(const float *v, int64_t n)
 /* Is the claim the slope along u?  One ladder of steps that is sure of it suffices.  A claim is wrong if all
  * three agree on another slope: what a kink, a jump or a narrow spike spoils in one, the others do not
  * repeat.  True if the claim holds, or cannot be judged.                                           */
-static bool judge(const struct probe *p, const struct target *t, struct verdict *v, const char *where, const double *u,
-                  double claimed, double allowed)
+static bool judge(const struct probe *p, const struct target *t, struct verdict *v, const char *where,
+                  const double *u, double claimed, double allowed)
 {
     static const double step[] = { 0.25, 0.02, 0.002 };
     struct slope s[COUNT(step)];
@@ -195,8 +199,8 @@ static bool judge(const struct probe *p, const struct target *t, struct verdict 
                 && fabs(s[2].value - best.value) <= 0.25 * e;
     v->unsure += !sure;
     if (!sure || e <= allowed + 2 * best.error) return true;
-    trial_fail(p->r->trial, "the gradient of %s is wrong %s: backward says %.6g, differences say %.6g +- %.1g (%s)", t->name,
-               where, claimed, best.value, best.error, case_words(p->r->is));
+    trial_fail(p->r->trial, "the gradient of %s is wrong %s: backward says %.6g, differences say %.6g +- %.1g (%s)",
+               t->name, where, claimed, best.value, best.error, case_words(p->r->is));
     return false;
 }
 
@@ -216,7 +220,8 @@ static bool try_vectors(const struct probe *p, const struct target *t, struct ve
             u[i] /= sqrt(norm);
             claimed += u[i] * (double)t->g[i];
         }
-        ok = judge(p, t, v, k ? "along a random vector" : "along itself", u, claimed, ALONG * size + 100 * noise(p) + p->floor);
+        ok = judge(p, t, v, k ? "along a random vector" : "along itself", u, claimed,
+                   ALONG * size + 100 * noise(p) + p->floor);
     }
     free(u);
     return ok;
@@ -285,7 +290,8 @@ static void grad_adds(struct rig *r)
     for (int64_t i = 0; (w = solo_tensor(r->solo, i)); i++) {
         if (!probe_backward(&p)) return;
         double size = length(w->g, w->n) / sqrt((double)w->n) + 1e-3, worst = 0;
-        float *alone = kept_copy(r, w->g, w->n * (int64_t)sizeof(float)), *given = rig_block(r, w->n * (int64_t)sizeof(float));
+        float *alone = kept_copy(r, w->g, w->n * (int64_t)sizeof(float)),
+            *given = rig_block(r, w->n * (int64_t)sizeof(float));
         for (int64_t j = 0; j < w->n; j++) w->g[j] = given[j] = (float)(size * (1.5 + (double)trial_uniform(r->trial)));
         restore(&p);
         if (!rig_backward(r, p.g, SEGS, p.x, p.dy, rig_rows(r, ROWS))) return;
@@ -294,8 +300,8 @@ static void grad_adds(struct rig *r)
             if (!(e <= worst)) worst = e;
         }
         if (!(worst <= 1e-4))
-            trial_fail(r->trial, "backward does not add to the gradient of %s that is there already: off by %.2g of its size; "
-                       "gradients are written with += (%s)", w->name, worst, case_words(r->is));
+            trial_fail(r->trial, "backward does not add to the gradient of %s that is there already: off by %.2g of "
+                       "its size; gradients are written with += (%s)", w->name, worst, case_words(r->is));
     }
 }
 
@@ -326,7 +332,8 @@ static void grad_frozen(struct rig *r)
     solo_freeze(r->solo, false);
     if (!rig_same(r, "dx with grads = NULL, against dx with gradients", dx[1], dx[0], ROWS, r->d)) return;
     for (int64_t i = 0; i < SEGS; i++)
-        if (!rig_same_bytes(r, "dstate with grads = NULL, against dstate with gradients", dstate[1][i], dstate[0][i], r->state_bytes))
+        if (!rig_same_bytes(r, "dstate with grads = NULL, against dstate with gradients", dstate[1][i], dstate[0][i],
+                            r->state_bytes))
             return;
 }
 
@@ -346,12 +353,14 @@ static struct joined take_gradients(struct rig *r, float *dx)
 {
     const struct model_tensor *w;
     struct joined j = { .dx = dx };
-    for (int64_t i = 0; i < TENSORS && (w = solo_tensor(r->solo, i)); i++) j.g[i] = kept_copy(r, w->g, w->n * (int64_t)sizeof(float));
+    for (int64_t i = 0; i < TENSORS && (w = solo_tensor(r->solo, i)); i++) j.g[i] = kept_copy(r, w->g,
+            w->n * (int64_t)sizeof(float));
     return j;
 }
 
 /* In calls of rows cut[k]..cut[k+1]-1, from the last to the first; d loss/d state joins them          */
-static bool join_calls(struct rig *r, const struct stream *s, const float *dy, const int64_t *cut, int64_t n, struct joined *out)
+static bool join_calls(struct rig *r, const struct stream *s, const float *dy, const int64_t *cut, int64_t n,
+                       struct joined *out)
 {
     unsigned char *before[CALLS], *dstate = rig_block(r, r->state_bytes);
     float *dx = rig_rows(r, s->rows);
@@ -374,20 +383,21 @@ static bool join_calls(struct rig *r, const struct stream *s, const float *dy, c
     return true;
 }
 
-static bool same_gradients(struct rig *r, const struct joined *got, const struct joined *want, int64_t rows, int64_t cut)
+static bool same_gradients(struct rig *r, const struct joined *got, const struct joined *want, int64_t rows,
+                           int64_t cut)
 {
     const struct model_tensor *w;
     double e = rig_distance(got->dx, want->dx, rows * r->d), size = length(want->dx, rows * r->d);
     if (!(e <= 1e-3)) {
-        trial_fail(r->trial, "the state's gradient: dx of a stream in calls cut at row %lld and joined by dstate is off by "
-                   "%.2g from dx of one call (%s)", (long long)cut, e, case_words(r->is));
+        trial_fail(r->trial, "the state's gradient: dx of a stream in calls cut at row %lld and joined by dstate is "
+                   "off by %.2g from dx of one call (%s)", (long long)cut, e, case_words(r->is));
         return false;
     }
     for (int64_t i = 0; i < TENSORS && (w = solo_tensor(r->solo, i)); i++) {
         e = rig_distance(got->g[i], want->g[i], w->n);
         if (w->manual || e <= 1e-3 || length(want->g[i], w->n) <= 1e-5 * size) continue;
-        trial_fail(r->trial, "the state's gradient: that of %s from calls cut at row %lld and joined by dstate is off by "
-                   "%.2g from that of one call (%s)", w->name, (long long)cut, e, case_words(r->is));
+        trial_fail(r->trial, "the state's gradient: that of %s from calls cut at row %lld and joined by dstate is "
+                   "off by %.2g from that of one call (%s)", w->name, (long long)cut, e, case_words(r->is));
         return false;
     }
     return true;

@@ -64,7 +64,8 @@ const struct check checks_layer_memory[] = {
     { "guard.inference", CHI_LAYER, 60, "forward and step stay inside their blocks and read nothing unwritten",
       guard_inference },
     { "guard.training", CHI_LAYER, 60, "the same for forward with keep and backward", guard_training },
-    { "purity.inference", CHI_LAYER, 60, "forward and step write to nothing that they may only read", purity_inference },
+    { "purity.inference", CHI_LAYER, 60, "forward and step write to nothing that they may only read",
+      purity_inference },
     { "purity.training", CHI_LAYER, 60, "the same for forward with keep and backward", purity_training },
     { 0 }
 };

@@ -23,8 +23,8 @@ static bool all_finite(struct rig *r, const char *what, const char *input, const
     for (int64_t i = 0; i < rows * cols; i++) {
         if (isfinite(v[i])) continue;
         void (*say)(struct trial *, const char *, ...) CHI_PRINTF(2, 3) = input == large ? trial_warn : trial_fail;
-        say(r->trial, "%s: row %lld, column %lld is %g for %s (%s)", what, (long long)(i / cols), (long long)(i % cols),
-            (double)v[i], input, case_words(r->is));
+        say(r->trial, "%s: row %lld, column %lld is %g for %s (%s)", what, (long long)(i / cols),
+            (long long)(i % cols), (double)v[i], input, case_words(r->is));
         return false;
     }
     return true;
@@ -227,7 +227,8 @@ static bool steps_agree(struct rig *r, const struct format *f, const float *x, f
     for (int64_t t = 0; t < ROWS; t++) {
         one.pos = t;
         one.fresh = t == 0;
-        if (!rig_step(r, &one, 1, x + t * r->d, want) || !rig_same(r, what, want, y + t * r->d, 1, r->d)) return false;
+        if (!rig_step(r, &one, 1, x + t * r->d, want) || !rig_same(r, what, want, y + t * r->d, 1,
+                                                                   r->d)) return false;
     }
     return true;
 }
@@ -256,7 +257,8 @@ static float *true_weights(const struct rig *r)
 static bool set_weights(struct rig *r, const float *from)
 {
     const struct model_tensor *w;
-    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); from += w->n, i++) memcpy(w->w, from, (size_t)w->n * sizeof *w->w);
+    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); from += w->n, i++) memcpy(w->w, from,
+                                                                                 (size_t)w->n * sizeof *w->w);
     return trial_must(r->trial, solo_bind(r->solo), "binding weights");
 }
 
@@ -376,8 +378,8 @@ const struct check checks_layer_numbers[] = {
     { "finite.nan", CHI_LAYER, 30, "NaN in is refused or seen in y", finite_nan },
     { "finite.denormal_time", CHI_LAYER, 60, "denormal inputs take no more than 50 times as long (a warning)",
       finite_denormal_time },
-    { "formats.inference", CHI_LAYER, 60, "bf16, int8 and ternary weights inside: step = forward, and y like that of f32",
-      formats_inference },
+    { "formats.inference", CHI_LAYER, 60,
+      "bf16, int8 and ternary weights inside: step = forward, and y like that of f32", formats_inference },
     { "formats.training", CHI_LAYER, 60, "the same classes in training: gradients flow", formats_training },
     { 0 }
 };

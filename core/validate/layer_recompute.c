@@ -105,9 +105,10 @@ static void other_weights(struct rig *r)
     float *y = kept_copy(r, c.y, row_bytes(r, ROWS));
     solo_poison(r->solo, true);
     if (!forward(r, &clean) || !backward(r, &clean)) return;
-    if (rig_same(r, "forward after other weights, against forward in empty arrays: an earlier call shows through", y, clean.y,
-                 ROWS, r->d))
-        same_call(r, "backward after other weights, against that in empty arrays: an earlier call shows through", &c, &clean);
+    if (rig_same(r, "forward after other weights, against forward in empty arrays: an earlier call shows through", y,
+                 clean.y, ROWS, r->d))
+        same_call(r, "backward after other weights, against that in empty arrays: an earlier call shows through", &c,
+                  &clean);
 }
 
 void check_recompute_weights(struct trial *t)

@@ -89,7 +89,8 @@ static bool equals_alone(struct rig *r, const struct pack *p, int64_t k, const s
 {
     char what[160];
     const struct chi_segment *g = &p->g[k];
-    snprintf(what, sizeof what, "%s: a stream of %lld rows from position %lld at row %lld of the call, against it alone",
+    snprintf(what, sizeof what,
+             "%s: a stream of %lld rows from position %lld at row %lld of the call, against it alone",
              call, (long long)g->rows, (long long)g->pos, (long long)g->first);
     if (!rig_same(r, what, p->y + g->first * r->d, a->y, g->rows, r->d)) return false;
     snprintf(what, sizeof what, "%s: the state of the stream at row %lld of the call, against it alone", call,
@@ -207,8 +208,8 @@ static void compare_sum(struct rig *r, const float *want)
         double e = rig_distance(w->g, want, w->n), size = 0;
         for (int64_t j = 0; j < w->n; j++) size = fmax(size, fabs((double)want[j]));
         if (size > 1e-5 && !(e <= 1e-4))
-            trial_fail(r->trial, "packed backward: the gradient of %s is off by %.2g from the sum over streams alone (%s)",
-                       w->name, e, case_words(r->is));
+            trial_fail(r->trial, "packed backward: the gradient of %s is off by %.2g from the sum over streams "
+                       "alone (%s)", w->name, e, case_words(r->is));
     }
 }
 
@@ -218,7 +219,8 @@ static void compare_packed(struct rig *r, const struct set *set, const int64_t *
     char what[160];
     for (int64_t i = 0, row = 0; i < STREAMS; row += end[i] - set->cut[i], i++) {
         int64_t rows = end[i] - set->cut[i];
-        snprintf(what, sizeof what, "packed backward: dx of a stream of %lld rows at row %lld of the call, against it "
+        snprintf(what, sizeof what,
+                 "packed backward: dx of a stream of %lld rows at row %lld of the call, against it "
                  "alone", (long long)rows, (long long)row);
         if (!rig_same(r, what, dx + row * r->d, want->dx + row * r->d, rows, r->d)) return;
         snprintf(what, sizeof what, "packed backward: dstate of the stream at row %lld of the call, against it alone",
@@ -291,8 +293,8 @@ static void poisoned(struct rig *r, bool keep)
     for (int64_t k = 0; k < p.n; k++) {
         int64_t at = p.g[k].first * r->d;
         if (k == 1) continue;
-        if (!rig_same(r, "beside a stream of NaNs: y, against the same call with numbers", p.y + at, y + at, p.g[k].rows,
-                      r->d))
+        if (!rig_same(r, "beside a stream of NaNs: y, against the same call with numbers", p.y + at, y + at,
+                      p.g[k].rows, r->d))
             return;
         if (!rig_same(r, "beside a stream of NaNs: dx, against the same call with numbers", dx[1] + at, dx[0] + at,
                       p.g[k].rows, r->d))
@@ -321,7 +323,8 @@ static bool influence(struct rig *r, const struct stream *s, const struct model_
     if (!stream_run(r, s, 0, FRESH_ROWS, FORWARD)) return false;
     float *y = kept_copy(r, s->y, row_bytes(r, FRESH_ROWS));
     for (int64_t j = 0; j < w->n; j++) w->w[j] += 0.25f * trial_uniform(r->trial);
-    if (!trial_must(r->trial, solo_bind(r->solo), "binding weights") || !stream_run(r, s, 0, FRESH_ROWS, FORWARD)) return false;
+    if (!trial_must(r->trial, solo_bind(r->solo), "binding weights")
+        || !stream_run(r, s, 0, FRESH_ROWS, FORWARD)) return false;
     *moved = rig_distance(s->y, y, FRESH_ROWS * r->d);
     memcpy(w->w, kept, (size_t)w->n * sizeof(float));
     return trial_must(r->trial, solo_bind(r->solo), "binding weights");
@@ -336,14 +339,15 @@ static void fresh_anywhere(struct rig *r)
     if (!stream_run(r, &later, 0, FRESH_ROWS, FORWARD)) return;
     float *y = kept_copy(r, later.y, row_bytes(r, FRESH_ROWS));
     if (!stream_run(r, &later, 0, 3, FORWARD) || !stream_run(r, &later, 3, FRESH_ROWS, FORWARD)) return;
-    if (!rig_same(r, "a stream that is fresh at position 7, in two calls against one", later.y, y, FRESH_ROWS, r->d)) return;
+    if (!rig_same(r, "a stream that is fresh at position 7, in two calls against one", later.y, y, FRESH_ROWS,
+                  r->d)) return;
     for (int64_t i = 0; (w = solo_tensor(r->solo, i)); i++) {
         double at_zero, at_later;
         if (w->linear || w->manual) continue;
         if (!influence(r, &zero, w, &at_zero) || !influence(r, &later, w, &at_later)) return;
         if (at_zero > 1e-6 && at_later == 0)
-            trial_fail(r->trial, "a fresh stream at position 0 depends on %s, one that is fresh at position 7 does not: "
-                       "`fresh` says where a stream begins, not pos (%s)", w->name, case_words(r->is));
+            trial_fail(r->trial, "a fresh stream at position 0 depends on %s, one that is fresh at position 7 does "
+                       "not: `fresh` says where a stream begins, not pos (%s)", w->name, case_words(r->is));
     }
 }
 
@@ -358,7 +362,8 @@ static void any_segments(struct rig *r)
     struct stream s = stream_new(r, 1, 0, STREAMS);
     struct pack p = pack_new(r);
     if (solo_state_bytes(r->solo) != 0) {
-        trial_fail(r->trial, "it claims CHI_LAYER_STATELESS but plans %lld bytes of state", (long long)solo_state_bytes(r->solo));
+        trial_fail(r->trial, "it claims CHI_LAYER_STATELESS but plans %lld bytes of state",
+                   (long long)solo_state_bytes(r->solo));
         return;
     }
     if (!stream_run(r, &s, 0, STREAMS, FORWARD)) return;

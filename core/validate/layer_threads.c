@@ -183,8 +183,8 @@ static chi_status call_rows(struct caller *c, int64_t first, int64_t rows, int64
     pthread_mutex_unlock(&core_lock);
     if (s != CHI_OK) return s;
     struct chi_scratch scratch = { c->scratch, 0, (size_t)in.scratch_bytes };
-    struct chi_run r = { .h = in.host, .params = in.params, .array = in.at, .scratch = &scratch, .seg = &g, .n_seg = 1,
-                         .rows = rows };
+    struct chi_run r = { .h = in.host, .params = in.params, .array = in.at, .scratch = &scratch, .seg = &g,
+                         .n_seg = 1, .rows = rows };
     bool has_step = step && CHI_HAS(struct chi_layer_ops, in.ops, step);
     return (has_step ? in.ops->step : in.ops->forward)(in.self, &r, c->x + first * c->r->d, c->y + first * c->r->d);
 }
@@ -274,9 +274,10 @@ static void streams_inference(struct trial *t)
 }
 
 const struct check checks_layer_threads[] = {
-    { "threads.inference", CHI_LAYER, 120, "forward and step: the same bits for 1, 2, 3, 8 threads and any order of tasks",
-      threads_inference },
+    { "threads.inference", CHI_LAYER, 120,
+      "forward and step: the same bits for 1, 2, 3, 8 threads and any order of tasks", threads_inference },
     { "threads.training", CHI_LAYER, 120, "forward with keep and backward likewise", threads_training },
-    { "streams.inference", CHI_LAYER, 60, "four streams at once on one self give what they give alone", streams_inference },
+    { "streams.inference", CHI_LAYER, 60, "four streams at once on one self give what they give alone",
+      streams_inference },
     { 0 }
 };

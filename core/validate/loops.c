@@ -14,7 +14,7 @@
 #include "pool.h"
 #include "rig.h"
 
-enum { CASES = 4, WIDTH = 24, ROWS = 6, DIRECTIONS = 3 };
+enum { CASES = 4, WIDTH = 137, ROWS = 6, DIRECTIONS = 3 };         /* columns for several tasks */
 enum { X, E, H0, H1, H2, Y, DY, DX, DE, DH0, DH1, DH2, VECTORS };
 
 struct bench {
@@ -56,7 +56,8 @@ static chi_status open_spec(struct bench *b, struct spec **out)
     struct config *config;
     char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 97\nlayer_pattern = X\n"
                          "ffn_pattern = X\n[run]\nthreads = 1\n[layer.X]\nuse = swiglu\nintermediate_size = 8\n"
-                         "[linear]\nquantizer = f32\n[loop]\nuse = %s\nloop = 0\n%s", WIDTH, b->t->component->name, b->options);
+                         "[linear]\nquantizer = f32\n[loop]\nuse = %s\nloop = 0\n%s", WIDTH, b->t->component->name,
+                         b->options);
     chi_status s = config_load_text(&config, "drawn options", text, NULL, 0);
     free(text);
     return s == CHI_OK ? spec_open(out, config, SPEC_MODEL) : s;
@@ -109,7 +110,8 @@ static bool pass(struct bench *b, int64_t from, int64_t rows, bool alone, bool b
     for (int64_t i = 0; i < n; i++) seg[i] = rig_segment(i, alone ? 1 : rows, from + i, (uint64_t)i, NULL);
     for (int k = 0; k < VECTORS; k++) v[k] = b->v[k] + from * WIDTH;
     if (!trial_must(b->t, instance_arrays(b->in, seg, n, rows, KEPT_NOT, &b->ws), "arrays")) return false;
-    struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = back ? b->in->grads : NULL, .array = b->in->at,
+    struct chi_run r = { .h = b->in->host, .params = b->in->params, .grads = back ? b->in->grads : NULL,
+                         .array = b->in->at,
                          .scratch = &scratch, .seg = seg, .n_seg = n, .rows = rows, .keep = back };
     struct crumb crumb = { "", b->t->component->name, back ? "a pass and its gradient" : "a pass" };
     crumb_set(&crumb);
@@ -155,8 +157,8 @@ static void compare(struct bench *b, const char *what, float *w, const float *g,
         }
         double want = (4 * slope[1] - slope[0]) / 3, error = fabs(got - want) / (fmax(size, fabs(want)) + 1e-3);
         if (!(error <= 2e-3)) {
-            trial_fail(b->t, "the gradient of %s along a random direction is %.6g, differences give %.6g (%s)", what, got,
-                       want, *b->options ? b->options : "defaults");
+            trial_fail(b->t, "the gradient of %s along a random direction is %.6g, differences give %.6g (%s)", what,
+                       got, want, *b->options ? b->options : "defaults");
             break;
         }
     }
@@ -249,17 +251,19 @@ static void depths(struct trial *t)
             struct chi_depth d = o->depth(b.in->self, b.in->host, usual, (uint64_t)(k % 16), step);
             struct chi_depth again = o->depth(b.in->self, b.in->host, usual, (uint64_t)(k % 16), step);
             if (d.turns < 1 || d.graded < 1 || d.graded > d.turns || d.turns > most.turns || d.graded > most.graded)
-                trial_fail(t, "depth gives %d turns, %d of them differentiated; wanted is 1..%d and 1..%d, at most the turns (%s)",
-                           d.turns, d.graded, most.turns, most.graded, b.options);
+                trial_fail(t, "depth gives %d turns, %d of them differentiated; wanted is 1..%d and 1..%d, at most "
+                           "the turns (%s)", d.turns, d.graded, most.turns, most.graded, b.options);
             if (d.turns != again.turns || d.graded != again.graded)
-                trial_fail(t, "depth gives %d and then %d turns for one sequence and step (%s)", d.turns, again.turns, b.options);
+                trial_fail(t, "depth gives %d and then %d turns for one sequence and step (%s)", d.turns, again.turns,
+                           b.options);
         }
         bench_close(&b);
     }
 }
 
 const struct check checks_loops[] = {
-    { "loop.grad", CHI_LOOP, 30, "gradients of two turns in x, h and every parameter equal those of differences", gradients },
+    { "loop.grad", CHI_LOOP, 30, "gradients of two turns in x, h and every parameter equal those of differences",
+      gradients },
     { "loop.rows", CHI_LOOP, 20, "a row has the same bits alone, in a segment of its own and among others", rows },
     { "loop.threads", CHI_LOOP, 20, "the same bits on 1, 2, 3 and 8 threads", threads },
     { "loop.depth", CHI_LOOP, 20, "depths lie in their bounds and depend on sequence and step alone", depths },

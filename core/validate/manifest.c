@@ -37,7 +37,8 @@ static void check_papers(struct trial *t, const char *where, const char *text)
     for (const char *at = text; at && *at; at += strspn(at, " ")) {
         size_t n = strcspn(at, " "), a = strspn(at, "0123456789");
         bool good = a == 4 && at[4] == '.' && (n == 9 || n == 10) && strspn(at + 5, "0123456789") >= n - 5;
-        if (!good) trial_fail(t, "%s: papers has '%.*s', wanted are arXiv numbers such as 2412.06464", where, (int)n, at);
+        if (!good) trial_fail(t, "%s: papers has '%.*s', wanted are arXiv numbers such as 2412.06464", where, (int)n,
+                              at);
         at += n;
     }
 }
@@ -122,8 +123,8 @@ static const char plain[] =
 static const char maths[] =
     "exp exp2 exp10 expm1 log log2 log10 log1p pow sqrt cbrt hypot sin cos tan sincos asin acos atan atan2 sinh "
     "cosh tanh asinh acosh atanh erf erfc lgamma tgamma floor ceil round trunc rint nearbyint lround llround "
-    "lrint llrint fmod remainder modf frexp ldexp scalbn scalbln logb ilogb fabs fmin fmax fdim fma copysign nextafter "
-    "__isnan __isinf __finite __fpclassify __signbit exp_finite log_finite pow_finite";
+    "lrint llrint fmod remainder modf frexp ldexp scalbn scalbln logb ilogb fabs fmin fmax fdim fma copysign "
+    "nextafter __isnan __isinf __finite __fpclassify __signbit exp_finite log_finite pow_finite";
 
 static const struct { const char *names, *why; } forbidden[] = {
     { "malloc calloc realloc free aligned_alloc posix_memalign memalign valloc strdup strndup asprintf vasprintf "

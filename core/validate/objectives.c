@@ -131,10 +131,11 @@ static void blocks(struct call *c, float *x, int32_t *target)
         bool grads = k % 2;
         double sum = 0;
         for (int64_t r = 0; r < ROWS; r += n)
-            if (!loss(c, x + r * VOCAB, target + r, min_i64(n, ROWS - r), 0.5, grads ? d + r * VOCAB : NULL, &sum)) return;
+            if (!loss(c, x + r * VOCAB, target + r, min_i64(n, ROWS - r), 0.5, grads ? d + r * VOCAB : NULL,
+                      &sum)) return;
         if (memcmp(&sum, &whole, sizeof sum) != 0) {
-            trial_fail(c->t, "rows in blocks of %lld, %s gradient, sum to %.17g, together to %.17g: rows are added in order in "
-                       "double", (long long)n, grads ? "with" : "without", sum, whole);
+            trial_fail(c->t, "rows in blocks of %lld, %s gradient, sum to %.17g, together to %.17g: rows are added "
+                       "in order in double", (long long)n, grads ? "with" : "without", sum, whole);
             return;
         }
         if (!grads || same_floats(d, want, ROWS * VOCAB)) continue;
@@ -205,10 +206,13 @@ static void check_extremes(struct trial *t) { each_case(t, extremes); }
 
 const struct check checks_objectives[] = {
     { "objective.gradient", CHI_OBJECTIVE, 30, "dlogits is scale times the slope of the loss", check_gradient },
-    { "objective.not_scored", CHI_OBJECTIVE, 20, "rows with target -1 add nothing and have no gradient", check_not_scored },
-    { "objective.blocks", CHI_OBJECTIVE, 20, "any blocks of rows, in place or without gradient: the same bits", check_blocks },
+    { "objective.not_scored", CHI_OBJECTIVE, 20, "rows with target -1 add nothing and have no gradient",
+      check_not_scored },
+    { "objective.blocks", CHI_OBJECTIVE, 20, "any blocks of rows, in place or without gradient: the same bits",
+      check_blocks },
     { "objective.sum", CHI_OBJECTIVE, 20, "the loss is added in double", check_double },
     { "objective.threads", CHI_OBJECTIVE, 20, "the same bits for 1, 2, 3, 8 threads", check_threads },
-    { "objective.extremes", CHI_OBJECTIVE, 20, "large logits give finite results, NaN is not swallowed", check_extremes },
+    { "objective.extremes", CHI_OBJECTIVE, 20, "large logits give finite results, NaN is not swallowed",
+      check_extremes },
     { 0 }
 };

@@ -72,9 +72,11 @@ static bool agree(struct bench *a, const struct bench *b, const char *how)
     for (int i = 0; i < SLICES; i++) {
         bool same = same_floats(a->slice[i].w, b->slice[i].w, lengths[i]);
         for (int k = 0; same && k < a->ops->moments; k++)
-            same = same_floats(a->slice[i].m + k * a->slice[i].stride, b->slice[i].m + k * b->slice[i].stride, lengths[i]);
+            same = same_floats(a->slice[i].m + k * a->slice[i].stride, b->slice[i].m + k * b->slice[i].stride,
+                               lengths[i]);
         if (same) continue;
-        trial_fail(a->t, "weights or moments of a slice of %lld differ %s (%s)", (long long)lengths[i], how, a->b->options);
+        trial_fail(a->t, "weights or moments of a slice of %lld differ %s (%s)", (long long)lengths[i], how,
+                   a->b->options);
         return false;
     }
     return true;
@@ -118,8 +120,10 @@ static void two_ways(struct trial *t, struct bench_part *part, int64_t gap, int 
     pile_drop(&b.pile);
 }
 
-static void repeat(struct trial *t, struct bench_part *p) { two_ways(t, p, GAP, 1, "when the same steps are done again"); }
-static void stride(struct trial *t, struct bench_part *p) { two_ways(t, p, 0, 1, "with another stride of the moments"); }
+static void repeat(struct trial *t, struct bench_part *p) { two_ways(t, p, GAP, 1,
+                                                                     "when the same steps are done again"); }
+static void stride(struct trial *t, struct bench_part *p) { two_ways(t, p, 0, 1,
+                                                                     "with another stride of the moments"); }
 
 static void threads(struct trial *t, struct bench_part *p)
 {
@@ -140,8 +144,10 @@ static void every(struct trial *t, struct bench_part *part)
         for (int64_t j = 0; j < lengths[i]; j++)
             if (b.g[i][j] != 0 && b.slice[i].w[j] == before.slice[i].w[j]) still++, last = j;
         if (still)
-            trial_warn(t, "%lld of %lld weights of a slice stay where they are in 3 steps with a gradient, such as number %lld: "
-                       "are all of them visited? (%s)", (long long)still, (long long)lengths[i], (long long)last, part->options);
+            trial_warn(t, "%lld of %lld weights of a slice stay where they are in 3 steps with a gradient, such as "
+                       "number %lld: "
+                       "are all of them visited? (%s)", (long long)still, (long long)lengths[i], (long long)last,
+                       part->options);
     }
     pile_drop(&b.pile);
     pile_drop(&before.pile);
@@ -210,8 +216,8 @@ static void downhill(struct trial *t, struct bench_part *part)
         ok = k == STEPS || update(&b);
     }
     if (ok && !(last < 0.9 * first))
-        trial_fail(t, "%d steps at lr %g take the sum of squares from %.4g to %.4g: it does not go downhill (%s)", STEPS, b.lr,
-                   first, last, part->options);
+        trial_fail(t, "%d steps at lr %g take the sum of squares from %.4g to %.4g: it does not go downhill (%s)",
+                   STEPS, b.lr, first, last, part->options);
     pile_drop(&b.pile);
 }
 
@@ -237,7 +243,8 @@ static void check_downhill(struct trial *t) { each_case(t, NULL, downhill); }
 const struct check checks_optimizers[] = {
     { "optimizer.names", CHI_OPTIMIZER, 10, "each moment has a name", names },
     { "optimizer.repeat", CHI_OPTIMIZER, 20, "the same inputs give the same step, inside its blocks", check_repeat },
-    { "optimizer.stride", CHI_OPTIMIZER, 20, "moment k of value i is m[k * stride + i], and nothing else", check_stride },
+    { "optimizer.stride", CHI_OPTIMIZER, 20, "moment k of value i is m[k * stride + i], and nothing else",
+      check_stride },
     { "optimizer.threads", CHI_OPTIMIZER, 20, "the same bits for 1, 2, 3, 8 threads", check_threads },
     { "optimizer.every", CHI_OPTIMIZER, 20, "weights that have a gradient move (a warning)", check_every },
     { "optimizer.clip", CHI_OPTIMIZER, 20, "clip multiplies every gradient", check_clip },

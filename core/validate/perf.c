@@ -95,7 +95,8 @@ static void perf(struct trial *t)
     trial_note(t, "width %d, defaults, f32: forward %.0f ns a row, step %.0f ns, backward %.0f ns; %lld bytes of state",
                WIDTH, forward, step, backward, state);
     trial_note(t, "{\"component\": \"%s\", \"hidden_size\": %d, \"forward_ns\": %.0f, \"step_ns\": %.0f, "
-               "\"backward_ns\": %.0f, \"state_bytes\": %lld}", t->component->name, WIDTH, forward, step, backward, state);
+               "\"backward_ns\": %.0f, \"state_bytes\": %lld}", t->component->name, WIDTH, forward, step, backward,
+               state);
 }
 
 const struct check checks_perf[] = {

@@ -173,7 +173,8 @@ bool usual_case(struct trial *t, int64_t d, struct layer_case *c)
         int64_t v = min_i64(max_i64(2 * d, (int64_t)o->min), (int64_t)o->max);
         if (!(o->flags & CHI_OPT_REQUIRED)) continue;
         if (o->type != CHI_OPT_INT || used + 80 > sizeof c->options) return false;
-        used += (size_t)snprintf(c->options + used, sizeof c->options - used, "%.60s = %lld\n", o->name, (long long)v);
+        used += (size_t)snprintf(c->options + used, sizeof c->options - used, "%.60s = %lld\n", o->name,
+                                 (long long)v);
     }
     struct rig r;
     enum outcome was = t->outcome;

@@ -102,7 +102,8 @@ static void each_job(struct trial *t, void (*check)(struct job *))
 static bool whole(struct job *j)
 {
     if (!slice(j, 0, ROWS, j->q, j->scale)) return false;
-    if (j->s != CHI_OK) trial_fail(j->t, "quantize refuses weights of moderate size with status %d (%s)", (int)j->s, j->with);
+    if (j->s != CHI_OK) trial_fail(j->t, "quantize refuses weights of moderate size with status %d (%s)", (int)j->s,
+                                   j->with);
     return j->s == CHI_OK;
 }
 
@@ -120,8 +121,8 @@ static void rows_alone(struct job *j)
             ok = !memcmp(q + r * j->cols, j->q + r * j->cols, (size_t)j->cols)
               && !memcmp(scale + r * j->groups, j->scale + r * j->groups, (size_t)j->groups * sizeof *scale);
             if (!ok)
-                trial_fail(j->t, "row %lld differs when %lld rows are quantised in a call instead of all: rows must be "
-                           "independent (%s)", (long long)r, (long long)size[k], j->with);
+                trial_fail(j->t, "row %lld differs when %lld rows are quantised in a call instead of all: rows must "
+                           "be independent (%s)", (long long)r, (long long)size[k], j->with);
         }
     }
     free(q);
@@ -140,8 +141,8 @@ static bool in_range(const struct job *j)
     int most = !strcmp(j->ops->values, "ternary") ? 1 : 127;
     for (int64_t i = 0; i < ROWS * j->cols && !floats(j); i++)
         if (j->q[i] > most || j->q[i] < -most) {
-            trial_fail(j->t, "q[%lld] is %d, the class %s has -%d..%d (%s)", (long long)i, j->q[i], j->ops->values, most, most,
-                       j->with);
+            trial_fail(j->t, "q[%lld] is %d, the class %s has -%d..%d (%s)", (long long)i, j->q[i], j->ops->values,
+                       most, most, j->with);
             return false;
         }
     for (int64_t i = 0; i < ROWS * j->groups; i++)
@@ -186,8 +187,8 @@ static void nearer_than_zeros(const struct job *j)
         size += (double)j->w[i] * (double)j->w[i];
     }
     if (!(sqrt(off / size) <= 0.9))
-        trial_fail(j->t, "the quantised weights are %.3g of their length away from the weights, as far as zeros would be: "
-                   "wanted is 0.9 at most (%s)", sqrt(off / size), j->with);
+        trial_fail(j->t, "the quantised weights are %.3g of their length away from the weights, as far as zeros "
+                   "would be: wanted is 0.9 at most (%s)", sqrt(off / size), j->with);
 }
 
 static void in_class(struct job *j)
@@ -228,7 +229,8 @@ static void not_finite(struct job *j)
 static void encodings(struct job *j)
 {
     const struct chi_component *c;
-    struct matrix m = { .rows = ROWS, .cols = j->cols, .group = j->group, .q = floats(j) ? NULL : j->q, .scale = j->scale };
+    struct matrix m = { .rows = ROWS, .cols = j->cols, .group = j->group, .q = floats(j) ? NULL : j->q,
+                        .scale = j->scale };
     const char *refuses = NULL;
     bool held = false;
     if (!whole(j)) return;
@@ -271,8 +273,8 @@ static void gradient(struct job *j)
     j->ops->grad(j->b->conf, j->w + half, dq + half, n - half, twice + half);
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(once[i]) || fabsf(twice[i] - 1 - once[i]) > 1e-5f * (1 + fabsf(once[i]))) {
-            trial_fail(j->t, "grad: dw[%lld] is %g from 0 in one call and %g from 1 in two, wanted is dw += rule(dq) (%s)",
-                       (long long)i, (double)once[i], (double)twice[i], j->with);
+            trial_fail(j->t, "grad: dw[%lld] is %g from 0 in one call and %g from 1 in two, wanted is dw += "
+                       "rule(dq) (%s)", (long long)i, (double)once[i], (double)twice[i], j->with);
             break;
         }
     free(dq);
@@ -317,12 +319,16 @@ static void check_residual(struct trial *t)
 }
 
 const struct check checks_quantizers[] = {
-    { "quantizer.rows", CHI_QUANTIZER, 30, "rows are independent: any slices give the same bits, inside their blocks", check_rows },
-    { "quantizer.class", CHI_QUANTIZER, 30, "numbers lie in the class, keep sign and order, and are nearer than zeros", check_class },
+    { "quantizer.rows", CHI_QUANTIZER, 30, "rows are independent: any slices give the same bits, inside their blocks",
+      check_rows },
+    { "quantizer.class", CHI_QUANTIZER, 30,
+      "numbers lie in the class, keep sign and order, and are nearer than zeros", check_class },
     { "quantizer.zeros", CHI_QUANTIZER, 30, "zeros stay zeros", check_zeros },
-    { "quantizer.not_finite", CHI_QUANTIZER, 30, "NaN and infinities are refused with CHI_ENUMERIC", check_not_finite },
+    { "quantizer.not_finite", CHI_QUANTIZER, 30, "NaN and infinities are refused with CHI_ENUMERIC",
+      check_not_finite },
     { "quantizer.encodings", CHI_QUANTIZER, 30, "encodings of its class hold what it makes", check_encodings },
     { "quantizer.gradient", CHI_QUANTIZER, 30, "its gradient rule adds, piece by piece", check_gradient },
-    { "quantizer.residual", CHI_QUANTIZER, 30, "what training adds of the master fades to 0 at its end", check_residual },
+    { "quantizer.residual", CHI_QUANTIZER, 30, "what training adds of the master fades to 0 at its end",
+      check_residual },
     { 0 }
 };

@@ -208,10 +208,12 @@ bool layer_case(struct trial *t, int64_t i, struct layer_case *c)
 const char *case_words(const struct layer_case *c)
 {
     static char text[CASE_TEXT + 64];
-    int n = snprintf(text, sizeof text, "hidden_size %lld, %.*s", (long long)c->d, (int)strcspn(c->linear, "\n"), c->linear);
+    int n = snprintf(text, sizeof text, "hidden_size %lld, %.*s", (long long)c->d, (int)strcspn(c->linear, "\n"),
+                     c->linear);
     for (const char *at = c->options; *at; at += strcspn(at, "\n") + 1) {
         const char *eq = strstr(at, " = ");
-        n += snprintf(text + n, sizeof text - (size_t)n, ", %.*s %.*s", (int)(eq - at), at, (int)strcspn(eq + 3, "\n"), eq + 3);
+        n += snprintf(text + n, sizeof text - (size_t)n, ", %.*s %.*s", (int)(eq - at), at,
+                      (int)strcspn(eq + 3, "\n"), eq + 3);
     }
     return text;
 }

@@ -77,7 +77,8 @@ static void become(struct runner *r, const struct child *c, int report, int null
     _exit(127);
 }
 
-static char **child_environment(const struct runner *r, const struct job *j, int report, int64_t seconds, char *own[2])
+static char **child_environment(const struct runner *r, const struct job *j, int report, int64_t seconds,
+                                char *own[2])
 {
     extern char **environ;
     int64_t n = 0;
@@ -153,7 +154,8 @@ static void judge_output(struct job *j, int fd, const char *where, bool crashed)
         for (char *c = line; *c; c++)
             if ((unsigned char)*c < 32) *c = '?';
         if (crashed) add_line(j, TRIAL_CRASHED, "%s: %s", where, line);
-        else add_line(j, TRIAL_FAILED, "it writes to %s, which belongs to the program (use host->log): '%s'", where, line);
+        else add_line(j, TRIAL_FAILED, "it writes to %s, which belongs to the program (use host->log): '%s'", where,
+                      line);
         said++;
     }
     if (f) fclose(f);
@@ -168,7 +170,8 @@ static void judge_end(struct child *c, int status, const struct rusage *used)
     int n = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     if (c->killed || n == SIGXCPU || (n == SIGKILL && now_s() - c->begun > c->patience / WALL)) {
         j->ending = xprintf("no end after %.0f seconds %s", c->killed ? c->patience : c->patience / WALL, where);
-        add_line(j, TRIAL_FAILED, "it hangs, or is much too slow: stopped %s - `--only %s --in-process` under gdb shows where",
+        add_line(j, TRIAL_FAILED,
+                 "it hangs, or is much too slow: stopped %s - `--only %s --in-process` under gdb shows where",
                  where, j->check ? j->check->name : "manifest");
     } else if (n) {
         j->ending = xprintf("%s %s", signal_name(n), where);

@@ -42,8 +42,10 @@ static void write_file(struct trial *t, const char *path, int64_t which)
         int64_t n = trial_between(t, 2, 4);
         fprintf(f, "{\"context\": \"text %lld, line %lld\", \"choices\": [", (long long)which, (long long)line);
         for (int64_t k = 0; k < n; k++)
-            fprintf(f, "%s\"%lld is number %lld\"", k ? ", " : "", (long long)k, (long long)trial_between(t, 0, 1 << 20));
-        fprintf(f, "], \"answer\": %lld, \"slice\": \"of_%lld\"}\n", (long long)trial_between(t, 0, n - 1), (long long)n);
+            fprintf(f, "%s\"%lld is number %lld\"", k ? ", " : "", (long long)k,
+                    (long long)trial_between(t, 0, 1 << 20));
+        fprintf(f, "], \"answer\": %lld, \"slice\": \"of_%lld\"}\n", (long long)trial_between(t, 0, n - 1),
+                (long long)n);
     }
     fclose(f);
 }
@@ -148,8 +150,10 @@ static bool good_rows(struct bench *b)
 {
     bool scored = false;
     if (b->rows < 1 || b->rows > b->longest[b->split]) {
-        trial_fail(b->t, "example %lld of split %d has %lld rows, wanted are 1 to %lld%s%s", (long long)b->i, b->split,
-                   (long long)b->rows, (long long)b->longest[b->split], b->rows < 0 ? ": " : "", b->rows < 0 ? fail_text() : "");
+        trial_fail(b->t, "example %lld of split %d has %lld rows, wanted are 1 to %lld%s%s", (long long)b->i,
+                   b->split,
+                   (long long)b->rows, (long long)b->longest[b->split], b->rows < 0 ? ": " : "",
+                   b->rows < 0 ? fail_text() : "");
         return false;
     }
     for (int64_t r = 0; r < b->rows; r++) {
@@ -157,7 +161,8 @@ static bool good_rows(struct bench *b)
                     && b->slice[r] >= -1 && b->slice[r] < b->n_slice;
         scored = scored || b->target[r] >= 0;
         if (fine) continue;
-        trial_fail(b->t, "row %lld of example %lld of split %d has input %d, target %d and slice %d, wanted are ids below "
+        trial_fail(b->t, "row %lld of example %lld of split %d has input %d, target %d and slice %d, wanted are ids "
+                   "below "
                    "%lld and slices below %lld, or -1 but for the input", (long long)r, (long long)b->i, b->split,
                    b->input[r], b->target[r], b->slice[r], (long long)b->vocab, (long long)b->n_slice);
         return false;
@@ -199,8 +204,10 @@ static bool take_rows(struct bench *b)
     for (int split = 0; split < CHI_SPLITS; split++) {
         b->longest[split] = b->ops->longest(b->self, split);
         if (b->ops->examples(b->self, split) < 0 || b->longest[split] < 1 || b->vocab < 1) {
-            trial_fail(b->t, "split %d has %lld examples of up to %lld rows and %lld ids, wanted are 0 or more, 1 and 1", split,
-                       (long long)b->ops->examples(b->self, split), (long long)b->longest[split], (long long)b->vocab);
+            trial_fail(b->t, "split %d has %lld examples of up to %lld rows and %lld ids, wanted are 0 or more, 1 "
+                       "and 1", split,
+                       (long long)b->ops->examples(b->self, split), (long long)b->longest[split],
+                       (long long)b->vocab);
             return false;
         }
         bytes = max_i64(bytes, b->longest[split] * (int64_t)sizeof(int32_t));
@@ -222,8 +229,8 @@ static void examples_repeat(struct bench *b, struct bench *two)
         for (int64_t i = n - 1; i >= 0; i--) {
             if (!make_example(two, split, i, &again)) return;
             if (again.all == first[i].all) continue;
-            trial_fail(b->t, "example %lld of split %d is another one when asked again: it is a function of its options, the "
-                       "split, its number and h->random()", (long long)i, split);
+            trial_fail(b->t, "example %lld of split %d is another one when asked again: it is a function of its "
+                       "options, the split, its number and h->random()", (long long)i, split);
             return;
         }
     }
@@ -303,8 +310,8 @@ static void stable(struct bench *b, const char *lines)
             if (!document(b, split, i, &d)) break;
             struct print p = print_of(&d);
             if (p.text != first[i].text)
-                trial_fail(b->t, "the bytes of document %lld of split %d have moved: they stay until the task is closed",
-                           (long long)i, split);
+                trial_fail(b->t, "the bytes of document %lld of split %d have moved: they stay until the task is "
+                           "closed", (long long)i, split);
             else if (p.n != first[i].n || p.hash != first[i].hash || p.name != first[i].name)
                 trial_fail(b->t, "document %lld of split %d is another one when asked again", (long long)i, split);
         }
@@ -325,7 +332,8 @@ static void repeats(struct bench *b, const char *lines)
             struct print *p = prints(b, split, &n), *q = p ? prints(&two, split, &m) : NULL;
             bool same = n == m;
             for (int64_t i = 0; q && same && i < n; i++) same = p[i].hash == q[i].hash && p[i].name == q[i].name;
-            if (q && !same) trial_fail(b->t, "split %d has other documents, or in another order, when opened again", split);
+            if (q && !same) trial_fail(b->t, "split %d has other documents, or in another order, when opened again",
+                                       split);
             free(p);
             free(q);
         }
@@ -344,8 +352,8 @@ static void disjoint(struct bench *b, const char *lines)
     for (int64_t i = 0; held && i < n; i++)
         for (int64_t j = 0; j < m; j++)
             if (train[i].n && train[i].n == held[j].n && train[i].hash == held[j].hash) {
-                trial_fail(b->t, "document %lld of the training split and %lld of the held-out one are the same %lld bytes",
-                           (long long)i, (long long)j, (long long)held[j].n);
+                trial_fail(b->t, "document %lld of the training split and %lld of the held-out one are the same "
+                           "%lld bytes", (long long)i, (long long)j, (long long)held[j].n);
                 i = n;
                 break;
             }
@@ -368,10 +376,14 @@ static bool good_choice(struct bench *b, int64_t i, int64_t question)
     if (!call_guarded(b->t, "choice", b->part.options, run_choice, b)) return false;
     const struct chi_choice *c = &b->choice;
     bool follows = i ? c->question == question || c->question == question + 1 : c->question == 0;
-    if (follows && c->context >= 0 && c->context < d.n && c->bytes > 0 && c->slice >= -1 && c->slice < b->n_slice) return true;
-    trial_fail(b->t, "document %lld (%lld bytes) is of question %lld, behind one of question %lld, with %lld bytes of context, "
-               "%lld of the choice and slice %d of %lld: wanted are questions in order, less context than text, 1 byte or more "
-               "of a choice, and a slice or -1", (long long)i, (long long)d.n, (long long)c->question, (long long)question,
+    if (follows && c->context >= 0 && c->context < d.n && c->bytes > 0 && c->slice >= -1
+        && c->slice < b->n_slice) return true;
+    trial_fail(b->t, "document %lld (%lld bytes) is of question %lld, behind one of question %lld, with %lld bytes "
+               "of context, "
+               "%lld of the choice and slice %d of %lld: wanted are questions in order, less context than text, 1 "
+               "byte or more "
+               "of a choice, and a slice or -1", (long long)i, (long long)d.n, (long long)c->question,
+               (long long)question,
                (long long)c->context, (long long)c->bytes, c->slice, (long long)b->n_slice);
     return false;
 }
@@ -409,7 +421,8 @@ static void check_repeats(struct trial *t) { with_task(t, repeats); }
 static void check_disjoint(struct trial *t) { with_task(t, disjoint); }
 
 const struct check checks_tasks[] = {
-    { "task.stable", CHI_TASK, 20, "documents or examples stay what they are, documents where they are", check_stable },
+    { "task.stable", CHI_TASK, 20, "documents or examples stay what they are, documents where they are",
+      check_stable },
     { "task.repeats", CHI_TASK, 20, "opened again, the same documents or examples in the same order", check_repeats },
     { "task.disjoint", CHI_TASK, 20, "no text or input is in both splits", check_disjoint },
     { "task.choices", CHI_TASK, 20, "choices of a question stand together, and one of them is right", check_choices },

@@ -74,7 +74,8 @@ static void end(struct bench *b)
 /* Texts of all sorts: bytes at random, letters, pieces of UTF-8 whole and cut, long runs            */
 static int64_t draw_text(struct trial *t, int i, unsigned char *text)
 {
-    static const char *const piece[] = { "the ", "of", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf0\x9f", "\xc0\x80",
+    static const char *const piece[] = { "the ", "of", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf0\x9f",
+                                         "\xc0\x80",
                                          "\xed\xa0\x80", "\n", "\r\n", " ", "  ", "12345", "\xff\xfe", "e\xcc\x81" };
     int64_t n = 0, want = trial_between(t, 0, i < 20 ? 4 : LONGEST - 8);
     unsigned char run = (unsigned char)trial_between(t, 0, 255);
@@ -106,7 +107,8 @@ static int64_t encode(struct bench *b, const unsigned char *text, int64_t n, int
         return -1;
     }
     if (b->answer >= 0 && b->answer <= n) return b->answer;
-    trial_fail(b->t, "encode makes %lld ids of %lld bytes, wanted is at most one a byte", (long long)b->answer, (long long)n);
+    trial_fail(b->t, "encode makes %lld ids of %lld bytes, wanted is at most one a byte", (long long)b->answer,
+               (long long)n);
     return -1;
 }
 
@@ -142,8 +144,8 @@ static void one_round_trip(struct bench *b, const unsigned char *text, int64_t n
     bool fine = n_ids >= 0;
     for (int64_t i = 0; fine && i < n_ids; i++)
         if (b->ids[i] < 0 || b->ids[i] >= b->vocab || b->ids[i] == b->ops->end(b->self)) {
-            trial_fail(b->t, "encode makes id %d, wanted is one of 0..%lld without the end of a document, %d", (int)b->ids[i],
-                       (long long)b->vocab - 1, (int)b->ops->end(b->self));
+            trial_fail(b->t, "encode makes id %d, wanted is one of 0..%lld without the end of a document, %d",
+                       (int)b->ids[i], (long long)b->vocab - 1, (int)b->ops->end(b->self));
             fine = false;
         }
     if (fine) back = decode(b, n_ids, out, LONGEST);
@@ -177,8 +179,8 @@ static void maxima(struct trial *t)
             const int32_t *ids = b.ids;
             int64_t max = all > 0 ? trial_between(t, 0, all) : 0, some = all < 0 ? -1 : encode(&b, text, n, max, &p);
             if (all >= 0 && some >= 0 && some != all)
-                trial_fail(t, "encode says %lld ids where %lld are wanted and %lld where all are, wanted is the number that "
-                           "the text has", (long long)some, (long long)max, (long long)all);
+                trial_fail(t, "encode says %lld ids where %lld are wanted and %lld where all are, wanted is the "
+                           "number that the text has", (long long)some, (long long)max, (long long)all);
             else if (all >= 0 && some >= 0 && max && memcmp(ids, b.ids, (size_t)max * sizeof *ids) != 0)
                 trial_fail(t, "the first %lld ids differ when only these are wanted", (long long)max);
             pile_drop(&p);
@@ -200,7 +202,8 @@ static int64_t piece(struct bench *b, const unsigned char *text, int64_t n)
     b->n = n;
     bool fine = call_guarded(b->t, "piece", "the rest of a text", run_piece, b);
     if (fine && (b->answer < 1 || b->answer > n))
-        trial_fail(b->t, "piece answers %lld for %lld bytes, wanted is 1 .. %lld", (long long)b->answer, (long long)n, (long long)n);
+        trial_fail(b->t, "piece answers %lld for %lld bytes, wanted is 1 .. %lld", (long long)b->answer, (long long)n,
+                   (long long)n);
     pile_drop(&p);
     return fine && b->t->outcome == TRIAL_OK ? b->answer : -1;
 }
@@ -215,8 +218,8 @@ static void one_text_of_pieces(struct bench *b, const unsigned char *text, int64
         struct pile q = { .n = 0 };
         int64_t some = encode(b, text + i, m, m, &q);
         if (some >= 0 && (done + some > all || memcmp(want + done, b->ids, (size_t)some * sizeof *want) != 0))
-            trial_fail(b->t, "the piece of bytes %lld .. %lld has other ids than these bytes have in the text: a token crosses "
-                       "its end", (long long)i, (long long)(i + m) - 1);
+            trial_fail(b->t, "the piece of bytes %lld .. %lld has other ids than these bytes have in the text: a "
+                       "token crosses its end", (long long)i, (long long)(i + m) - 1);
         done += some;
         pile_drop(&q);
         if (b->t->outcome != TRIAL_OK) break;
@@ -244,14 +247,16 @@ static void ids(struct trial *t)
         int32_t stop = b.ops->end(b.self);
         const int64_t strange[] = { -1, b.vocab, INT32_MAX, INT32_MIN, stop };
         if (b.vocab < 1 || b.vocab > INT32_MAX || stop < 0 || stop >= b.vocab)
-            trial_fail(t, "the end of a document is id %d, wanted is one of 0..%lld", (int)stop, (long long)b.vocab - 1);
+            trial_fail(t, "the end of a document is id %d, wanted is one of 0..%lld", (int)stop,
+                       (long long)b.vocab - 1);
         for (int64_t i = 0; i < COUNT(strange) + min_i64(b.vocab, 2000) && t->outcome == TRIAL_OK; i++) {
             struct pile p = { .n = 0 };
             b.id = (int32_t)(i < COUNT(strange) ? strange[i] : i - COUNT(strange));
             b.max = i % 3 - i % 2;
             b.max = max_i64(b.max, 0);
             b.out = pile_take(&p, b.max, 1, true, "text");
-            if (call_guarded(t, "decode", "one id", run_decode, &b) && (b.answer < 0 || (i < COUNT(strange) && b.answer)))
+            if (call_guarded(t, "decode", "one id", run_decode, &b)
+                && (b.answer < 0 || (i < COUNT(strange) && b.answer)))
                 trial_fail(t, "decode says that id %d has %lld bytes, wanted is 0%s", (int)b.id, (long long)b.answer,
                            b.answer < 0 ? " or more" : ": it ends a document or is outside of the vocabulary");
             pile_drop(&p);
@@ -261,10 +266,12 @@ static void ids(struct trial *t)
 }
 
 const struct check checks_tokenizers[] = {
-    { "tokenizer.round_trip", CHI_TOKENIZER, 40, "decode(encode(text)) is text, whatever the bytes; ids are in the vocabulary",
-      round_trip },
-    { "tokenizer.max", CHI_TOKENIZER, 20, "encode writes no more ids than asked for, and says how many there are", maxima },
+    { "tokenizer.round_trip", CHI_TOKENIZER, 40,
+      "decode(encode(text)) is text, whatever the bytes; ids are in the vocabulary", round_trip },
+    { "tokenizer.max", CHI_TOKENIZER, 20, "encode writes no more ids than asked for, and says how many there are",
+      maxima },
     { "tokenizer.pieces", CHI_TOKENIZER, 40, "a text's ids are those of its pieces, one after another", pieces },
-    { "tokenizer.ids", CHI_TOKENIZER, 20, "end and strange ids have no bytes; decode writes no more than asked for", ids },
+    { "tokenizer.ids", CHI_TOKENIZER, 20, "end and strange ids have no bytes; decode writes no more than asked for",
+      ids },
     { 0 }
 };

@@ -55,8 +55,8 @@ struct check {
 extern const struct check checks_manifest[], checks_config[],
                           checks_layer[], checks_layer_memory[], checks_layer_threads[], checks_layer_numbers[],
                           checks_encodings[], checks_quantizers[], checks_backends[],
-                          checks_objectives[], checks_optimizers[], checks_tokenizers[], checks_tasks[], checks_loops[],
-                          checks_adapters[],
+                          checks_objectives[], checks_optimizers[], checks_tokenizers[], checks_tasks[],
+                          checks_loops[], checks_adapters[],
                           checks_perf[];      /* --perf alone                              */
 /* The check i of all tables, in order; NULL after the last                              */
 const struct check *check_at(int64_t i);

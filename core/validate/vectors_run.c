@@ -72,7 +72,8 @@ static chi_status run_all(const struct cli_texts *files, char *const *word, int 
 
     for (int i = 0; i < n_word; i++) {
         if (!is_plugin(word[i])) continue;
-        if (plugin) return fail(CHI_ECONF, "validate --vectors: %s and %s are both plugins; name one", plugin, word[i]);
+        if (plugin) return fail(CHI_ECONF, "validate --vectors: %s and %s are both plugins; name one", plugin,
+                                word[i]);
         TRY(prefer(plugin = word[i]));
     }
     for (int i = 0; i < files->n; i++) TRY(run_file(files->v[i], out, &ran));
@@ -95,10 +96,12 @@ static chi_status crashed(const struct shared *s, int status)
 {
     const char *where = *s->doing ? s->doing : "before a plugin was loaded";
     char how[64];
-    if (WIFSIGNALED(status)) snprintf(how, sizeof how, "died of signal %d (%.40s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    if (WIFSIGNALED(status)) snprintf(how, sizeof how, "died of signal %d (%.40s)", WTERMSIG(status),
+                                      strsignal(WTERMSIG(status)));
     else snprintf(how, sizeof how, "was ended with exit code %d", WEXITSTATUS(status));
     printf("CRASHED: the process %s %s\n", how, where);
-    return fail(CHI_EPLUGIN, "validate --vectors: the process %s %s - `--in-process` runs it under a debugger", how, where);
+    return fail(CHI_EPLUGIN, "validate --vectors: the process %s %s - `--in-process` runs it under a debugger", how,
+                where);
 }
 
 /* What the child could not do has been told by it                                             */

@@ -20,8 +20,8 @@ struct bench {
 
 static const char *const layers[] = {
     "use = gated_deltanet\n", "use = deltanet\n", "use = span_knot\nefla = yes\n", "use = mlstm\n",
-    "use = linear_attention\n", "use = mamba2\nstate_dim = 64\n", "use = causal_conv\n", "use = mlstm\nblock = v1\n",
-    "use = titans_mac\nmemory_depth = 1\n", "use = titans_mac\nmemory_depth = 2\n",
+    "use = linear_attention\n", "use = mamba2\nstate_dim = 64\n", "use = causal_conv\n", "use = rwkv7\n",
+    "use = mlstm\nblock = v1\n", "use = titans_mac\nmemory_depth = 1\n", "use = titans_mac\nmemory_depth = 2\n",
 };
 
 static double now(void)
@@ -85,6 +85,7 @@ static void compare(int d, int rounds)
     int n = (int)COUNT(layers);
     for (int64_t i = 0; i < ROWS * d; i++) x[i] = (float)(rand() % 2001 - 1000) / 1000;
     for (int i = 0; i < n; i++) b[i] = bench_open(layers[i], d);
+    pool_threads(1);                                    /* spec_open() sets what the configuration says */
     for (int k = 0; k < rounds; k++)
         for (int i = 0; i < n; i++) bench_round(&b[i], x, y, dx);
     printf("d = %d, %d heads of 64: microseconds a token, and of gated_deltanet's\n", d, d / 64);
@@ -104,7 +105,6 @@ static void compare(int d, int rounds)
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 20;
-    pool_threads(1);
     compare(256, rounds);
     compare(512, rounds);
     return 0;

@@ -145,7 +145,7 @@ static chi_status open_ours(const struct bench *b, struct side *s, int64_t rows,
     if (!s->kernel) s->kernel = s->encoding->portable;
     s->m = (struct chi_matrix){ NULL, d_out, d_in, strcmp(s->encoding->values, "int8") ? GROUP : d_in };
     s->a = (struct chi_act){ rows, d_in, b->x, d_in, b->q, round_up(d_in, CHI_ACT_BLOCK), b->step, b->sum };
-    s->slice = linear_slice(rows * d_out * d_in, rows * d_in, 64);
+    s->slice = linear_slice(rows * d_out * d_in, rows, d_in);
     s->bytes = s->encoding->bytes(d_out, d_in, s->m.group);
     return pool_scratch(64 + (s->kernel->scratch_bytes ? s->kernel->scratch_bytes(rows, d_in) : 0));
 }

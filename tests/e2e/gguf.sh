@@ -47,26 +47,7 @@ same "$tmp/want" "$tmp/got" "the model that came back says something else"
 [ -z "$(find "$tmp" -name '*.tmp*')" ] && ok || no "something is left: $(find "$tmp" -name '*.tmp*')"
 
 # ---- a model with experts lies in two files
-cat >"$tmp/moe.ini" <<'END'
-[model]
-hidden_size = 64
-num_hidden_layers = 1
-vocab_size = 300
-layer_pattern = GD
-ffn_pattern = MOE
-[layer.GD]
-use = gated_deltanet
-num_heads = 2
-head_dim = 16
-head_v_dim = 24
-[layer.MOE]
-use = moe
-n_routed_experts = 3
-moe_intermediate_size = 32
-[linear]
-quantizer = ternary
-END
-run 0 "$CHIMERA" init "$tmp/moe.ini" -o "$tmp/moe"
+run 0 "$CHIMERA" init "$srcdir/tests/data/moe.ini" -o "$tmp/moe"
 run 0 "$CHIMERA" export "$tmp/moe" -o "$tmp/moe.gguf"
 says out '^layers.0.ffn.experts.2.up_proj.weight 32 x 64  ternary2 -> F16 '
 mkdir "$tmp/moe2"
@@ -126,6 +107,25 @@ if command -v python3 >/dev/null 2>&1; then
     says out ' rope.dimension_count=32 rope.freq_base=500 attention.layer_norm_rms_epsilon=0.25$'
     says out '^blk.0.ffn_down.weight F16 256x96 '
     says out '^12 tensors, 0 wrong$'
+    # Matrices of more rows than are turned over at once, 33 heads of 64: no head is cut
+    run 0 "$CHIMERA" init "$tmp/llama.ini" -o "$tmp/wide" model.hidden_size=2112 layer.AT.num_heads=33 layer.AT.head_dim=64 \
+        model.tie_word_embeddings=yes linear.group_size=64
+    run 0 "$CHIMERA" export "$tmp/wide" -o "$tmp/ours.gguf" --as f16
+    run 0 "$CHIMERA" export "$tmp/wide" -o "$tmp/theirs.gguf" --as f16 --architecture llama
+    run 0 python3 -B - "$srcdir/tests" "$tmp/ours.gguf" "$tmp/theirs.gguf" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+from gguf_reader import Gguf
+ours, theirs = (Gguf(p).tensors for p in sys.argv[2:])
+for name in "qkv":
+    a, b = ours["layers.0.mixer.%s_proj.weight" % name], theirs["blk.0.attn_%s.weight" % name]
+    assert a[:2] == b[:2] == (1, [2112, 2112]), (a[:2], b[:2])
+    for r in range(2112):
+        i = r % 64
+        at = r if name == "v" else r - i + i // 2 + i % 2 * 32
+        assert b[2][4224 * r:4224 * r + 4224] == a[2][4224 * at:4224 * at + 4224], (name, r)
+END
+    rm -r "$tmp/wide" "$tmp"/ours.gguf "$tmp"/theirs.gguf
 else
     echo "no python3: GGUF files are not read a second time"
 fi

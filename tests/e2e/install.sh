@@ -27,6 +27,13 @@ if [ -d "$prefix/lib/chimera" ]; then
     run 0 "$program" plugins            # finds them beside itself, wherever it was put
     says out "$prefix/lib/chimera/layers"
 fi
+# Who has no checkout has the configurations, and the pages that they name, with links that lead somewhere
+pages=$prefix/share/doc/chimera
+if diff -r "$srcdir/conf" "$pages/conf" >/dev/null; then ok; else no "other configurations were installed"; fi
+run 0 "$program" inspect "$pages/conf/ablations/tl2.ini"
+grep -Eo '\]\([^):# ]+\.(md|ini)' "$pages/README.md" "$pages"/doc/*.md "$pages"/plugins/*/*/*.md | sort -u >"$tmp/links"
+sed 's/^\(.*\)\/[^/]*:](\(.*\)$/\1\/\2/' "$tmp/links" | while read -r page; do [ -e "$page" ] || echo "$page"; done >"$tmp/lost"
+if [ -s "$tmp/lost" ] || [ "$(wc -l <"$tmp/links")" -lt 80 ]; then no "links that lead nowhere: $(head -n 3 "$tmp/lost")"; else ok; fi
 # A prefix that only `make install` hears of
 # shellcheck disable=SC2086
 limit=120 run 0 $make install prefix=/other

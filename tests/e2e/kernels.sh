@@ -20,6 +20,14 @@ says out '^  ternary2  .*128x128 .*layers\.0\.mixer\.q_proj, \.\.\.'
 says out 'dot, as above: these weights are never quantised'
 if [ ! -e "$tmp/cache/chimera" ]; then ok; else no "looking wrote to the cache"; fi
 
+# Groups that no backend has a kernel for are slow, which one line says of models that are large enough to feel it
+if grep -q '^      avx2: the highest rank' "$tmp/out"; then
+    run 0 "$CHIMERA" kernels "$conf" model.hidden_size=512 linear.group_size=64
+    says err 'warning: .*ternary2 in groups of 64.*groups of 128 are fast'
+    run 0 "$CHIMERA" kernels "$conf" model.hidden_size=512
+    if [ -s "$tmp/err" ]; then no "a warning without a reason: $(cat "$tmp/err")"; else ok; fi
+fi
+
 # Forced, by rank, and what the CPU lacks
 run 0 "$CHIMERA" kernels "$conf" backend.use=portable
 says out 'use = portable, autotune = yes: no part here'

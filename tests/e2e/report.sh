@@ -122,6 +122,16 @@ report "$tmp/steps" --at 9; is t 2 -4.0621277
 bad 1 'cannot create' "$CHIMERA" report "$tmp/sleep" --csv /dev/full/x
 
 # ---- outputs
+# What is behind a descriptor is written to through it, so that nothing falls on what was written before
+"$CHIMERA" report "$tmp/sleep" --markdown "$tmp/r.md" >"$tmp/plain" 2>"$tmp/said"
+for to in /dev/stdout /dev/fd/1 /dev/stderr /dev/null; do
+    "$CHIMERA" report "$tmp/sleep" --markdown $to >"$tmp/out" 2>"$tmp/err"
+    sed "s,$tmp/r.md,$to," "$tmp/said" >"$tmp/want"
+    cat "$tmp/plain" >>"$tmp/want"
+    [ $to = /dev/null ] || cat "$tmp/r.md" >>"$tmp/want"
+    cat "$tmp/out" "$tmp/err" | sort | cmp - "$(sort "$tmp/want" >"$tmp/sorted"; echo "$tmp/sorted")" && ok || no "--markdown $to"
+done
+[ -c /dev/null ] && ok || no "/dev/null is no device any more"
 mkdir "$tmp/bin"
 run 0 env PATH="$tmp/bin" "$CHIMERA" report "$tmp/sleep" --metric accuracy --html "$tmp/plain.html" --markdown "$tmp/r.md"
 says err 'gnuplot is not in PATH'

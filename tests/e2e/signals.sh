@@ -83,6 +83,22 @@ done
 what="$rounds rounds of SIGTERM"
 equal "$what"
 
+# Nobody reads what is said any more: files are written whole, the others end
+rm -rf "$tmp/cut"
+echo 0 >"$tmp/rc"
+{ "$CHIMERA" train "$tmp/f32.ini" run.dir="$tmp/cut" train.steps=40 2>&1 || echo $? >"$tmp/rc"; } | head -n 1 >"$tmp/out"
+says out 'step|f32|chimera'
+case $(cat "$tmp/rc") in 0|1|141) ok ;; *) no "train into a closed pipe: exit code $(cat "$tmp/rc")" ;; esac
+if grep -q '"state": *"done"' "$tmp/cut/status.json"; then ok; else no "a run without a reader: $(cat "$tmp/cut/status.json")"; fi
+for verb in "convert $tmp/cut -o $tmp/cut.b158" "export $tmp/cut -o $tmp/cut.gguf" "inspect $tmp/cut" "eval $tmp/cut" \
+    "bench $tmp/cut --steps 1"; do
+    # shellcheck disable=SC2086 # words
+    { sleep 0.2; rc=0; "$CHIMERA" $verb 2>"$tmp/err" || rc=$?; echo $rc >"$tmp/rc"; } | true
+    case $(cat "$tmp/rc") in 1|141) ok ;; *) no "chimera $verb into a closed pipe: exit code $(cat "$tmp/rc")" ;; esac
+done
+run 0 "$CHIMERA" eval "$tmp/cut.b158" --limit 300
+run 0 "$CHIMERA" import "$tmp/cut.gguf" -o "$tmp/back.b158"
+
 # On a terminal the status line fits, and the last line is whole
 if command -v script >/dev/null; then
     rm -rf "$tmp/cut"

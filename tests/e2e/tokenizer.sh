@@ -26,7 +26,21 @@ bad 2 '-o FILE is missing' "$CHIMERA" tokenizer train "$corpus/train"
 bad 2 'gpt2' "$CHIMERA" tokenizer train "$corpus/train" -o "$T/x" --split gpt3
 bad 3 'nothing: there is no such file' "$CHIMERA" tokenizer train "$T/nothing" -o "$T/x"
 : >"$T/empty"
+mkdir "$T/no_files"
 bad 3 'no text' "$CHIMERA" tokenizer train "$T/empty" -o "$T/x"
+tok train "$corpus/train" "$corpus/heldout" -n 300 -o /dev/stdout
+cmp "$T/out" "$T/a.ranks" && ok || no "a vocabulary by way of standard output"
+# What is no file, or none for us, as text, ids and vocabulary
+bad 3 'corpus: it is a folder' "$CHIMERA" tokenizer encode byte "$corpus"
+bad 3 'corpus: it is a folder' "$CHIMERA" tokenizer decode byte "$corpus"
+bad 2 'is a folder without config.ini' "$CHIMERA" tokenizer encode "$corpus"
+bad 3 'no_files: the folder has no files' "$CHIMERA" tokenizer encode bpe tokenizer.file="$T/no_files" "$T/empty"
+if [ "$(id -u)" != 0 ]; then
+    cp "$T/a.ranks" "$T/locked"
+    chmod 000 "$T/locked"
+    bad 3 'locked: Permission' "$CHIMERA" tokenizer encode "$T/locked"
+    bad 3 'locked: Permission' "$CHIMERA" tokenizer encode byte "$T/locked"
+fi
 
 # ---- there and back: any bytes
 head -c 3000 "$CHIMERA" >"$T/bytes"
@@ -107,9 +121,11 @@ bad 2 'vocab_size' "$CHIMERA" train "$T/tiny.ini" model.vocab_size=299 run.dir="
 # Another vocabulary of as many tokens: the ids mean nothing
 tok train "$corpus/heldout" -n 300 --least 1 -o "$T/other.ranks"
 run 0 "$CHIMERA" convert "$T/run" -o "$T/run.b158"
+run 0 "$CHIMERA" export "$T/run" -o "$T/run.safetensors"
+run 0 "$CHIMERA" import "$T/run.safetensors" -o "$T/imported"
 mv "$T/a.ranks" "$T/first.ranks"
 cp "$T/other.ranks" "$T/a.ranks"
-for of in run run/ckpt/0000000003 run.b158; do
+for of in run run/ckpt/0000000003 run.b158 imported; do
     which="$T/$of was trained with the vocabulary [0-9a-f]{16}, tokenizer bpe of .*a.ranks is [0-9a-f]{16}"
     bad 3 "$which" "$CHIMERA" eval "$T/$of"
     bad 3 "$which" "$CHIMERA" generate "$T/$of" -p "line 1" -n 4

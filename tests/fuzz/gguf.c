@@ -1,5 +1,6 @@
 /* gguf.c - fuzz target of the reader of GGUF files: any bytes end in a file whose tensors can be read to the
- * last byte, or in a refusal.  `make fuzz-gguf` runs it under libFuzzer; tests/unit/test_gguf.c replays its corpus. */
+ * last byte, or in a refusal.  `make fuzz-gguf` runs it under libFuzzer; tests/unit/test_gguf.c replays its
+ * corpus. */
 #include "gguf.h"
 #include "core.h"
 

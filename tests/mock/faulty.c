@@ -16,7 +16,8 @@ static const struct chi_option options[] = {
     CHI_INT(struct faulty_conf, at, "0", 0, 1e9, "which call goes wrong; 0: none", 0),
     CHI_ENUM(struct faulty_conf, where, "forward", "forward|backward|task", "in which call", 0),
     CHI_ENUM(struct faulty_conf, what, "segv", "segv|abort|nan_y|nan_dx|nan_grad", "what happens", 0),
-    CHI_ENUM(struct faulty_conf, size, "sound", "sound|state|array|every|scratch", "what is planned with a negative size", 0),
+    CHI_ENUM(struct faulty_conf, size, "sound", "sound|state|array|every|scratch",
+             "what is planned with a negative size", 0),
     CHI_OPTIONS_END
 };
 
@@ -86,7 +87,8 @@ static const struct chi_layer_ops ops = {
 };
 static const struct chi_component faulty = {
     .struct_size = sizeof faulty, .kind = CHI_LAYER, .name = "faulty", .revision = 1,
-    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_STATELESS | CHI_LAYER_SPLIT_FREE, .summary = "a layer that goes wrong on demand",
+    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_STATELESS | CHI_LAYER_SPLIT_FREE,
+    .summary = "a layer that goes wrong on demand",
     .options = options, .conf_size = sizeof(struct faulty_conf), .ops = &ops,
 };
 CHI_PLUGIN(faulty, .version = "1.0", .license = "MIT", .summary = "a mock", .components = CHI_COMPONENTS(&faulty));

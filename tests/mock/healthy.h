@@ -101,8 +101,8 @@ static const struct chi_layer_ops ops = {
 
 static const struct chi_component layer = {
     .struct_size = sizeof layer, .kind = CHI_LAYER, .name = "leaky", .revision = 1,
-    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_SPLIT_FREE, .options = options, .conf_size = sizeof(struct conf), .ops = &ops,
-    MORE,
+    .caps = CHI_LAYER_CAUSAL | CHI_LAYER_SPLIT_FREE, .options = options, .conf_size = sizeof(struct conf),
+    .ops = &ops, MORE,
 };
 
 /* One more macro, so that NAME is replaced before it becomes text                         */

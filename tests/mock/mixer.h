@@ -12,7 +12,8 @@
 #include <chimera/plugin.h>
 
 enum sin { NONE, WRONG_SKIP, SCALED, ASSIGNS, FUTURE, LOUD, ONE_STATE, ACROSS, ROW_POSITION, POSITION_FRESH, TWO_ROWS,
-           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE, SAME_PLACE, FROZEN, FAR_ROW, FAR_GRADIENT, FIRST_DSTATE, OPENED, LARGE };
+           POINTER, WRONG_TREE, REMEMBERS, BORROWS, SETTLES, FALSE_CLAIM, NO_DSTATE, SAME_PLACE, FROZEN, FAR_ROW,
+           FAR_GRADIENT, FIRST_DSTATE, OPENED, LARGE };
 
 struct mixer {
     int64_t d, decay, start, gain, skip, count;         /* parameters                          */
@@ -95,13 +96,15 @@ static void output(const struct mixer *m, const struct chi_run *r, const float *
 }
 
 /* s = a s_before + p u of one row                                                             */
-static void advance(const struct mixer *m, const struct chi_run *r, const float *before, const float *u, float p, float *s)
+static void advance(const struct mixer *m, const struct chi_run *r, const float *before, const float *u, float p,
+                    float *s)
 {
     const float *decay = CHI_PARAM(r, m->decay, float);
     for (int64_t c = 0; c < m->d; c++) s[c] = chi_sigmoid(decay[c]) * before[c] + p * u[c];
 }
 
-static void forward_segment(const struct mixer *m, struct chi_run *r, const struct chi_segment *g, const float *x, float *y)
+static void forward_segment(const struct mixer *m, struct chi_run *r, const struct chi_segment *g, const float *x,
+                            float *y)
 {
     const struct chi_segment *home = SIN == ONE_STATE ? r->seg : g;
     float *S = state_of(m, home), *u = CHI_ARRAY(r, m->u, float), *s = CHI_ARRAY(r, m->s, float);
@@ -143,7 +146,8 @@ static chi_status mixer_forward(const void *self, struct chi_run *r, const float
 }
 
 /* To dgain, dskip, ddecay: what row t, channel c has for them                                   */
-static void parameters_back(const struct mixer *m, struct chi_run *r, const float *x, float out, int64_t t, int64_t c, float da)
+static void parameters_back(const struct mixer *m, struct chi_run *r, const float *x, float out, int64_t t, int64_t c,
+                            float da)
 {
     float here = x[t * m->d + c], sign = SIN == LARGE && fabsf(here) > 2 ? -1 : 1;
     if (!r->grads && SIN != FROZEN) return;
@@ -156,7 +160,8 @@ static void parameters_back(const struct mixer *m, struct chi_run *r, const floa
 static void backward_segment(const struct mixer *m, struct chi_run *r, const struct chi_segment *seg, const float *x,
                              const float *dy, float *g)
 {
-    const float *gain = CHI_PARAM(r, m->gain, float), *decay = CHI_PARAM(r, m->decay, float), *s = CHI_ARRAY(r, m->s, float);
+    const float *gain = CHI_PARAM(r, m->gain, float), *decay = CHI_PARAM(r, m->decay, float),
+        *s = CHI_ARRAY(r, m->s, float);
     float *du = CHI_ARRAY(r, m->du, float);
     int64_t d = m->d;
     for (int64_t t = seg->first + seg->rows - 1; t >= seg->first; t--)
@@ -166,7 +171,8 @@ static void backward_segment(const struct mixer *m, struct chi_run *r, const str
                          : begins(seg) ? CHI_PARAM(r, m->start, float)[c] : state_of(m, seg)[c];
             float out = dy[t * d + c];
             g[c] += gain[c] * out;
-            if (SIN == ASSIGNS && r->grads && t == seg->first + seg->rows - 1 && seg == r->seg) CHI_GRAD(r, m->skip, float)[c] = 0;
+            if (SIN == ASSIGNS && r->grads && t == seg->first + seg->rows - 1 && seg == r->seg) CHI_GRAD(r, m->skip,
+                    float)[c] = 0;
             parameters_back(m, r, x, out, t, c, a * (1 - a) * g[c] * before);
             du[t * d + c] = phase(m, seg, t - seg->first) * g[c];
             g[c] *= SIN == FAR_GRADIENT && t - seg->first == 64 ? 0.5f * a : a;

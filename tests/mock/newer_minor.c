@@ -3,4 +3,5 @@
 
 MOCK_OPS;
 static const struct chi_component layer = MOCK_LAYER("newer_minor", .conf_size = 0);
-MOCK_PLUGIN(CHI_MAGIC, CHI_ABI_MAJOR, CHI_ABI_MINOR + 1, sizeof(struct chi_plugin), CHI_LAYOUT, "newer_minor", &layer);
+MOCK_PLUGIN(CHI_MAGIC, CHI_ABI_MAJOR, CHI_ABI_MINOR + 1, sizeof(struct chi_plugin), CHI_LAYOUT, "newer_minor",
+            &layer);

@@ -351,7 +351,8 @@ static void multiply(const struct chi_kernels *f, int64_t m, int64_t n, int64_t 
         double want = (double)(beta * C0[i]), terms = fabs(want);
         for (int64_t p = 0; p < k; p++) {
             int64_t r = i / ldc, c = i % ldc;
-            double t = (double)(ta ? A[p * lda + r] : A[r * lda + p]) * (double)(tb ? B[c * ldb + p] : B[p * ldb + c]);
+            double t = (double)(ta ? A[p * lda + r] : A[r * lda + p]) * (double)(tb ? B[c * ldb + p]
+                                                                                 : B[p * ldb + c]);
             want += t, terms += fabs(t);
         }
         cr_assert(fabs((double)C[i] - want) <= 8 * 0x1p-24 * terms + 1e-37,

@@ -29,7 +29,8 @@ chi_status open_with(struct open *o, const char *const *words)
 
 void open_file(struct open *o, const char *tokenizer, const char *file, const char *more)
 {
-    char *name = xprintf("data.tokenizer=%s", tokenizer), *path = data_path(file), *set = xprintf("tokenizer.file=%s", path);
+    char *name = xprintf("data.tokenizer=%s", tokenizer), *path = data_path(file),
+        *set = xprintf("tokenizer.file=%s", path);
     cr_assert_eq(open_with(o, (const char *const[]){ name, set, more, NULL }), CHI_OK, "%s", fail_text());
     free(name);
     free(path);
@@ -54,7 +55,8 @@ unsigned char *file_of(const char *name, int64_t *n)
 void open_changed(struct open *o, const char *const (*change)[2], int n_change, const char *more)
 {
     int64_t n;
-    char path[] = "/tmp/chimera-bpe.XXXXXX", *text = (char *)file_of("small.json", &n), *file = xprintf("%.*s", (int)n, text);
+    char path[] = "/tmp/chimera-bpe.XXXXXX", *text = (char *)file_of("small.json", &n),
+        *file = xprintf("%.*s", (int)n, text);
     for (int i = 0; i < n_change; i++) {
         char *from = strstr(file, change[i][0]), *old = file;
         cr_assert(from, "%s", change[i][0]);
@@ -65,7 +67,8 @@ void open_changed(struct open *o, const char *const (*change)[2], int n_change, 
     char *set = xprintf("tokenizer.file=%s", path);
     cr_assert(fd >= 0 && fs_write_all(fd, file, (int64_t)strlen(file)));
     close(fd);
-    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, more, NULL }), CHI_OK, "%s", fail_text());
+    cr_assert_eq(open_with(o, (const char *const[]){ "data.tokenizer=huggingface", set, more, NULL }), CHI_OK, "%s",
+                 fail_text());
     remove(path);
     free(set);
     free(file);

@@ -55,10 +55,17 @@ static const struct shape shapes[] = {
       "core = window\nlocal_window_size = 40\nconv_size = 2\nsemi_exact = yes\ntheta_max = 2\n", 6 },
     { "use = titans_mac\nmemory_depth = 3\nnum_heads = 2\nhead_dim = 4\nchunk = 5\npersistent_memory_slots = 2\n", 6 },
     { "use = titans_mac\nmemory_depth = 3\nnum_heads = 1\nhead_dim = 5\npersistent_memory_slots = 2\n"
-      "core = window\nlocal_window_size = 1\n", 5 },    { "use = gated_deltanet\nnum_heads = 2\nhead_dim = 5\nhead_v_dim = 9\n", 7 },
+      "core = window\nlocal_window_size = 1\n", 5 },
+    { "use = gated_deltanet\nnum_heads = 2\nhead_dim = 5\nhead_v_dim = 9\n", 7 },
     { "use = gated_deltanet\nnum_heads = 3\nhead_dim = 7\nhead_v_dim = 4\nconv_size = 3\nuse_gate = no\n", 12 },
     { "use = mlstm\nnum_heads = 2\nhead_dim = 4\nhead_v_dim = 9\n", 7 },
     { "use = mlstm\nnum_heads = 3\nhead_dim = 6\nhead_v_dim = 3\n", 12 },
+    /* more values than a task takes: of the network's width, of the rows'               */
+    { "use = swiglu\nintermediate_size = 400\n", 7 },
+    { "use = moe\nn_routed_experts = 2\nmoe_intermediate_size = 400\n", 5 },
+    { "use = moe\nn_routed_experts = 3\nmoe_intermediate_size = 3\nnum_experts_per_tok = 1\n", 400 },
+    { "use = rwkv7\nnum_heads = 2\nhead_dim = 8\ndecay_rank = 3\nrate_rank = 4\ngate_rank = 6\n", 12 },
+    { "use = rwkv7\nnum_heads = 3\nhead_dim = 5\ndecay_rank = 1\nrate_rank = 2\ngate_rank = 4\n", 7 },
 };
 
 struct rig {

@@ -107,7 +107,8 @@ static inline void delta_net(const struct ref *r, int64_t l, const double *x, in
             double *qh = q + h * HD, *kh = k + h * HD, *vh = v + h * HD, out[HD];
             unit(qh);
             unit(kh);
-            double decay = exp(-exp(weight(r, l, "mixer.A_log")[h]) * softplus(a[h] + weight(r, l, "mixer.dt_bias")[h]));
+            double decay = exp(-exp(weight(r, l, "mixer.A_log")[h]) * softplus(a[h] + weight(r, l,
+                                                                                             "mixer.dt_bias")[h]));
             for (int i = 0; i < HD; i++) {
                 double p = 0;
                 for (int j = 0; j < HD; j++) p += (S[h][i][j] *= decay) * kh[j];
@@ -156,7 +157,8 @@ static inline void ref_turn(const struct ref *r, const double *e, double *h, int
 
 /* Logits [T,VOCAB] of one segment with so many turns.  after, if not NULL, gives (frozen) or gets what
  * h is after `constant` turns                                                                       */
-static inline void ref_logits(const struct ref *r, const int32_t *token, int64_t T, int turns, int constant, double *after,
+static inline void ref_logits(const struct ref *r, const int32_t *token, int64_t T, int turns, int constant,
+                              double *after,
                        bool frozen, double *logits)
 {
     double x[ROWS * D], e[ROWS * D], h[ROWS * D] = { 0 }, y[D];
@@ -182,8 +184,8 @@ static inline double ref_loss(const struct ref *r, struct task *k, bool frozen)
 {
     double loss = 0, logits[ROWS * VOCAB];
     for (int64_t s = 0, at = 0; s < SEGS; at += cut[s++]) {
-        ref_logits(r, k->token + at, cut[s], k->depth[s].turns, k->depth[s].turns - k->depth[s].graded, k->after[s], frozen,
-                   logits);
+        ref_logits(r, k->token + at, cut[s], k->depth[s].turns, k->depth[s].turns - k->depth[s].graded, k->after[s],
+                   frozen, logits);
         for (int64_t t = 0; t < cut[s]; t++) {
             double sum = 0, *z = logits + t * VOCAB;
             for (int v = 0; v < VOCAB; v++) sum += exp(z[v]);

@@ -1,7 +1,7 @@
 /* seed_later.h - keys of the seed whose part does not exist yet, in the order of the seed: this list can
  * only shrink.  Who builds a part gives its keys a home in conf/chimera-5.1.ini, takes them out here and
  * lowers LATER_KEYS.                                                             */
-enum { LATER_KEYS = 231 };
+enum { LATER_KEYS = 228 };
 
 static const char *const later[] = {
     "§.r10",
@@ -194,9 +194,6 @@ static const char *const later[] = {
     "diagnostics.thresholds.max_rollback",
     "diagnostics.thresholds.min_contrastive_benefit",
     "diagnostics.thresholds.max_moe_imbalance",
-    "context_tiers.0.name",
-    "context_tiers.0.tokens",
-    "context_tiers.0.mb",
     "context_tiers.2.name",
     "context_tiers.2.mb",
     "context_tiers.3.name",

@@ -329,6 +329,35 @@ Test(bpe, normalized_added_tokens_come_last)
     shut(&o);
 }
 
+/* What a file names is another number where a text has other ids, though the tokens have the same bytes.  Older
+ * files name the bytes alone                                                                       */
+Test(bpe, other_rules_are_another_vocabulary)
+{
+    static const char *const change[][1][2] = {
+        { { "\"\u010a \u010a\",\"r e\"", "\"r e\",\"\u010a \u010a\"" } },                     /* two merges         */
+        { { "\"individual_digits\":true", "\"individual_digits\":false" } }, { { "{1,3}", "{1,2}" } },
+        { { "\"MergedWithPrevious\"", "\"MergedWithNext\"" } }, { { "{\"String\":\"/\"}", "{\"String\":\"_\"}" } },
+        { { "\"ignore_merges\":false", "\"ignore_merges\":true" } },
+        { { "\"return x\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false",
+            "\"return x\",\"normalized\":true" } },
+    };
+    struct open first, again, o;
+    open_file(&first, "huggingface", "small.json", NULL);
+    open_file(&again, "huggingface", "small.json", "tokenizer.special=yes");
+    struct vocabulary was = tokens_vocabulary(first.t), now = tokens_vocabulary(again.t);
+    cr_expect(now.all == was.all && now.bytes == was.bytes, "the same file");
+    for (int i = 0; i < (int)COUNT(change); i++) {
+        open_changed(&o, change[i], 1, NULL);
+        now = tokens_vocabulary(o.t);
+        cr_expect_eq(now.bytes, was.bytes, "change %d has the same tokens", i);
+        cr_expect_eq(vocabulary_check(o.spec, now, "old", was.bytes), CHI_OK, "change %d", i);
+        cr_expect_eq(vocabulary_check(o.spec, now, "new", was.all), CHI_EDATA, "change %d", i);
+        cr_expect_eq(vocabulary_check(o.spec, now, "new", now.all), CHI_OK, "change %d", i);
+        shut(&o);
+    }
+    shut(&first), shut(&again);
+}
+
 /* The 256 bytes and these lines                                                                     */
 static void open_ranks(struct open *o, const char *lines)
 {

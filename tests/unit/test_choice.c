@@ -53,7 +53,8 @@ static chi_status try_open(struct open *o, const char *options)
                          "task = choice\n[task]\n%s", options);
     cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
     free(text);
-    cr_assert_eq(spec_open(&o->spec, c, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER), CHI_OK, "%s", fail_text());
+    cr_assert_eq(spec_open(&o->spec, c, SPEC_MODEL | SPEC_TRAIN | SPEC_DATA | SPEC_TOKENIZER), CHI_OK, "%s",
+                 fail_text());
     return dataset_open(&o->data, o->spec);
 }
 
@@ -82,10 +83,11 @@ static void write_questions(void)
 {
     char *text = xstrdup("");
     for (int q = 0; q < QUESTIONS; q++) {
-        char *more = xprintf("%s{\"%s\": \"%s\", \"choices\": [\"%s\", \"%s\"%s%s%s], \"answer\": %d, \"slice\": \"%s\"}\n", text,
+        char *more = xprintf("%s{\"%s\": \"%s\", \"choices\": [\"%s\", \"%s\"%s%s%s], \"answer\": %d, \"slice\": "
+                             "\"%s\"}\n", text,
                              q % 2 ? "question" : "context", context[q], choice[q][0], choice[q][1],
-                             choice[q][2] ? ", \"" : "", choice[q][2] ? choice[q][2] : "", choice[q][2] ? "\"" : "", right[q],
-                             q < 2 ? "early" : "late");
+                             choice[q][2] ? ", \"" : "", choice[q][2] ? choice[q][2] : "", choice[q][2] ? "\"" : "",
+                             right[q], q < 2 ? "early" : "late");
         free(text);
         text = more;
     }
@@ -117,7 +119,8 @@ static double nats_of(struct scorer *s, const char *ctx, const char *text, bool 
     for (int64_t i = first; i < n; i++) {
         double sum = 0;
         cr_assert_eq(model_logits(s->m, s->hidden + i * 16, 1, s->logit), CHI_OK);
-        cr_assert_eq(loss->loss(s->h, s->spec->objective.conf, s->logit, token + i + 1, 1, VOCAB, 1, NULL, &nats), CHI_OK);
+        cr_assert_eq(loss->loss(s->h, s->spec->objective.conf, s->logit, token + i + 1, 1, VOCAB, 1, NULL, &nats),
+                     CHI_OK);
         for (int j = 0; j < VOCAB; j++) sum += exp(s->logit[j]);
         *plain += log(sum) - s->logit[token[i + 1]];
     }
@@ -149,7 +152,8 @@ static void score_alone(struct scorer *s, bool space, double *nats, int64_t *sum
         int best = 0, best_norm = 0;
         double least = INFINITY, least_norm = INFINITY;
         for (int k = 0; k < 3 && choice[q][k]; k++) {
-            double plain, l = nats_of(s, context[q], choice[q][k], space, &plain), per = l / (double)strlen(choice[q][k]);
+            double plain, l = nats_of(s, context[q], choice[q][k], space, &plain),
+                per = l / (double)strlen(choice[q][k]);
             cr_assert_float_eq(l, plain, 1e-4, "objective %.9g, formula %.9g", l, plain);
             nats[n++] = l;
             if (l < least) least = l, best = k;
@@ -246,7 +250,8 @@ Test(choice, nothing_to_train_on)
 static void refuses(const char *line, const char *words)
 {
     struct open o;
-    char *text = xprintf("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1}\n\n%s\n", line), *options = heldout("");
+    char *text = xprintf("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1}\n\n%s\n", line),
+        *options = heldout("");
     put("heldout.jsonl", text);
     cr_assert_eq(try_open(&o, options), CHI_EDATA, "%s", line);
     cr_assert(strstr(fail_text(), "heldout.jsonl:3: "), "%s: %s", line, fail_text());
@@ -258,7 +263,8 @@ static void refuses(const char *line, const char *words)
 
 Test(choice, bad_lines)
 {
-    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}", "found the answer 2, wanted the index of a choice, 0..1");
+    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}",
+            "found the answer 2, wanted the index of a choice, 0..1");
     refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "found the answer -1");
     refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0.5}", "found the answer 0.5");
     refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1e300}", "found the answer 1e+300");
@@ -271,9 +277,12 @@ Test(choice, bad_lines)
     refuses("{\"choices\": [\"b\", \"c\"], \"answer\": 0}", "found nothing as \"context\"");
     refuses("{\"context\": [], \"choices\": [\"b\", \"c\"], \"answer\": 0}", "found a list as \"context\"");
     refuses("{\"question\": 1, \"choices\": [\"b\", \"c\"], \"answer\": 0}", "found a number as \"question\"");
-    refuses("{\"question\": \"q\", \"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}", "wanted one of them");
-    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0, \"slice\": \"A b\"}", "found 'A b' as \"slice\"");
-    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0, \"slice\": 3}", "found a number as \"slice\"");
+    refuses("{\"question\": \"q\", \"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}",
+            "wanted one of them");
+    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0, \"slice\": \"A b\"}",
+            "found 'A b' as \"slice\"");
+    refuses("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0, \"slice\": 3}",
+            "found a number as \"slice\"");
     refuses("[1]", "found a list, wanted an object");
     refuses("{\"context\": \"a\", ", "no JSON");
     refuses("{\"context\": \"a\", \"context\": \"b\"}", "twice");

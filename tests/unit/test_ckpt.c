@@ -127,7 +127,8 @@ Test(ckpt, without_moments)
  * (every 7th, to stay quick): the older one must load, with a warning naming the file. */
 Test(ckpt, damage_falls_back, .timeout = 60)
 {
-    static const char *const files[] = { "MANIFEST.json", "config.ini", "model.safetensors", "optimizer.safetensors" };
+    static const char *const files[] = { "MANIFEST.json", "config.ini", "model.safetensors",
+                                         "optimizer.safetensors" };
     struct run *r = open_run(false);
     save(r, 10, 0);
     save(r, 20, 0);

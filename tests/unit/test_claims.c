@@ -75,7 +75,7 @@ static void put_hash(unsigned char *at, uint64_t hash)
     memcpy(at, hex, 16);
 }
 
-/* What a claim is of a file that has another, both claims being of 16 digits                                         */
+/* What a claim is of a file that has another, both claims being of 16 digits */
 static void claim(const char *path, const char *key, uint64_t hash)
 {
     char *mark = xprintf("\"%s\":\"", key);
@@ -95,7 +95,7 @@ static uint64_t model_hash_with(uint64_t values)
     return hash;
 }
 
-/* The first byte of a tensor, and the line of its hash                                                               */
+/* The first byte of a tensor, and the line of its hash */
 static void change_byte(const char *path, const char *name, unsigned char bits)
 {
     struct packed *p;
@@ -115,7 +115,7 @@ static void change_byte(const char *path, const char *name, unsigned char bits)
     save_file(&f);
 }
 
-/* Status of opening it for use; NULL words: it must go well                                                         */
+/* Status of opening it for use; NULL words: it must go well */
 static void opens(const char *verify, const char *words)
 {
     struct spec *spec;
@@ -141,7 +141,9 @@ Test(claims, model_hash_is_of_manifest_and_values)
 {
     claim("m/model.b158", "model_hash", 1);
     claim("m/model_experts.b158", "model_hash", 1);
-    for (int i = 0; i < COUNT(levels); i++) opens(levels[i], "model.b158: its model_hash is 0000000000000001, that of its manifest");
+    for (int i = 0; i < COUNT(levels); i++) opens(levels[i],
+                                                  "model.b158: its model_hash is 0000000000000001, that of its "
+                                                  "manifest");
 }
 
 Test(claims, values_are_part_of_the_model_hash)
@@ -161,7 +163,7 @@ Test(claims, values_are_of_the_numbers)
     opens("full", "model.b158: its values is 0000000000000002, that of the numbers in it is ");
 }
 
-/* Another trit, another int8, another float: each fits its hash and its class                                        */
+/* Another trit, another int8, another float: each fits its hash and its class */
 Test(claims, every_number_counts)
 {
     static const struct { const char *path, *name; unsigned char bits; } c[] = {
@@ -170,7 +172,7 @@ Test(claims, every_number_counts)
     };
     for (int i = 0; i < COUNT(c); i++) {
         unsigned char bits = c[i].bits;
-        for (unsigned char b = 1; !bits && b; b = (unsigned char)(b << 1)) {    /* a trit that stays one                */
+        for (unsigned char b = 1; !bits && b; b = (unsigned char)(b << 1)) {  /* a trit that stays one */
             change_byte(c[i].path, c[i].name, b);
             opens("no", NULL);
             struct spec *spec;
@@ -191,7 +193,7 @@ Test(claims, every_number_counts)
     }
 }
 
-/* ternary2 has no fourth trit                                                                                        */
+/* ternary2 has no fourth trit */
 Test(claims, a_code_of_no_trit)
 {
     struct packed *p;

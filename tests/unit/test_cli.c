@@ -212,9 +212,10 @@ Test(cli, the_manual_page_has_every_verb_flag_and_option)
     man_print(f, all, sections);
     fclose(f);
     const char *const parts[] = {
-        ".TH CHIMERA 1", ".SH NAME", ".SS chimera go RUN", ".SS chimera generate", "\\fB\\-n, \\-\\-count\\fR \\fIN\\fR",
-        "what comes first", ".SS [model]", "\\fBheads\\fR", "1..256; default 40", "\n\\&.Dots and 'quotes' and back\\eslashes.",
-        ".SH EXIT STATUS", ".SH FILES" };
+        ".TH CHIMERA 1", ".SH NAME", ".SS chimera go RUN", ".SS chimera generate",
+            "\\fB\\-n, \\-\\-count\\fR \\fIN\\fR",
+        "what comes first", ".SS [model]", "\\fBheads\\fR", "1..256; default 40",
+        "\n\\&.Dots and 'quotes' and back\\eslashes.", ".SH EXIT STATUS", ".SH FILES" };
     for (int i = 0; i < COUNT(parts); i++) cr_expect(strstr(s, parts[i]), "%s", parts[i]);
     free(s);
 }

@@ -261,8 +261,8 @@ Test(config, all_errors_come_out_at_once_in_order)
     struct gd g;
     char one[] = "layer.GD.bais=yes", two[] = "layr.GD.chunk=1", three[] = "layer.GD.scale=9", four[] = "lr=1";
     char *words[] = { one, two, three, four };
-    cr_assert_eq(fill_with(&c, &g, "[layer.GD]\nnum_heads = 0\nhello\nchnuk = 5\n[modle]\nx = 1\n[layer.GD]\nbias = 2\n",
-                           words, 4), CHI_ECONF);
+    cr_assert_eq(fill_with(&c, &g, "[layer.GD]\nnum_heads = 0\nhello\nchnuk = 5\n[modle]\nx = 1\n[layer.GD]\nbias = "
+                           "2\n", words, 4), CHI_ECONF);
     const char *const order[] = {
         "conf/x.ini:2: layer.GD.num_heads = 0: must be 1..256", "\nconf/x.ini:3: 'hello'",
         "\nconf/x.ini:4: layer.GD.chnuk = 5: unknown key: did you mean chunk?",
@@ -420,13 +420,15 @@ static uint32_t rnd(uint64_t *s)
 /* Random bytes, and sane files with bytes changed, taken out or doubled            */
 Test(config, garbage_never_crashes_and_never_passes_in_silence, .init = enter, .fini = leave)
 {
-    static const char sane[] = "; a\n[layer.GD]\nuse = gated\nnum_heads = 8 ; x\nnote = \"a ; b\\x41\"\n  \nsizes = 1, 4-8\n"
+    static const char sane[] = "; a\n[layer.GD]\nuse = gated\nnum_heads = 8 ; x\nnote = \"a ; b\\x41\"\n  \nsizes = "
+        "1, 4-8\n"
                                "path = x\n[b]\nk = v\n   more of it\n";
     uint64_t seed = 7;
     for (int i = 0; i < 4000; i++) {
         char text[600];
         size_t n = i & 1 ? rnd(&seed) % 300 : sizeof sane - 1;
-        if (i & 1) for (size_t j = 0; j < n; j++) text[j] = i & 2 ? (char)rnd(&seed) : "[]=;#\"\\ \t\n\rak.:|"[rnd(&seed) % 17];
+        if (i & 1) for (size_t j = 0; j < n; j++) text[j] = i & 2 ? (char)rnd(&seed)
+            : "[]=;#\"\\ \t\n\rak.:|"[rnd(&seed) % 17];
         else memcpy(text, sane, n);
         for (uint32_t k = rnd(&seed) % 4; k && n > 1; k--) {
             size_t at = rnd(&seed) % n, len = min_i64(rnd(&seed) % 30, (int64_t)(n - at));

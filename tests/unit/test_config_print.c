@@ -100,7 +100,8 @@ Test(config_print, printing_needs_no_struct)
 {
     struct config *c;
     struct gd *g = xcalloc(1, sizeof *g);
-    cr_assert_eq(config_load_text(&c, "x.ini", "[layer.GD]\nnum_heads = 9\n[mine]\na = 1 \nb = x  y\n", NULL, 0), CHI_OK);
+    cr_assert_eq(config_load_text(&c, "x.ini", "[layer.GD]\nnum_heads = 9\n[mine]\na = 1 \nb = x  y\n", NULL, 0),
+                 CHI_OK);
     config_parse(c, "layer.GD", table, g, NULL);
     config_ignore(c, "mine");
     config_ignore(c, "absent");
@@ -129,7 +130,8 @@ Test(config_print, a_key_explains_itself)
     cr_expect_eq(config_explain(c, "nonsense", f), CHI_ECONF);
     fclose(f);
     cr_expect(strstr(text, "int") && strstr(text, "1..256") && strstr(text, "default 40")
-              && strstr(text, "number of heads") && strstr(text, "[shape]") && strstr(text, "conf/x.ini:2"), "%s", text);
+              && strstr(text, "number of heads") && strstr(text, "[shape]") && strstr(text, "conf/x.ini:2"), "%s",
+              text);
     cr_expect_eq(g.num_heads, 3);
     config_free(c);
     free(text);

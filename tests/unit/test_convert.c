@@ -44,9 +44,11 @@ static void make_run(const char *run, int width, const char *linear)
     struct model *m;
     struct run *r;
     struct ckpt_meta meta = { .step = 3 };
-    char *text = xprintf("[run]\nthreads = 1\n[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = 41\ninitializer_range = 0.2\n"
+    char *text = xprintf("[run]\nthreads = 1\n[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = "
+                         "41\ninitializer_range = 0.2\n"
                          "layer_pattern = GD\nffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\n"
-                         "head_dim = %d\n[layer.MLP]\nuse = swiglu\nintermediate_size = %d\n%s", width, width / 2, width, linear);
+                         "head_dim = %d\n[layer.MLP]\nuse = swiglu\nintermediate_size = %d\n%s", width, width / 2,
+                         width, linear);
     cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
     cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
     cr_assert_eq(model_open(&m, spec, MODEL_TRAIN, 8, 1), CHI_OK, "%s", fail_text());
@@ -135,7 +137,8 @@ static int64_t every_pair(const char *values)
             logits(file, got);
             cr_expect_eq(memcmp(want, got, sizeof want), 0, "%s: other logits than the run", a);
         } else
-            cr_expect(s == CHI_ECONF && strstr(fail_text(), "layers.0.") && strstr(fail_text(), ": found "), "%s: %s", a, fail_text());
+            cr_expect(s == CHI_ECONF && strstr(fail_text(), "layers.0.") && strstr(fail_text(), ": found "), "%s: %s",
+                      a, fail_text());
         free(file);
     }
     for (int64_t i = 0; (a = encoding_at(values, i)); i++)
@@ -192,7 +195,8 @@ Test(convert, other_classes)
         logits("run", want);
         for (int64_t j = 0; j < COUNT(all); j++) {
             chi_status s = to_one("run", all[j], "x.b158");
-            cr_expect_eq(s, table[i][1][j] == 'y' ? CHI_OK : CHI_ECONF, "%s -> %s: %s", table[i][0], all[j], fail_text());
+            cr_expect_eq(s, table[i][1][j] == 'y' ? CHI_OK : CHI_ECONF, "%s -> %s: %s", table[i][0], all[j],
+                         fail_text());
             cr_expect_eq(fs_exists("x.b158"), s == CHI_OK);
             if (s == CHI_OK) {
                 logits("x.b158", got);
@@ -261,7 +265,8 @@ Test(convert, alignment)
  * without one of the two properties those that need it refuse                                                  */
 static void fill_sparse(struct weights *w)
 {
-    for (int64_t i = 0; i < w->rows * w->cols; i++) w->q[i] = (int8_t)(i % 4 == i / 4 % 4 ? 0 : i * i % 7 < 3 ? 1 : -1);
+    for (int64_t i = 0; i < w->rows * w->cols; i++) w->q[i] = (int8_t)(i % 4 == i / 4 % 4 ? 0 : i * i % 7 < 3 ? 1
+                                                                       : -1);
     for (int64_t i = 0; i < w->rows * w->groups; i++) w->scale[i] = (float)(1 + i / w->groups) / 64;
 }
 
@@ -345,7 +350,8 @@ Test(convert, requantize)
         bool embed = !strncmp(line, "embed ", 6);
         lines++;
         if (embed) cr_expect(strstr(line, "f32 -> f32") && strstr(line, "exact\n"), "%s", line);
-        else cr_expect(sscanf(strstr(line, "error"), "error %lf", &error) == 1 && error > 1e-4 && error < 0.1, "%s", line);
+        else cr_expect(sscanf(strstr(line, "error"), "error %lf", &error) == 1 && error > 1e-4 && error < 0.1, "%s",
+                       line);
     }
     fclose(f);
     cr_expect_eq(lines, 9);
@@ -443,7 +449,7 @@ static void edit(const char *from, const char *path, const char *old, const char
     mem_free(b);
 }
 
-/* Hashes that fit do not make strange bytes weights, nor strange words a model                                      */
+/* Hashes that fit do not make strange bytes weights, nor strange words a model */
 Test(convert, well_sealed_lies)
 {
     int64_t n;
@@ -452,6 +458,7 @@ Test(convert, well_sealed_lies)
     static const struct { const char *encoding; int64_t at; int byte; } bad[] = {
         { "ternary2", 5, 0xff },        /* code 3                                                          */
         { "tl2", 0, 0xe0 },             /* index 14                                                        */
+        { "base3", 0, 243 },
         { "tl2", 221, 0x7c },           /* a scale that is infinite                                        */
     };
     for (int64_t i = 0; i < COUNT(bad); i++) {
@@ -466,7 +473,8 @@ Test(convert, well_sealed_lies)
     cr_assert_eq(to_one("run", "ternary2", "good.b158"), CHI_OK, "%s", fail_text());
     edit("good.b158", "bad.b158", "encoding=ternary2 shape=64x64", "encoding=ternary2 shape=32x64");
     refused("bad.b158", CHI_EDATA, "is 32 x 64, its configuration wants 64 x 64");
-    edit("good.b158", "bad.b158", "encoding=ternary2 shape=64x64 group=128", "encoding=ternary2 shape=64x64 group=100");
+    edit("good.b158", "bad.b158", "encoding=ternary2 shape=64x64 group=128",
+         "encoding=ternary2 shape=64x64 group=100");
     refused("bad.b158", CHI_EDATA, "its values is");    /* the same single group either way, but another model */
     edit("good.b158", "bad.b158", "shape=64x64 group=128 act_block=64", "shape=64x64 group=128 act_block=32");
     refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
@@ -482,9 +490,10 @@ Test(convert, well_sealed_lies)
     refused("bad.b158", CHI_EDATA, "its manifest");
 }
 
-/* ---- damage: every bit, every length ------------------------------------------------------------------------------ */
+/* ---- damage: every bit, every length
+ * ------------------------------------------------------------------------------ */
 
-/* A small packed file, by the writer alone                                                                          */
+/* A small packed file, by the writer alone */
 static unsigned char *small_file(int64_t *n)
 {
     unsigned char data[192];
@@ -495,7 +504,8 @@ static unsigned char *small_file(int64_t *n)
     for (int i = 0; i < 20; i++) norm[i] = (float)i;
     FILE *f = open_memstream(&text, &len);
     struct st_writer *w = st_create(f);
-    lines[0] = xprintf("encoding=ternary2 shape=16x16 group=128 act_block=64 xxh3=%016llx", (unsigned long long)xxh3(data, 192));
+    lines[0] = xprintf("encoding=ternary2 shape=16x16 group=128 act_block=64 xxh3=%016llx",
+                       (unsigned long long)xxh3(data, 192));
     lines[1] = xprintf("xxh3=%016llx", (unsigned long long)xxh3(norm, sizeof norm));
     st_want_seal(w);
     st_put_meta(w, "format", PACKED_FORMAT);
@@ -523,7 +533,7 @@ static unsigned char *small_file(int64_t *n)
     return aligned;
 }
 
-/* Everything that is read before a kernel sees it                                                                   */
+/* Everything that is read before a kernel sees it */
 static chi_status read_bytes(const unsigned char *b, int64_t n)
 {
     struct st_file *f;
@@ -556,7 +566,9 @@ Test(convert, every_length)
 {
     int64_t n;
     unsigned char *b = small_file(&n);
-    for (int64_t less = 0; less < n; less++) cr_expect_eq(read_bytes(b, less), CHI_EDATA, "the first %ld bytes", less);
-    for (int64_t more = 1; more <= 64; more++) cr_expect_eq(read_bytes(b, n + more), CHI_EDATA, "%ld bytes more", more);
+    for (int64_t less = 0; less < n; less++) cr_expect_eq(read_bytes(b, less), CHI_EDATA, "the first %ld bytes",
+                                                          less);
+    for (int64_t more = 1; more <= 64; more++) cr_expect_eq(read_bytes(b, n + more), CHI_EDATA, "%ld bytes more",
+                                                            more);
     mem_free(b);
 }

@@ -40,7 +40,8 @@ TestSuite(export, .init = setup, .fini = teardown);
 /* m/model.b158: a small model with an embedding [rows, COLS] of that quantizer                                     */
 static void make(const char *quantizer, int64_t rows)
 {
-    char *text = xprintf("[run]\nthreads = 1\n[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = %lld\nlayer_pattern = GD\n"
+    char *text = xprintf("[run]\nthreads = 1\n[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = "
+                         "%lld\nlayer_pattern = GD\n"
                          "ffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 1\nhead_dim = 16\n[layer.MLP]\n"
                          "use = swiglu\nintermediate_size = 32\n[linear]\nquantizer = f32\n[linear.embed]\nquantizer = %s\n",
                          COLS, (long long)rows, quantizer);
@@ -68,21 +69,23 @@ static void replace(const char *out, const int8_t *q, const float *scale)
         t = packed_find(p, m->name);
         entry[n] = (struct packed_entry){ .name = m->name, .group = t->group };
         memcpy(entry[n].shape, m->shape, sizeof m->shape);
-        if (*t->encoding) cr_assert_eq(registry_find(spec->registry, CHI_ENCODING, t->encoding, &entry[n].encoding), CHI_OK);
+        if (*t->encoding) cr_assert_eq(registry_find(spec->registry, CHI_ENCODING, t->encoding, &entry[n].encoding),
+                                       CHI_OK);
     }
     cr_assert_eq(packed_create(&w, out, packed_config(p), packed_manifest(p), entry, n), CHI_OK, "%s", fail_text());
     for (int64_t i = 0; i < n; i++) {
         t = packed_find(p, entry[i].name);
         const float *values = (const float *)t->t->data;    /* f32 lies in memory as it is                        */
         bool embed = !strcmp(entry[i].name, "embed.weight");
-        cr_assert_eq(packed_put(w, i, 0, entry[i].shape[0], embed ? q : NULL, embed ? scale : values), CHI_OK, "%s", fail_text());
+        cr_assert_eq(packed_put(w, i, 0, entry[i].shape[0], embed ? q : NULL, embed ? scale : values), CHI_OK, "%s",
+                     fail_text());
     }
     cr_assert_eq(packed_finish(w), CHI_OK, "%s", fail_text());
     model_close(plan);
     spec_close(spec);
 }
 
-/* Exports x.b158 and brings it back: the same file.  The type of the embedding; *scales: do they travel?              */
+/* Exports x.b158 and brings it back: the same file.  The type of the embedding; *scales: do they travel? */
 static int there_and_back(bool *scales)
 {
     unsigned char *a, *b;
@@ -124,7 +127,7 @@ Test(export, one_row_of_the_last_block_decides_the_type)
 }
 
 /* Trits fit blocks of 256 as long as each scale is a half; ternary2 holds no others, so rows of -1, 0, 1 in int8: the
- * products tell the integers unless one row begins with a 2                                                         */
+ * products tell the integers unless one row begins with a 2 */
 Test(export, one_row_of_the_last_block_needs_its_scale)
 {
     bool scales;
@@ -145,7 +148,7 @@ Test(export, one_row_of_the_last_block_needs_its_scale)
     free(scale);
 }
 
-/* 10 MB of int8 that become 41 MB of floats                                                                         */
+/* 10 MB of int8 that become 41 MB of floats */
 Test(export, memory_holds_a_block)
 {
     struct rusage before, after;

@@ -53,9 +53,9 @@ Test(fs, refusals_name_the_file)
 {
     unsigned char *p;
     int64_t n;
-    cr_assert_eq(fs_read("absent", &p, &n), CHI_EIO);
+    cr_assert_eq(fs_read("absent", &p, &n), CHI_EDATA);
     cr_assert(strstr(fail_text(), "absent"), "%s", fail_text());
-    cr_assert_eq(fs_read(".", &p, &n), CHI_EIO);
+    cr_assert_eq(fs_read(".", &p, &n), CHI_EDATA);
     cr_assert(strstr(fail_text(), "folder"), "%s", fail_text());
     cr_assert_eq(fs_write_atomic("no/where", "x", 1), CHI_EIO);
     cr_assert(strstr(fail_text(), "no/where"), "%s", fail_text());
@@ -129,7 +129,8 @@ Test(fs, list_is_sorted_and_does_not_follow)
 Test(fs, first_bytes)
 {
     cr_assert_eq(fs_write_atomic("f", "GGUF\3", 5), CHI_OK);
-    cr_expect(fs_begins("f", "GGUF") && fs_begins("f", "GG") && !fs_begins("f", "GGUf") && !fs_begins("f", "GGUF\3\3"));
+    cr_expect(fs_begins("f", "GGUF") && fs_begins("f", "GG") && !fs_begins("f", "GGUf")
+              && !fs_begins("f", "GGUF\3\3"));
     cr_expect(!fs_begins("absent", "GGUF") && !fs_begins(".", "GGUF"));
     cr_assert_eq(mkfifo("pipe", 0600), 0);
     cr_expect(!fs_begins("pipe", "GGUF"), "and it does not wait for a writer");

@@ -19,10 +19,11 @@ static struct model *open_model(const char *embed, struct spec **spec)
 {
     struct config *c;
     struct model *m;
-    char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = %d\ninitializer_range = 0.1\n%s"
+    char *text = xprintf("[model]\nhidden_size = %d\nnum_hidden_layers = 1\nvocab_size = %d\ninitializer_range = "
+                         "0.1\n%s"
                          "layer_pattern = GD\nffn_pattern = MLP\n[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\n"
-                         "head_dim = 64\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n[linear.embed]\n%s", D, VOCAB,
-                         own_head ? "tie_word_embeddings = no\nlogit_soft_cap = 2\n" : "", embed);
+                         "head_dim = 64\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n[linear.embed]\n%s", D,
+                         VOCAB, own_head ? "tie_word_embeddings = no\nlogit_soft_cap = 2\n" : "", embed);
     cr_assert_eq(config_load_text(&c, "test", text, NULL, 0), CHI_OK, "%s", fail_text());
     cr_assert_eq(spec_open(spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
     cr_assert_eq(model_open(&m, *spec, MODEL_INFER, ROWS, ROWS), CHI_OK, "%s", fail_text());
@@ -50,17 +51,19 @@ static void compare(struct model *m, const char *list, int64_t rows)
     cr_assert_eq(model_logits_of(m, hidden, rows, &l, some), CHI_OK, "%s", fail_text());
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < l.n; i++)
-            cr_assert_eq(memcmp(&some[r * l.n + i], &all[r * VOCAB + l.id[i]], sizeof *some), 0, "%s: row %lld, id %d", list,
-                         (long long)r, (int)l.id[i]);
+            cr_assert_eq(memcmp(&some[r * l.n + i], &all[r * VOCAB + l.id[i]], sizeof *some), 0,
+                         "%s: row %lld, id %d", list, (long long)r, (int)l.id[i]);
     free(id);
     shortlist_close(&l);
 }
 
 Test(head, bits_of_all_logits)
 {
-    static const char *const embed[] = { "quantizer = f32", "quantizer = bf16", "quantizer = int8", "quantizer = int8\nextra_rmsnorm = yes",
+    static const char *const embed[] = { "quantizer = f32", "quantizer = bf16", "quantizer = int8",
+                                         "quantizer = int8\nextra_rmsnorm = yes",
                                          "quantizer = ternary", "quantizer = ternary\nencoding = tl2" };
-    static const char *const list[] = { "0", "1002", "5 5 3", "0-1002", "15-16", "1 130 131 400-640 999-1002", "7,23,39,55,71,87,103,119,135,151" };
+    static const char *const list[] = { "0", "1002", "5 5 3", "0-1002", "15-16", "1 130 131 400-640 999-1002",
+                                        "7,23,39,55,71,87,103,119,135,151" };
     for (int64_t e = 0; e < COUNT(embed) + 2; e++) {
         struct spec *spec;
         own_head = e >= COUNT(embed);
@@ -97,8 +100,10 @@ Test(head, cost_is_that_of_the_set)
 Test(head, what_is_no_list)
 {
     static const struct { const char *text, *say; } bad[] = {
-        { "", "names no token" }, { " ,\n", "names no token" }, { "1 x", "found 'x'" }, { "5-3", "found '5-3'" }, { "-1", "found '-1'" },
-        { "1\n2\n3-", "line 3" }, { "99999999999999999999", "found" }, { "0-4294967296", "below 2^31" }, { "1;2", "found '1;2'" },
+        { "", "names no token" }, { " ,\n", "names no token" }, { "1 x", "found 'x'" }, { "5-3", "found '5-3'" },
+            { "-1", "found '-1'" },
+        { "1\n2\n3-", "line 3" }, { "99999999999999999999", "found" }, { "0-4294967296", "below 2^31" },
+        { "1;2", "found '1;2'" },
     };
     int32_t *id, out[] = { VOCAB }, below[] = { -1 };
     int64_t n;

@@ -48,7 +48,8 @@ static struct model *open_model(struct spec **spec, const char *quantizer, const
     struct config *c;
     struct model *m;
     cr_assert(plugins, "run me through make check");
-    char *mocks = xprintf("plugins.path=%.*s/tests/mock/layers/.libs", (int)(strrchr(plugins, '/') - plugins), plugins);
+    char *mocks = xprintf("plugins.path=%.*s/tests/mock/layers/.libs", (int)(strrchr(plugins, '/') - plugins),
+                          plugins);
     char *values = xprintf("linear.quantizer=%s", quantizer), *copy = xstrdup(change ? change : values);
     char *const set[] = { mocks, values, copy };
     cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
@@ -98,7 +99,8 @@ Test(identity, the_bits_of_the_seeds_pattern)
             cr_expect_eq(whole, known[i].logits, "%s: %#llx", known[i].quantizer, (unsigned long long)whole);
             cr_expect_eq(hash_of(known[i].quantizer, NULL, 1), whole, "%s: token by token", known[i].quantizer);
             cr_expect_eq(hash_of(known[i].quantizer, NULL, 17), whole, "%s: in pieces of 17", known[i].quantizer);
-            cr_expect_eq(hash_of(known[i].quantizer, "backend.use=portable", TOKENS), whole, "%s: portable", known[i].quantizer);
+            cr_expect_eq(hash_of(known[i].quantizer, "backend.use=portable", TOKENS), whole, "%s: portable",
+                         known[i].quantizer);
         }
 }
 
@@ -116,7 +118,8 @@ Test(identity, every_mixer_is_noticed)
     for (int i = 0; i < COUNT(change); i++) {
         hash[i] = hash_of("f32", change[i], TOKENS);
         for (int j = 0; j < i; j++)
-            cr_expect_neq(hash[i], hash[j], "%s gives the logits of %s", change[i], change[j] ? change[j] : "the whole");
+            cr_expect_neq(hash[i], hash[j], "%s gives the logits of %s", change[i],
+                          change[j] ? change[j] : "the whole");
     }
     cr_expect_eq(hash[0], known[0].logits);
 }

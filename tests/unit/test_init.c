@@ -120,7 +120,8 @@ Test(init, seeds_and_names_count)
     char *seed[] = { "run.seed=12" };
     cr_assert_eq(fs_write_atomic("conf.ini", base, sizeof base - 1), CHI_OK);
     const struct init_request r[] = {
-        { .subject = "conf.ini", .out = "a" }, { .subject = "conf.ini", .out = "b", .override = seed, .n_override = 1 },
+        { .subject = "conf.ini", .out = "a" }, { .subject = "conf.ini", .out = "b", .override = seed,
+                                                 .n_override = 1 },
     };
     for (int64_t i = 0; i < COUNT(r); i++) {
         struct packed *p;

@@ -364,6 +364,26 @@ Test(layers, a_fresh_stream_may_begin_anywhere)
     }
 }
 
+/* One row of a fresh stream meets an empty memory: no decay of it has a slope, not even one of 1e-9,
+ * which would be all that there is of that gradient                                       */
+Test(layers, an_empty_memory_decays_to_itself)
+{
+    static const char *const decay[] = { "A_log", "fgate_preact.bias", "fgate_preact.weight", "w0", "w_up.weight" };
+    for (int64_t i = 0; i < COUNT(shapes); i++) {
+        struct rig r = rig_open(&shapes[i]);
+        const struct model_tensor *t;
+        struct chi_segment seg = segment(&r, 0, 0, 1, 0);
+        must(solo_forward(r.solo, &seg, 1, true, r.x, r.y));
+        memset(r.state, 0, (size_t)r.state_bytes);
+        must(solo_backward(r.solo, &seg, 1, r.x, r.dy, r.dx));
+        for (int64_t j = 0; (t = solo_tensor(r.solo, j)); j++)
+            for (int64_t k = 0; k < COUNT(decay); k++)
+                for (int64_t c = 0; !strcmp(t->name, decay[k]) && c < t->n; c++)
+                    cr_assert(t->g[c] == 0, "%s: d/d%s is %g", shapes[i].layer, t->name, (double)t->g[c]);
+        rig_close(&r);
+    }
+}
+
 /* ---- what open() plans ------------------------------------------------------------ */
 
 static bool ends_with(const char *s, const char *tail)
@@ -394,7 +414,8 @@ Test(layers, what_decays)
             bool matrix = is_matrix(t->name) && !t->shape[2], want = matrix;
             for (int64_t k = 0; k < COUNT(gate); k++) want = want && strcmp(t->name, gate[k]) != 0;
             cr_assert_eq(t->decay, want, "%s: %s", shapes[i].layer, t->name);
-            bool linear = matrix || ends_with(t->name, "gate_preact.weight") || !strcmp(t->name, "gate.weight");
+            bool linear = matrix || ends_with(t->name, "gate_preact.weight") || !strcmp(t->name, "gate.weight")
+                          || ends_with(t->name, "_down.weight") || ends_with(t->name, "_up.weight");
             cr_assert_eq(t->linear, linear, "%s: %s", shapes[i].layer, t->name);
         }
         rig_close(&r);

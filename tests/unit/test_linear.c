@@ -187,7 +187,8 @@ Test(linear, what_is_no_number_stays_none)
     b->x[2 * IN + IN - 1] = NAN;
     run(b, 1);
     for (int i = 0; i < ROWS * OUT; i++)
-        cr_expect_eq(isnan(b->y[0][i]) != 0, i / OUT == 2, "row %d, output %d is %g", i / OUT, i % OUT, (double)b->y[0][i]);
+        cr_expect_eq(isnan(b->y[0][i]) != 0, i / OUT == 2, "row %d, output %d is %g", i / OUT, i % OUT,
+                     (double)b->y[0][i]);
     bench_close(b);
 }
 

@@ -17,6 +17,7 @@ static const char shape[] =
     "layer_pattern = GD\nffn_pattern = MLP\n"
     "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 8\n"
     "[layer.AT]\nuse = attention\nnum_heads = 2\nhead_dim = 8\nwindow = 5\n"
+    "[layer.TM]\nuse = titans_mac\nnum_heads = 1\nhead_dim = 8\nchunk = 64\npersistent_memory_slots = 2\n"
     "[layer.MLP]\nuse = swiglu\nintermediate_size = 20\n"
     "[loop]\nuse = parcae\nprelude = 0\nloop = 1-2\ncoda = 3\n";
 
@@ -358,6 +359,75 @@ Test(loop, a_turn_that_was_skipped_begins_later)
         close_net(b);
     }
     cr_assert_neq(memcmp(logits[0], logits[1], sizeof logits[0]), 0, "to the second turn its first token is like any other");
+}
+
+static const struct model_tensor *tensor(const struct model *m, const char *name)
+{
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = model_tensor(m, i)); i++)
+        if (!strcmp(t->name, name)) return t;
+    cr_assert_fail("no %s", name);
+    return NULL;
+}
+
+static int64_t places_of(const struct model_tensor *t, const unsigned char *state, int64_t bytes)
+{
+    int64_t found = 0, n = t->n * (int64_t)sizeof *t->w;
+    for (int64_t at = 0; at + n <= bytes; at += 64) found += !memcmp(state + at, t->w, (size_t)n);
+    return found;
+}
+
+/* and it starts as a stream does, also where that is not from zero: titans_mac's matrices         */
+Test(loop, a_turn_that_begins_later_begins_fresh)
+{
+    enum { SKIP = 6 };
+    int32_t token[SKIP + 1];
+    float hidden[(SKIP + 1) * D];
+    fill_tokens(token, SKIP + 1, 3);
+    pattern = "GD TM GD GD";
+    struct net a = open_net("adaptive_exit = 1e6\n", MODEL_INFER, SKIP, 1), b = open_net("", MODEL_INFER, 1, 1);
+    int64_t bytes = model_state_bytes(a.model);
+    unsigned char *state = mem_take((size_t)bytes + 64, "states");
+    const struct model_tensor *w1 = tensor(a.model, "layers.1.mixer.memory.w1");
+    struct model_segment seg = { .tokens = token, .rows = SKIP, .fresh = true, .state = state };
+    cr_assert_eq(model_forward(a.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_eq(places_of(w1, state, bytes), 1);
+    seg = (struct model_segment){ .tokens = token + SKIP, .rows = 1, .pos = SKIP, .state = state };
+    cr_assert_eq(model_forward(b.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+    cr_assert_eq(places_of(w1, state, bytes), 2);
+    mem_free(state);
+    close_net(a);
+    close_net(b);
+}
+
+/* Layers that add nothing and Abar = 1/2 make h = u, 3/2 u, 7/4 u, 15/8 u: turns move it by 1, 1/3, 1/7, 1/15 */
+Test(loop, a_token_leaves_at_its_threshold)
+{
+    static const struct { const char *exit; int64_t skipped[4]; } c[] = {
+        { "0.34", { 0, 0, 5, 5 } }, { "0.33", { 0, 0, 0, 5 } }, { "0.144", { 0, 0, 0, 5 } }, { "0.142", { 0, 0, 0, 0 } },
+    };
+    int32_t token[5];
+    float hidden[5 * D];
+    fill_tokens(token, 5, 3);
+    range = "1-3";
+    coda = "";                              /* so that the counts lie behind all states */
+    for (int i = 0; i < COUNT(c); i++) {
+        char *more = xprintf("loops = 4\nadaptive_exit = %s\n", c[i].exit);
+        struct net n = open_net(more, MODEL_TRAIN, 5, 1);
+        const struct model_tensor *t;
+        for (int64_t k = 0; (t = model_tensor(n.model, k)); k++)
+            if (strstr(t->name, "o_proj") || strstr(t->name, "down_proj") || strstr(t->name, "A_log") || strstr(t->name, "loop.dt_bias"))
+                memset(t->w, 0, (size_t)t->n * sizeof *t->w);
+        cr_assert_eq(model_bind(n.model, 1), CHI_OK, "%s", fail_text());
+        int64_t bytes = model_state_bytes(n.model);
+        unsigned char *state = mem_take((size_t)bytes + 64, "states");
+        struct model_segment seg = { .tokens = token, .rows = 5, .fresh = true, .state = state };
+        cr_assert_eq(model_forward(n.model, &seg, 1, hidden), CHI_OK, "%s", fail_text());
+        cr_expect_eq(memcmp(state + bytes - 64, c[i].skipped, sizeof c[i].skipped), 0, "adaptive_exit = %s", c[i].exit);
+        mem_free(state);
+        close_net(n);
+        free(more);
+    }
 }
 
 /* loops = 0 is loop_default, whatever is trained                                                     */

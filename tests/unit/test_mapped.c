@@ -38,7 +38,7 @@ TestSuite(mapped, .init = setup, .fini = teardown);
 static volatile unsigned char sink;
 static const char elsewhere[] = "x";
 
-/* The status of a process that does this                                                                             */
+/* The status of a process that does this */
 static int child(void (*f)(void))
 {
     int status;
@@ -74,7 +74,7 @@ static void shrink_gguf(void)
 
 static void shrink_own(void)
 {
-    mapped_add(elsewhere, 1, "nothing", MAPPED_READ);           /* so that the handler is there                           */
+    mapped_add(elsewhere, 1, "nothing", MAPPED_READ);  /* so that the handler is there                           */
     int fd = open("own", O_RDWR | O_CREAT, 0666);
     if (fd < 0 || ftruncate(fd, 8192) < 0) _exit(9);
     unsigned char *p = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);
@@ -138,7 +138,8 @@ Test(mapped, a_file_that_becomes_shorter)
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 5, "%x", status);
     cr_expect(!fs_exists("written"), "half a file stays");
     cr_assert_eq(fs_read("messages", (unsigned char **)&said, &n), CHI_OK);
-    cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more") && strstr(said, "chimera: big.gguf cannot")
+    cr_expect(strstr(said, "chimera: big.safetensors cannot be read any more")
+              && strstr(said, "chimera: big.gguf cannot")
               && strstr(said, "chimera: written cannot be written"),
               "%s", said);
     cr_expect(!strstr(said, "nothing"));
@@ -188,7 +189,8 @@ Test(mapped, one_of_many_readers_says_that_a_file_became_shorter)
         pid_t child = fork();
         if (!child) read_what_is_gone(ends[1]);
         close(ends[1]);
-        while (n < (ssize_t)sizeof text - 1 && (some = read(ends[0], text + n, sizeof text - 1 - (size_t)n)) > 0) n += some;
+        while (n < (ssize_t)sizeof text - 1 && (some = read(ends[0], text + n,
+                                                            sizeof text - 1 - (size_t)n)) > 0) n += some;
         close(ends[0]);
         cr_assert(child > 0 && waitpid(child, &status, 0) == child);
         cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d: %s", status, text);

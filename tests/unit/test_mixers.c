@@ -296,8 +296,8 @@ Test(mixers, mlstm_is_its_formula_and_none_without_a_part)
 {
     static const int parts[] = { WHOLE, NO_INPUT_GATE, NO_FORGET_GATE, NO_SUM, NO_FLOOR, NO_CAP, NO_NORM, NO_MEAN,
                                  NO_GATE, NO_SCALE, -1 };
-    static const int v1[] = { WHOLE, NO_INPUT_GATE, NO_FORGET_GATE, NO_SUM, NO_CAP, NO_NORM, NO_MEAN, NO_GATE, NO_SCALE,
-                              NO_CONV, NO_BIAS, NO_SILU, NO_SKIP, -1 };
+    static const int v1[] = { WHOLE, NO_INPUT_GATE, NO_FORGET_GATE, NO_SUM, NO_CAP, NO_NORM, NO_MEAN, NO_GATE,
+                              NO_SCALE, NO_CONV, NO_BIAS, NO_SILU, NO_SKIP, -1 };
     judge("use = mlstm\n" CELL, 7, mlstm_formula, parts);
     judge("use = mlstm\nblock = v1\nconv_size = 3\nqkv_proj_blocksize = 2\n" CELL, 7, mlstm_v1_formula, v1);
 }
@@ -330,7 +330,8 @@ Test(mixers, mlstm_refuses_blocks_that_do_not_fit)
     cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 5\n", 12), CHI_ESHAPE);
     cr_assert(strstr(fail_text(), "qkv_proj_blocksize"), "%s", fail_text());
     spec_close(r.spec);
-    cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 8\nhead_v_dim = 4\n", 12), CHI_ESHAPE);
+    cr_assert_eq(try_open(&r, "use = mlstm\nblock = v1\nnum_heads = 2\nhead_dim = 8\nhead_v_dim = 4\n", 12),
+                 CHI_ESHAPE);
     cr_assert(strstr(fail_text(), "head_v_dim"), "%s", fail_text());
     spec_close(r.spec);
 }
@@ -508,7 +509,8 @@ static double attention_formula(const struct rig *r, int without)
             double sum = 1e-6;
             for (int64_t j = 0; j <= t; j++) {
                 double p = 0;
-                for (int64_t c = e; c < e + D; c++) p += feature(q[t * n + c], without) * feature(k[j * n + c], without);
+                for (int64_t c = e; c < e + D; c++) p += feature(q[t * n + c], without) * feature(k[j * n + c],
+                                                                                                  without);
                 sum += p;
                 for (int64_t c = e; c < e + D; c++) h[t * n + c] += p * v[j * n + c];
             }
@@ -545,7 +547,8 @@ Test(mixers, causal_conv_is_its_formula_and_none_without_a_part)
 enum { MH = 2, MP = 4, MN = 9, MI = MH * MP, MC = MI + 2 * MN };
 
 /* o + D x of one head, whose u holds x of all heads, B, C                                  */
-static void mamba2_step(const struct rig *r, double *S, const double *u, double dt, int64_t head, int without, double *y)
+static void mamba2_step(const struct rig *r, double *S, const double *u, double dt, int64_t head, int without,
+                        double *y)
 {
     double keep = exp(-exp((double)weight(r, "A_log")[head]) * dt), b = without == NO_DT ? 1 : dt;
     if (without == NO_DECAY) keep = 1;

@@ -165,7 +165,8 @@ Test(model, a_long_call_is_the_sum_of_its_segments)
     fill_tokens(token, ALL, 1);
     fill_tokens(target, ALL, 2);
     for (int s = 0; s < 3; s++)
-        seg[s] = (struct model_segment){ .tokens = token + s * SEG, .rows = SEG, .stream = (uint64_t)s, .fresh = true };
+        seg[s] = (struct model_segment){ .tokens = token + s * SEG, .rows = SEG, .stream = (uint64_t)s,
+                                         .fresh = true };
     model_zero_grads(n.model);
     cr_assert_eq(model_train(n.model, seg, 3, target, 1.0, &together), CHI_OK, "%s", fail_text());
     memcpy(whole, model_grads(n.model), (size_t)floats * sizeof *whole);
@@ -255,7 +256,8 @@ Test(model, training_lowers_the_loss_with_any_embedding)
             last = loss_of(n, token, target);
         }
         cr_expect_lt(last, 0.8 * first, "%s: %g, then %g", kind[k], first, last);
-        float *hidden = mem_take(17 * 48 * sizeof *hidden, "hidden"), *logits = mem_take(17 * VOCAB * sizeof *logits, "logits");
+        float *hidden = mem_take(17 * 48 * sizeof *hidden, "hidden"),
+            *logits = mem_take(17 * VOCAB * sizeof *logits, "logits");
         forward_all(n, token, 17, hidden);
         cr_assert_eq(model_logits(n.model, hidden, 17, logits), CHI_OK, "%s", fail_text());
         double asked = 0, trained = 0;
@@ -327,7 +329,8 @@ static void check_plan(const char *more, int64_t rows, int64_t segs)
     int64_t ours = (rows * 128) * 4 + model_state_bytes(n.model);
     double loss = 0;
     for (int64_t s = 0; s < segs; s++)
-        seg[s] = (struct model_segment){ .tokens = token + s * per, .rows = per, .stream = (uint64_t)s, .fresh = true };
+        seg[s] = (struct model_segment){ .tokens = token + s * per, .rows = per, .stream = (uint64_t)s,
+                                         .fresh = true };
     cr_assert_eq(model_train(n.model, seg, segs, token, 1, &loss), CHI_OK, "%s", fail_text());
     struct model_segment one = { .tokens = token, .rows = per, .fresh = true, .state = state };
     cr_assert_eq(model_forward(n.model, &one, 1, hidden), CHI_OK, "%s", fail_text());
@@ -350,7 +353,8 @@ Test(model, the_plan_of_recomputation)             { check_plan("[train]\nrecomp
 Test(model, the_plan_of_a_loop)                    { check_plan("[loop]\nuse = parcae\nloop = 0-1\nloop_default = 3\n", 2048, 8); }
 Test(model, the_plan_of_recomputation_in_a_loop)
 {
-    check_plan("[loop]\nuse = parcae\nprelude = 0\nloop = 1\nloop_default = 4\n[train]\nrecompute = block\n", 2048, 8);
+    check_plan("[loop]\nuse = parcae\nprelude = 0\nloop = 1\nloop_default = 4\n[train]\nrecompute = block\n", 2048,
+               8);
 }
 Test(model, the_plan_of_a_head_of_its_own)
 {
@@ -407,7 +411,8 @@ static uint64_t logits_hash(const char *more, int64_t step, bool together, int t
     int32_t token[ROWS];
     int64_t d = 48, bytes = model_state_bytes(n.model);
     unsigned char *state = states(n.model, STREAMS);
-    float *hidden = mem_take(ROWS * 48 * sizeof *hidden, "hidden"), *logits = mem_take(ROWS * VOCAB * sizeof *logits, "logits");
+    float *hidden = mem_take(ROWS * 48 * sizeof *hidden, "hidden"),
+        *logits = mem_take(ROWS * VOCAB * sizeof *logits, "logits");
     fill_tokens(token, ROWS, 3);
     for (int group = 0; group < (together ? 1 : STREAMS); group++)
         for (int64_t at = 0; at < LEN; at += step) {
@@ -417,7 +422,8 @@ static uint64_t logits_hash(const char *more, int64_t step, bool together, int t
             for (int s = 0; s < count; s++) {
                 int who = together ? s : group;
                 seg[s] = (struct model_segment){ .tokens = token + who * LEN + at, .rows = rows, .pos = at,
-                                                 .stream = (uint64_t)who, .fresh = at == 0, .state = state + who * bytes };
+                                                 .stream = (uint64_t)who, .fresh = at == 0,
+                                                 .state = state + who * bytes };
             }
             chi_status st = model_forward(n.model, seg, count, hidden);
             cr_assert_eq(st, CHI_OK, "%s", fail_text());
@@ -438,9 +444,11 @@ static uint64_t logits_hash(const char *more, int64_t step, bool together, int t
 }
 
 static const char *const kinds[] = {
-    "", "[linear]\nquantizer = ternary\n", "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n[linear.embed]\nquantizer = int8\n",
-    "[linear]\nquantizer = int8\n[linear.embed]\nquantizer = bf16\n", "[linear]\nquantizer = bf16\n[linear.embed]\nquantizer = ternary\n",
-    "[linear]\nquantizer = ternary\ngroup_size = 64\n",      /* two groups in down_proj, and no kernel for one of 128 */
+    "", "[linear]\nquantizer = ternary\n",
+        "[linear]\nquantizer = ternary\nextra_rmsnorm = yes\n[linear.embed]\nquantizer = int8\n",
+    "[linear]\nquantizer = int8\n[linear.embed]\nquantizer = bf16\n",
+    "[linear]\nquantizer = bf16\n[linear.embed]\nquantizer = ternary\n",
+    "[linear]\nquantizer = ternary\ngroup_size = 64\n",  /* two groups in down_proj, and no kernel for one of 128 */
 };
 
 Test(model, any_cut_and_any_batch_give_the_same_logits)

@@ -81,7 +81,8 @@ Test(model_refusals, a_layer_may_refuse_its_options)
 Test(model_refusals, a_negative_size_is_refused)
 {
     static const char *const said[][2] = {
-        { "state", "layers.0.mixer: state memory has -48 values" }, { "array", "layers.0.mixer: array rows has -1 values" },
+        { "state", "layers.0.mixer: state memory has -48 values" },
+            { "array", "layers.0.mixer: array rows has -1 values" },
         { "every", "layers.0.mixer: array rows is planned for every -2 rows" },
         { "scratch", "layers.0.mixer: scratch of a task has -64 bytes" },
     };
@@ -91,7 +92,8 @@ Test(model_refusals, a_negative_size_is_refused)
         struct model *model;
         struct config *c;
         int64_t before = mem_used();
-        char use[] = "layer.FZ.use=faulty", *size = xprintf("layer.FZ.size=%s", said[i][0]), *const set[] = { use, size };
+        char use[] = "layer.FZ.use=faulty", *size = xprintf("layer.FZ.size=%s", said[i][0]),
+            *const set[] = { use, size };
         cr_assert_eq(config_load_text(&c, "test", shape, set, COUNT(set)), CHI_OK, "%s", fail_text());
         cr_assert_eq(spec_open(&spec, c, SPEC_MODEL), CHI_OK, "%s", fail_text());
         cr_expect_neq(model_open(&model, spec, MODEL_INFER, 4, 1), CHI_OK, "%s", said[i][0]);

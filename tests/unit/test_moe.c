@@ -62,7 +62,8 @@ static struct rig rig_open(const char *options, const char *linear)
     struct rig r;
     const struct model_tensor *t;
     char *text = xprintf("[model]\nhidden_size = 12\nnum_hidden_layers = 1\nlayer_pattern = X\nffn_pattern = X\n"
-                         "[layer.X]\nuse = moe\nn_routed_experts = 5\nmoe_intermediate_size = 6\n%s[linear]\n%s", options, linear);
+                         "[layer.X]\nuse = moe\nn_routed_experts = 5\nmoe_intermediate_size = 6\n%s[linear]\n%s",
+                         options, linear);
     seed = 1;
     r.spec = open_spec(text, SPEC_MODEL);
     must(solo_open(&r.solo, r.spec, &r.spec->mixer[0], true, ROWS, ROWS));
@@ -142,7 +143,8 @@ static void choose(const struct rig *r, const float *x, int k, int without, doub
     for (int j = 0; j < k; j++) {
         int best = -1;
         for (int e = 0; e < N; e++) {
-            double b = without == NO_BIAS ? 0 : (double)bias[e], c = without == NO_BIAS ? 0 : best < 0 ? 0 : (double)bias[best];
+            double b = without == NO_BIAS ? 0 : (double)bias[e],
+                c = without == NO_BIAS ? 0 : best < 0 ? 0 : (double)bias[best];
             if (!chosen[e] && (best < 0 || s[e] + b > s[best] + c)) best = e;
         }
         chosen[best] = true;
@@ -230,7 +232,8 @@ Test(moe, the_gradient_slot_of_the_bias_counts_rows)
     hand_count(&r, K, count);
     backward(&r);
     for (int e = 0; e < N; e++) {
-        cr_assert_eq(bias->g[e], (float)count[e], "expert %d: %g, counted by hand %lld", e, (double)bias->g[e], (long long)count[e]);
+        cr_assert_eq(bias->g[e], (float)count[e], "expert %d: %g, counted by hand %lld", e, (double)bias->g[e],
+                     (long long)count[e]);
         sum += count[e];
     }
     cr_assert(sum == K * ROWS && !memcmp(before, bias->w, sizeof before), "the bias moved");
@@ -250,7 +253,8 @@ Test(moe, ties_go_to_the_lower_index)
     for (int e = 0; e < N; e++) bias->w[e] = 0;
     must(solo_bind(r.solo));
     backward(&r);
-    for (int e = 0; e < N; e++) cr_assert_eq(bias->g[e], (float)(e < K ? ROWS : 0), "expert %d: %g", e, (double)bias->g[e]);
+    for (int e = 0; e < N; e++) cr_assert_eq(bias->g[e], (float)(e < K ? ROWS : 0), "expert %d: %g", e,
+                                             (double)bias->g[e]);
     rig_close(&r);
 }
 
@@ -294,7 +298,8 @@ Test(moe, idle_experts_have_a_gradient_of_zero)
 Test(moe, a_row_alone_has_the_bits_of_a_row_among_others)
 {
     static const char *const linear[] = {
-        "quantizer = f32\n", "quantizer = ternary\n", "quantizer = ternary\nextra_rmsnorm = yes\n", "quantizer = int8\n" };
+        "quantizer = f32\n", "quantizer = ternary\n", "quantizer = ternary\nextra_rmsnorm = yes\n",
+            "quantizer = int8\n" };
     for (int64_t q = 0; q < COUNT(linear); q++) {
         struct rig r = rig_open("", linear[q]);
         float y[D], *train = xcalloc(ROWS * D, sizeof *train);
@@ -336,7 +341,8 @@ Test(moe, ternary_experts_train)
         free(y[0]);
         free(y[1]);
         if (memcmp(count[0], count[1], sizeof count[0])) continue;  /* a row chose otherwise  */
-        cr_assert(fabs(found - (double)gate->g[i]) < 5e-3, "gate %d: %g, by differences %g", (int)i, (double)gate->g[i], found);
+        cr_assert(fabs(found - (double)gate->g[i]) < 5e-3, "gate %d: %g, by differences %g", (int)i,
+                  (double)gate->g[i], found);
         compared++;
     }
     cr_assert_geq(compared, 8);
@@ -419,7 +425,8 @@ Test(moe, inference_touches_no_weight_of_an_expert_that_nobody_chose)
 static struct model_counts count(const char *options)
 {
     struct model_counts c;
-    char *text = xprintf("[model]\nhidden_size = 64\nnum_hidden_layers = 1\nvocab_size = 10\nlayer_pattern = X\nffn_pattern = X\n"
+    char *text = xprintf("[model]\nhidden_size = 64\nnum_hidden_layers = 1\nvocab_size = 10\nlayer_pattern = "
+                         "X\nffn_pattern = X\n"
                          "[layer.X]\nuse = moe\nmoe_intermediate_size = 32\n%s", options);
     struct spec *s = open_spec(text, SPEC_MODEL | SPEC_TRAIN);
     must(model_describe(s, NULL, &c));
@@ -456,6 +463,7 @@ Test(moe, wrong_options_are_refused)
     const char *e = refusal("moe_intermediate_size = 8\nn_routed_experts = 3\nnum_experts_per_tok = 4\n");
     cr_expect(strstr(e, "num_experts_per_tok = 4, but there are n_routed_experts = 3"), "%s", e);
     cr_expect(strstr(e = refusal(""), "moe_intermediate_size"), "%s", e);
-    cr_expect(strstr(e = refusal("moe_intermediate_size = 8\nn_routed_experts = 0\n"), "n_routed_experts = 0"), "%s", e);
+    cr_expect(strstr(e = refusal("moe_intermediate_size = 8\nn_routed_experts = 0\n"), "n_routed_experts = 0"), "%s",
+              e);
     cr_expect(strstr(e = refusal("moe_intermediate_size = 8\nexperts = 3\n"), "unknown key"), "%s", e);
 }

@@ -109,7 +109,8 @@ Test(moe_balance, settle_by_hand)
         for (int e = 0; e < 4; e++) n.bias->w[e] = 0.5f, n.bias->g[e] = c[i].load[e];
         model_settle(n.model);
         for (int e = 0; e < 4; e++)
-            cr_assert_eq(n.bias->w[e], 0.5f + 0.01f * c[i].move[e], "case %d, expert %d: %g", (int)i, e, (double)n.bias->w[e]);
+            cr_assert_eq(n.bias->w[e], 0.5f + 0.01f * c[i].move[e], "case %d, expert %d: %g", (int)i, e,
+                         (double)n.bias->w[e]);
         cr_assert_eq(meter(n, &value), c[i].meter);
         if (c[i].meter) cr_assert_eq(value, c[i].max_vio, "case %d: MaxVio %g", (int)i, value);
     }

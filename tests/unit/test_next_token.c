@@ -111,7 +111,8 @@ Test(next_token, nan_is_not_hidden)
  * they may fill a whole chunk, the first one or a later one.                          */
 Test(next_token, impossible_ids_have_no_part)
 {
-    const int64_t v = 9001, ranges[][2] = { { 0, 1 }, { 5, 9 }, { 0, 4096 }, { 4096, 8192 }, { 4096, 9001 }, { 0, 9000 } };
+    const int64_t v = 9001, ranges[][2] = { { 0, 1 }, { 5, 9 }, { 0, 4096 }, { 4096, 8192 }, { 4096, 9001 },
+                                            { 0, 9000 } };
     double *want = calloc((size_t)v, sizeof *want);
     for (int k = 0; k < 6; k++) {
         float *x = logits(v), *d = logits(v);

@@ -12,7 +12,8 @@
 enum { RANKS = 199998 };
 static uint64_t wanted_hash;                    /* of ranks; 0: whatever it comes to                             */
 
-int bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+int bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin,
+                    int64_t *end)
 {
     (void)code, (void)text, (void)n, (void)from, (void)begin, (void)end;
     cr_assert_fail("o200k has no expressions");
@@ -90,7 +91,8 @@ Test(o200k, pieces_of_o200k)
         { "it'\xc5\xbf x", 5 },            /* U+017F is an s                                        */
         { "\xcc\x81" "AB", 2 },             /* a mark and capitals: U*L+ takes the mark alone         */
         { "\nab", 1 }, { "\tab", 3 }, { "\xc4\x81\xc4\x80", 2 },   /* a small letter, a capital   */
-        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 }, { " x", 2 },
+        { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 },
+            { " x", 2 },
         { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
     };
     for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
@@ -128,7 +130,8 @@ Test(o200k, special_tokens)
     for (size_t i = 0; i < sizeof token / sizeof *token; i++) {
         cr_assert(ids_of(&e, token[i].text, id) == 1 && id[0] == token[i].id, "%s is %d", token[i].text, (int)id[0]);
         int64_t n = bpe_decode(&e, token[i].id, text, sizeof text);
-        cr_assert(n == (int64_t)strlen(token[i].text) && !memcmp(text, token[i].text, (size_t)n), "%s", token[i].text);
+        cr_assert(n == (int64_t)strlen(token[i].text) && !memcmp(text, token[i].text, (size_t)n), "%s",
+                  token[i].text);
     }
     cr_assert_eq(ids_of(&e, "a<|pad|><|sep|>", id), 3);
     cr_assert_gt(ids_of(&e, "<|endoftext|>", id), 1, "the end of a document came from a text");

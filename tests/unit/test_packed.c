@@ -60,7 +60,8 @@ Test(packed, sherry125_codes)
             e->encode(out, q, &scale, 1, 64, 64, 0, 1);
             e->decode(out, back, &scale, 1, 64, 64, 0, 1);
             cr_assert(same(q, back, 64), "quad %d of %d", v, i);
-            int slot = out[i / 4 * 32 + i % 2 * 16] >> i % 4 / 2 * 4 & 15, sign = out[128 + i % 2 * 16] >> (7 - i / 2) & 1;
+            int slot = out[i / 4 * 32 + i % 2 * 16] >> i % 4 / 2 * 4 & 15,
+                sign = out[128 + i % 2 * 16] >> (7 - i / 2) & 1;
             seen |= 1u << (16 * sign + slot);
         }
         cr_expect_eq(seen, 0xffffffffu);
@@ -101,7 +102,8 @@ Test(packed, base3_bytes)
     memset(out, 0xaa, sizeof out);
     e->encode(out, q, scale, 4, 192, 128, 0, 4);
     for (int i = 0; i < 3 * 208; i++) {
-        int want = i == 3 ? 194 : i == 35 ? 40 : i == 12 * 32 + 3 ? 121 - 27 : i == 19 ? 122 : i == 416 + 16 + 3 ? 122 : 121;
+        int want = i == 3 ? 194 : i == 35 ? 40 : i == 12 * 32 + 3 ? 121 - 27 : i == 19 ? 122 : i == 416 + 16 + 3
+            ? 122 : 121;
         cr_expect_eq(out[i], want, "byte %d: %d", i, out[i]);
     }
     const uint8_t scales[40] = { [6] = 0x00, [7] = 0x3c, [38] = 0x00, [39] = 0x38 };

@@ -106,7 +106,8 @@ static void hand_over(struct net from, struct net to)
         for (int64_t j = 0; j < a->n_param; j++) {
             struct chi_linear *x = a->param[j].linear, *y = b->param[j].linear;
             if (!b->param[j].absent) {
-                memcpy(b->params + b->param[j].offset, a->params + a->param[j].offset, (size_t)a->param[j].n * sizeof(float));
+                memcpy(b->params + b->param[j].offset, a->params + a->param[j].offset,
+                       (size_t)a->param[j].n * sizeof(float));
                 continue;
             }
             cr_assert_null(y->w, "a model that is only used has no master of %s", y->name);

@@ -32,7 +32,8 @@ static int64_t plan_array(struct chi_plan *p, const char *name, int dtype, int64
     return 0;
 }
 static void plan_scratch(struct chi_plan *p, int64_t n) { (void)p, (void)n; }
-static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name, int64_t o, int64_t i, uint32_t flags)
+static const struct chi_linear *plan_linear(struct chi_plan *p, const char *name, int64_t o, int64_t i,
+                                            uint32_t flags)
 {
     (void)p, (void)name, (void)o, (void)i, (void)flags;
     return NULL;
@@ -57,7 +58,8 @@ static void open_parcae(int zoh)
     used = 0;
     memset(params, 0, sizeof params);
     cr_assert_eq(ops->open(&host, self, &conf, &shape, &plan, NULL), CHI_OK);
-    run = (struct chi_run){ .h = &host, .params = (unsigned char *)params, .grads = (unsigned char *)grads, .rows = ROWS };
+    run = (struct chi_run){ .h = &host, .params = (unsigned char *)params, .grads = (unsigned char *)grads,
+                            .rows = ROWS };
 }
 
 static float extreme(uint64_t i)
@@ -100,7 +102,8 @@ Test(parcae, steps_of_an_optimizer_keep_it_stable)
         memset(grads, 0, sizeof grads);
         memset(de, 0, sizeof de);
         memset(dh, 0, sizeof dh);
-        for (int i = 0; i < ROWS * D; i++) dy[i] = (float)(-1e3 * (1 + fake_number(step + (uint64_t)i)));   /* push Abar up */
+        /* push Abar up */
+        for (int i = 0; i < ROWS * D; i++) dy[i] = (float)(-1e3 * (1 + fake_number(step + (uint64_t)i)));
         cr_assert_eq(ops->inject_back(self, &run, e, h, dy, de, dh), CHI_OK);
         for (int64_t c = 0; c < D; c++) {
             params[a_log_at + c] -= 0.05f * grads[a_log_at + c];
@@ -125,7 +128,8 @@ Test(parcae, sixty_four_turns_stay_bounded)
         memcpy(h, y, sizeof h);
     }
     for (int i = 0; i < ROWS * D; i++)
-        cr_assert_lt(fabs((double)h[i] - (double)e[i] / (1 - abar)), 1e-5, "%g, wanted %g", (double)h[i], (double)e[i] / (1 - abar));
+        cr_assert_lt(fabs((double)h[i] - (double)e[i] / (1 - abar)), 1e-5, "%g, wanted %g", (double)h[i],
+                     (double)e[i] / (1 - abar));
 }
 
 /* 0 / 0 is no move; NaN is not settled by accident                                                           */

@@ -27,7 +27,8 @@ static void check(int threads, int64_t n)
     pool_threads(threads);
     pool_run(n, piece, &by);
     for (int64_t i = 0; i < PIECES; i++)
-        cr_assert_eq(count[i], i < n, "%d threads, %ld pieces: piece %ld ran %d times", threads, (long)n, (long)i, count[i]);
+        cr_assert_eq(count[i], i < n, "%d threads, %ld pieces: piece %ld ran %d times", threads, (long)n, (long)i,
+                     count[i]);
 }
 
 Test(pool, every_piece_once)
@@ -102,7 +103,8 @@ Test(pool, a_pass_of_many_loops)
         pool_hold(pass_in_pass, &m);
         pool_run(12, piece, &m.by);
         for (int i = 0; i < 12; i++)
-            cr_assert_eq(count[i], 3 * 50 * (11 - i) + 1, "%d threads: piece %d ran %d times", threads[t], i, count[i]);
+            cr_assert_eq(count[i], 3 * 50 * (11 - i) + 1, "%d threads: piece %d ran %d times", threads[t], i,
+                         count[i]);
     }
 }
 

@@ -48,7 +48,8 @@ static struct batch make_batch(void)
     b.seg = xcalloc(2, sizeof *b.seg);
     for (int i = 0; i < 2 * SEQ; i++) b.token[i] = i * i % 13, b.target[i] = (i + 1) * (i + 1) % 13;
     for (int i = 0; i < 2; i++) {
-        b.seg[i] = (struct model_segment){ .tokens = b.token + i * SEQ, .rows = SEQ, .stream = (uint64_t)i, .fresh = true };
+        b.seg[i] = (struct model_segment){ .tokens = b.token + i * SEQ, .rows = SEQ, .stream = (uint64_t)i,
+                                           .fresh = true };
         b.first_seg[i + 1] = i + 1;
     }
     return b;
@@ -82,7 +83,8 @@ static void train_and_look(const char *lr, const char *zoh, float at_least)
         must(train_update(&t, &r));
         abar_of(t.model, abar);
         for (int i = 0; i < D; i++)
-            cr_assert(abar[i] >= 0 && abar[i] < 1, "lr %s, step %lld: Abar[%d] is %.9g", lr, (long long)t.step, i, abar[i]);
+            cr_assert(abar[i] >= 0 && abar[i] < 1, "lr %s, step %lld: Abar[%d] is %.9g", lr, (long long)t.step, i,
+                      abar[i]);
     }
     cr_expect_gt(farthest(t.model, "loop.A_log", 0), at_least, "A_log hardly moved");
     cr_expect_gt(farthest(t.model, "loop.dt_bias", 0), at_least, "dt_bias hardly moved");

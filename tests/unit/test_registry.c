@@ -71,7 +71,8 @@ Test(registry, defaults)
 
 Test(registry, nothing_runs_before_the_manifest_is_accepted)
 {
-    char *trace = xprintf("%s/trace", scratch), *evil = mock_path("evil_constructor"), *good = mock_path("trace_constructor");
+    char *trace = xprintf("%s/trace", scratch), *evil = mock_path("evil_constructor"),
+        *good = mock_path("trace_constructor");
     setenv("CHIMERA_MOCK_TRACE", trace, 1);
     refused(evil, "built for plugin ABI 1.0");
     cr_expect_neq(access(trace, F_OK), 0, "its constructor ran");
@@ -82,7 +83,8 @@ Test(registry, nothing_runs_before_the_manifest_is_accepted)
 
 Test(registry, permissions)
 {
-    char *path = install("good_layer", "a/b/good_layer.so"), *b = xprintf("%s/a/b", scratch), *a = xprintf("%s/a", scratch);
+    char *path = install("good_layer", "a/b/good_layer.so"), *b = xprintf("%s/a/b", scratch),
+        *a = xprintf("%s/a", scratch);
     accepted(path);
     chmod(path, 0664);
     refused(path, "file is group-writable (mode 664)");

@@ -171,7 +171,8 @@ static void check_slopes(struct rig *r, const char *what, float *value, const fl
     for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)got[i]));
     for (int64_t i = n / 7; i < n; i += n / 3 + 1) {
         double want = slope(r, &value[i], y);
-        cr_assert(fabs(want - (double)got[i]) <= 1e-3 * size, "d/d%s[%d] is %g, of the formula %g", what, (int)i, (double)got[i], want);
+        cr_assert(fabs(want - (double)got[i]) <= 1e-3 * size, "d/d%s[%d] is %g, of the formula %g", what, (int)i,
+                  (double)got[i], want);
     }
 }
 

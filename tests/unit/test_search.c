@@ -22,7 +22,8 @@ static const struct plugin_info *info_of(struct registry *r, const char *path)
 Test(search, lazily)
 {
     const struct chi_component *c;
-    char *layer = install("good_layer", "layers/good_layer.so"), *quantizer = install("good_quantizer", "formats/good_quantizer.so");
+    char *layer = install("good_layer", "layers/good_layer.so"),
+        *quantizer = install("good_quantizer", "formats/good_quantizer.so");
     char *other = install("unfit", "layers/unfit.so");
     struct registry *r = open_at(scratch);
     cr_expect(!info_of(r, layer) && !info_of(r, quantizer), "nothing was asked for");
@@ -75,7 +76,8 @@ Test(search, order_and_shadows)
     const struct chi_component *c;
     char *a = install("good_layer", "a/layers/good_layer.so"), *b = install("good_layer", "b/good_layer.so");
     char *twin = install("twin", "b/layers/twin.so");
-    char *ab = xprintf("%s/a:%s/b", scratch, scratch), *env = xprintf("%s/b", scratch), *extra = xprintf("%s/a", scratch);
+    char *ab = xprintf("%s/a:%s/b", scratch, scratch), *env = xprintf("%s/b", scratch),
+        *extra = xprintf("%s/a", scratch);
     struct registry *r = open_at(ab);
     registry_scan(r);
     cr_assert(info_of(r, a) && info_of(r, b) && info_of(r, twin));
@@ -101,7 +103,8 @@ Test(search, order_and_shadows)
 Test(search, a_refused_file_is_not_replaced_silently)
 {
     const struct chi_component *c;
-    char *bad = install("other_major", "a/layers/good_layer.so"), *good = install("good_layer", "b/layers/good_layer.so");
+    char *bad = install("other_major", "a/layers/good_layer.so"),
+        *good = install("good_layer", "b/layers/good_layer.so");
     char *ab = xprintf("%s/a:%s/b", scratch, scratch);
     struct registry *r = open_at(ab);
     cr_expect_eq(registry_find(r, CHI_LAYER, "good_layer", &c), CHI_EPLUGIN);
@@ -196,7 +199,8 @@ Test(search, a_folder_that_anyone_can_write)
 
 Test(search, a_crash_does_not_end_a_scan)
 {
-    char *bad = install("crash_constructor", "layers/crash_constructor.so"), *good = install("good_layer", "layers/good_layer.so");
+    char *bad = install("crash_constructor", "layers/crash_constructor.so"),
+        *good = install("good_layer", "layers/good_layer.so");
     struct registry *r = open_at(scratch);
     registry_scan(r);
     cr_assert(info_of(r, bad) && info_of(r, good));

@@ -287,9 +287,9 @@ Test(seed, every_key_has_a_home)
 
 Test(seed, the_list_of_what_waits_only_shrinks)
 {
-    enum { AT_FIRST = 252 };
+    enum { BEFORE = 228 };                  /* 252 at first; lower it with LATER_KEYS, never raise it */
     cr_assert_eq(COUNT(later), LATER_KEYS);
-    cr_assert_leq(LATER_KEYS, AT_FIRST);
+    cr_assert_leq(LATER_KEYS, BEFORE);
 }
 
 Test(seed, every_damage_is_noticed)

@@ -102,7 +102,8 @@ Test(sherry, halves_of_all_sizes)
         int8_t q[64];
         for (int k = 0; k < 64; k++) w[k] = k % 4 ? at[i].w : 0;
         cr_assert_eq(quantize(64, w, 1, 64, q, scale), CHI_OK);
-        cr_expect_eq(scale[0], at[i].scale, "%a: %a, wanted %a", (double)at[i].w, (double)scale[0], (double)at[i].scale);
+        cr_expect_eq(scale[0], at[i].scale, "%a: %a, wanted %a", (double)at[i].w, (double)scale[0],
+                     (double)at[i].scale);
     }
     float big[4] = { 65520, 65520, 65520, 65520 }, scale[1];
     int8_t q[4];

@@ -47,6 +47,7 @@ Test(statics, found_first)
     info = registry_plugin(r, 1);
     cr_assert(info);
     cr_expect_null(info->plugin);
-    cr_expect(strstr(info->reason, "brings objective mock_static, which (static) brings already"), "%s", info->reason);
+    cr_expect(strstr(info->reason, "brings objective mock_static, which (static) brings already"), "%s",
+              info->reason);
     registry_close(r);
 }

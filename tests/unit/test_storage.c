@@ -41,7 +41,8 @@ static void teardown(void)
 
 TestSuite(storage, .init = setup, .fini = teardown);
 
-static const char *const moe = "ffn_pattern = MOE\n[layer.MOE]\nuse = moe\nmoe_intermediate_size = 32\nn_routed_experts = 3\n";
+static const char *const moe = "ffn_pattern = MOE\n[layer.MOE]\nuse = moe\nmoe_intermediate_size = "
+    "32\nn_routed_experts = 3\n";
 static const char *const mlp = "ffn_pattern = MLP\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n";
 
 static struct spec *open_spec(const char *ffn)
@@ -172,8 +173,10 @@ Test(storage, model_hash)
     make("c", moe, 8, "tl2");
     make("d", "ffn_pattern = MOE\n[layer.MOE]\nuse = moe\nmoe_intermediate_size = 32\nn_routed_experts = 3\n"
          "route_scale = 2\n", 7, "tl2");
-    char *a = meta_of("a.b158", "model_hash"), *b = meta_of("b.b158", "model_hash"), *e = meta_of("a_experts.b158", "model_hash");
-    char *c = meta_of("c.b158", "model_hash"), *d = meta_of("d.b158", "model_hash"), *was = meta_of("a.b158", "manifest");
+    char *a = meta_of("a.b158", "model_hash"), *b = meta_of("b.b158", "model_hash"),
+        *e = meta_of("a_experts.b158", "model_hash");
+    char *c = meta_of("c.b158", "model_hash"), *d = meta_of("d.b158", "model_hash"),
+        *was = meta_of("a.b158", "manifest");
     char *values = meta_of("a.b158", "values");
     uint64_t hash;
     cr_expect(strlen(a) == 16 && !strcmp(a, e), "both files say the same");
@@ -240,7 +243,8 @@ static chi_status write_rows(const char *path, int64_t piece, int64_t stop)
     struct packed_writer *w;
     cr_assert_eq(registry_find(spec->registry, CHI_ENCODING, "tl2", &tl2), CHI_OK);
     const struct packed_entry e[] = {
-        { "a.weight", tl2, 128, { N, D } }, { "norm.weight", NULL, 0, { D } }, { "b.experts.0.weight", tl2, 128, { N, D } } };
+        { "a.weight", tl2, 128, { N, D } }, { "norm.weight", NULL, 0, { D } },
+            { "b.experts.0.weight", tl2, 128, { N, D } } };
     cr_assert_eq(packed_create(&w, path, "[model]\n", "{}", e, 3), CHI_OK, "%s", fail_text());
     chi_status s = put_rows(w, piece, stop);
     if (s == CHI_OK) s = packed_finish(w);
@@ -263,7 +267,8 @@ Test(storage, rows_in_any_pieces)
         mem_free(a[k]), mem_free(b[k]);
     }
     cr_expect_eq(write_rows("y.b158", 16, 16), CHI_EBUG, "half a tensor");
-    cr_expect_not(fs_exists("y.b158") || fs_exists("y.b158.tmp") || fs_exists("y_experts.b158.tmp") || fs_exists("y_experts.b158"));
+    cr_expect_not(fs_exists("y.b158") || fs_exists("y.b158.tmp") || fs_exists("y_experts.b158.tmp")
+                  || fs_exists("y_experts.b158"));
 }
 
 static struct packed_writer *new_writer(const struct packed_entry *e, chi_status want)
@@ -389,7 +394,8 @@ Test(storage, mapping_is_copying)
         for (int how = 0; how < 2; how++) {
             struct spec *spec;
             struct model *m;
-            cr_assert_eq(load("a.b158", how ? "run.weights=copy" : "run.weights=map", &spec, &m), CHI_OK, "%s", fail_text());
+            cr_assert_eq(load("a.b158", how ? "run.weights=copy" : "run.weights=map", &spec, &m), CHI_OK, "%s",
+                         fail_text());
             int64_t n = mapped_linears(m);
             cr_expect(how ? n == 0 : n > 15, "%ld linears are mapped", n);
             logits_of(m, spec, y[how]);
@@ -433,7 +439,8 @@ Test(storage, verified_once)
     float y[LOGITS];
     make("a", moe, 7, "ternary2");
     bool young = false;
-    for (int tries = 0; tries < 20 && !young; tries++) {    /* a busy machine may need longer than a tenth of a second */
+    /* a busy machine may need longer than a tenth of a second */
+    for (int tries = 0; tries < 20 && !young; tries++) {
         cr_assert_eq(chmod("a.b158", 0600 + tries), 0);
         cr_assert(looks("a.b158", VERIFY_ONCE), "the ctime has moved");
         young = looks("a.b158", VERIFY_ONCE);
@@ -453,7 +460,7 @@ Test(storage, verified_once)
     cr_assert_eq(stat("a_experts.b158", &st), 0);
     flip("a_experts.b158", 2000);
     const struct timespec times[] = { st.st_atim, st.st_mtim };
-    cr_assert_eq(utimensat(AT_FDCWD, "a_experts.b158", times, 0), 0);       /* only its ctime tells                  */
+    cr_assert_eq(utimensat(AT_FDCWD, "a_experts.b158", times, 0), 0);  /* only its ctime tells                  */
     refused("a.b158", NULL, "a_experts.b158: tensor layers.0.ffn.experts.");
     refused("a.b158", "run.verify=full", "is damaged");
     logits("a.b158", "run.verify=no", y);
@@ -472,7 +479,8 @@ Test(storage, what_is_remembered_is_an_identity)
     char *seal = meta_of("a.b158", "header_xxh3");
     FILE *f = fopen("cache/chimera/verified", "w");
     cr_assert(f);
-    fprintf(f, "%s %llu %llu %lld %lld.%09ld %lld.%09ld %s %s/a.b158\n", CHIMERA_VERSION, (unsigned long long)st.st_dev,
+    fprintf(f, "%s %llu %llu %lld %lld.%09ld %lld.%09ld %s %s/a.b158\n", CHIMERA_VERSION,
+            (unsigned long long)st.st_dev,
             (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
             (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, seal, dir);
     fclose(f);
@@ -481,7 +489,7 @@ Test(storage, what_is_remembered_is_an_identity)
     free(seal);
 }
 
-/* Bytes that nobody verified: whatever they are, a kernel and decode() stay inside the matrix                       */
+/* Bytes that nobody verified: whatever they are, a kernel and decode() stay inside the matrix */
 static void check_wild(const struct spec *spec, const struct chi_component *c, int64_t d_out, int64_t d_in)
 {
     const struct chi_encoding_ops *e = c->ops;
@@ -490,17 +498,20 @@ static void check_wild(const struct spec *spec, const struct chi_component *c, i
     static float x[BATCH * MOST], step[BATCH * MOST / 64], y[BATCH * 64], scale[MOST * 64];
     static int8_t q[BATCH * MOST], w[64 * MOST];
     static int16_t sum[BATCH * MOST / 64];
-    int64_t group = !e->portable->integer ? 1 : !strcmp(e->values, "int8") ? d_in : 256, n = e->bytes(d_out, d_in, group);
+    int64_t group = !e->portable->integer ? 1 : !strcmp(e->values, "int8") ? d_in : 256,
+        n = e->bytes(d_out, d_in, group);
     if (!n) return;
     int64_t page = sysconf(_SC_PAGESIZE), room = round_up(n, page);
-    unsigned char *map = mmap(NULL, (size_t)(room + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *map = mmap(NULL, (size_t)(room + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                              0);
     cr_assert(map != MAP_FAILED && mprotect(map + room, (size_t)page, PROT_NONE) == 0);
     unsigned char *b = map + room - n;
     for (int i = 0; i < BATCH * d_in; i++) x[i] = 1, q[i] = (int8_t)(i % 255 - 127);
     for (int i = 0; i < BATCH * MOST / 64; i++) step[i] = 1, sum[i] = 3;
     int k = contenders(spec, c, d_out, d_in, group, by);
     for (int fill = 0; fill < 4; fill++) {
-        for (int64_t i = 0; i < n; i++) b[i] = (unsigned char)(fill == 3 ? i * i * 31 + i / 7 : fill == 2 ? 0 : fill ? 0xff : 0xe7);
+        for (int64_t i = 0; i < n; i++) b[i] = (unsigned char)(fill == 3 ? i * i * 31 + i / 7 : fill == 2 ? 0
+                                                               : fill ? 0xff : 0xe7);
         e->decode(b, e->portable->integer ? w : NULL, scale, d_out, d_in, group, 0, d_out);
         for (int i = 0; i < k; i++)
             for (int64_t rows = 1; rows <= BATCH; rows += BATCH - 1) {

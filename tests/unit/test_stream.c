@@ -39,7 +39,8 @@ chi_status model_logits(struct model *m, const float *hidden, int64_t rows, floa
     return CHI_OK;
 }
 
-chi_status model_logits_of(struct model *m, const float *hidden, int64_t rows, const struct shortlist *some, float *logits)
+chi_status model_logits_of(struct model *m, const float *hidden, int64_t rows, const struct shortlist *some,
+                           float *logits)
 {
     (void)some;
     return model_logits(m, hidden, rows, logits);

@@ -77,8 +77,8 @@ Test(sweep, a_pair_runs_in_step_and_blanks_stay_in_values)
         "train.lr=1|model.layer_pattern=GD XM|run.seed=1|", "train.lr=1|model.layer_pattern=GD XM|run.seed=2|",
         "train.lr=2|model.layer_pattern=SK|run.seed=1|", "train.lr=2|model.layer_pattern=SK|run.seed=2|",
     };
-    expect("train.lr = 1 | 2\nrun.seed = 1 | 2\nmodel.layer_pattern = GD XM | SK\npair = train.lr, model.layer_pattern\n",
-           4, want);
+    expect("train.lr = 1 | 2\nrun.seed = 1 | 2\nmodel.layer_pattern = GD XM | SK\npair = train.lr, "
+           "model.layer_pattern\n", 4, want);
 }
 
 Test(sweep, arms_are_rows_of_one_axis_and_may_be_empty)
@@ -102,7 +102,8 @@ Test(sweep, leave_out_takes_parts_away)
         "linear.extra_rmsnorm=no|",
         "layer.SK.efla=no|",
     };
-    expect("leave_out = GD XM>GD MOE, loop ternary ternary>int8 hgf lora>wide extra_rmsnorm layer.SK.efla\n", 11, want);
+    expect("leave_out = GD XM>GD MOE, loop ternary ternary>int8 hgf lora>wide extra_rmsnorm layer.SK.efla\n", 11,
+           want);
 }
 
 Test(sweep, random_keys_are_drawn_together_by_the_seed_alone)
@@ -141,7 +142,8 @@ Test(sweep, what_is_wrong_is_said_with_its_line)
         { "train.lr = log 1 .. \n", "log A .. B" }, { "train.lr = uniform 2 .. 1\n", "log A .. B" },
         { "run.seed = int 1 .. 2.5\n", "log A .. B" }, { "arm.a = lr\n", "wanted is section.key=value" },
         { "leave_out = QQ\n", "no QQ to leave out" }, { "leave_out = MLP MOE\nmatch = params\n", "needs match_key" },
-        { "match = time\n", "needs minutes" }, { "stop = loss\n", "METRIC < X" }, { "stop = loss < x\n", "METRIC < X" },
+        { "match = time\n", "needs minutes" }, { "stop = loss\n", "METRIC < X" },
+        { "stop = loss < x\n", "METRIC < X" },
         { "sampels = 3\n", "did you mean samples" }, { "arm.a =\nleave_out = GD\n", "two axes vary arm" },
         { "match = params\nmatch_key = layer.GD.num_heads\nmatch_to = 5x\n", "a number above 0" },
         { "run.seed = int 1 .. 9\nsamples = 9000\ntrain.lr = 1 | 2\n", "more than 10000 jobs" },
@@ -162,13 +164,16 @@ Test(sweep, what_is_wrong_is_said_with_its_line)
 
 static struct sweep_journal planned(int n)
 {
-    struct sweep_journal g = { .dir = xstrdup(dir), .metric = xstrdup("loss"), .stop = xstrdup(""), .n_column = 1, .n_job = n };
+    struct sweep_journal g = { .dir = xstrdup(dir), .metric = xstrdup("loss"), .stop = xstrdup(""), .n_column = 1,
+                               .n_job = n };
     g.column = xcalloc(2, sizeof *g.column);
     g.column[0] = xstrdup("run.seed");
     g.job = xcalloc((size_t)n, sizeof *g.job);
     for (int i = 0; i < n; i++) {
-        g.job[i] = (struct sweep_job){ .id = xprintf("%016x", i + 10), .params = 100 + i, .state_bytes = 5, .flops = 7,
-                                       .steps = 9, .tokens = 11, .reason = xstrdup(""), .config = xstrdup("[run]\n") };
+        g.job[i] = (struct sweep_job){ .id = xprintf("%016x", i + 10), .params = 100 + i, .state_bytes = 5,
+                                       .flops = 7,
+                                       .steps = 9, .tokens = 11, .reason = xstrdup(""),
+                                       .config = xstrdup("[run]\n") };
         g.job[i].label = xcalloc(2, sizeof(char *));
         g.job[i].label[0] = xprintf("seed %d", i);
     }

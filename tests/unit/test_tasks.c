@@ -74,12 +74,13 @@ static int64_t check_example(const struct row_of_tasks *t, const struct open *o,
     t->oracle(d.token, d.rows, &want);
     for (int64_t r = 0; r < d.rows; r++) {
         cr_assert(d.token[r] >= 0 && d.token[r] < t->vocab);
-        cr_assert_eq(d.target[r], want.target[r], "%s %s: row %d of example %d: target %d, wanted %d", t->name, t->options,
-                     (int)r, (int)i, d.target[r], (int)want.target[r]);
+        cr_assert_eq(d.target[r], want.target[r], "%s %s: row %d of example %d: target %d, wanted %d", t->name,
+                     t->options, (int)r, (int)i, d.target[r], (int)want.target[r]);
         if (want.target[r] < 0) continue;
         scored++;
         snprintf(name, sizeof name, "%s_%d", t->slice, (int)want.number[r]);
-        cr_assert(!strcmp(slice[d.slice[r]].name, name), "%s: slice %s, wanted %s", t->name, slice[d.slice[r]].name, name);
+        cr_assert(!strcmp(slice[d.slice[r]].name, name), "%s: slice %s, wanted %s", t->name, slice[d.slice[r]].name,
+                  name);
         met[d.slice[r]] = true;
     }
     document_free(&d);
@@ -148,7 +149,8 @@ Test(tasks, another_seed_gives_other_data_and_another_model_does_not)
 {
     for (int64_t t = 0; t < COUNT(tasks); t++) {
         struct open a = open_task(tasks[t].name, tasks[t].options, "");
-        struct open b = open_task(tasks[t].name, tasks[t].options, "model.hidden_size=32 model.layer_pattern=AT run.threads=3");
+        struct open b = open_task(tasks[t].name, tasks[t].options,
+                                  "model.hidden_size=32 model.layer_pattern=AT run.threads=3");
         struct open c = open_task(tasks[t].name, tasks[t].options, "run.seed=2");
         int differ = 0;
         cr_assert_eq(dataset_hash(a.data), dataset_hash(b.data));
@@ -184,7 +186,8 @@ Test(tasks, the_power_of_mqar)
 {
     double mean[2];
     for (int k = 0; k < 2; k++) {
-        struct open o = open_task("mqar", k ? "length = 128\npairs = 2\npower = 1\n" : "length = 128\npairs = 2\n", "");
+        struct open o = open_task("mqar", k ? "length = 128\npairs = 2\npower = 1\n" : "length = 128\npairs = 2\n",
+                                  "");
         double sum = 0;
         for (int64_t i = 0; i < 400; i++) {
             struct document d = get(&o, CHI_SPLIT_TRAIN, i);
@@ -329,7 +332,8 @@ Test(tasks, accuracy_is_what_the_logits_say)
 /* ---- the manifest --------------------------------------------------------------------------------------- */
 
 static int64_t some(const void *self, int split) { return self ? split : 1; }
-static void one(const void *self, int split, int64_t i, struct chi_document *d) { (void)self, (void)split, (void)i, (void)d; }
+static void one(const void *self, int split, int64_t i, struct chi_document *d) { (void)self, (void)split, (void)i,
+                                                                                  (void)d; }
 static int64_t ids(const void *self) { return self ? 1 : 2; }
 static const char *no_slice(const void *self, int64_t i) { (void)self, (void)i; return NULL; }
 static chi_status no_open(const struct chi_host *h, void *self, const void *conf)
@@ -337,7 +341,8 @@ static chi_status no_open(const struct chi_host *h, void *self, const void *conf
     (void)h, (void)self, (void)conf;
     return CHI_OK;
 }
-static int64_t no_rows(const void *self, const struct chi_host *h, int split, int64_t i, int32_t *x, int32_t *y, int32_t *s)
+static int64_t no_rows(const void *self, const struct chi_host *h, int split, int64_t i, int32_t *x, int32_t *y,
+                       int32_t *s)
 {
     (void)self, (void)h, (void)split, (void)i, (void)x, (void)y, (void)s;
     return 0;
@@ -352,10 +357,10 @@ static void manifest(struct chi_task_ops ops, chi_status want, const char *words
 
 Test(tasks, a_task_has_documents_or_examples)
 {
-    struct chi_task_ops made = { .struct_size = sizeof made, .open = no_open, .examples = some, .longest = some, .vocab = ids,
-                                 .slice = no_slice, .example = no_rows };
-    struct chi_task_ops read = { .struct_size = offsetof(struct chi_task_ops, examples), .open = no_open, .documents = some,
-                                 .document = one };
+    struct chi_task_ops made = { .struct_size = sizeof made, .open = no_open, .examples = some, .longest = some,
+                                 .vocab = ids, .slice = no_slice, .example = no_rows };
+    struct chi_task_ops read = { .struct_size = offsetof(struct chi_task_ops, examples), .open = no_open,
+                                 .documents = some, .document = one };
     manifest(made, CHI_OK, "");
     manifest(read, CHI_OK, "");
     read.struct_size = sizeof read;

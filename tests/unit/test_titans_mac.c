@@ -202,7 +202,8 @@ static void inner_gradient(const struct shape *c, const struct mlp *start, const
 
 struct gate3 { double alpha, eta, theta; };
 
-static void learn(const struct shape *c, struct mlp *M, struct mlp *S, const struct mlp *u, struct gate3 g, int without)
+static void learn(const struct shape *c, struct mlp *M, struct mlp *S, const struct mlp *u, struct gate3 g,
+                  int without)
 {
     for (int64_t l = 0; l < c->L; l++)
         for (int64_t i = 0; i < c->D; i++)
@@ -219,7 +220,8 @@ static void attend(const struct rig *r, int64_t h, int64_t t, const double *q, c
 {
     const struct shape *c = &r->c;
     int64_t n = c->H * c->D, D = c->D, m = 0, P = without == NO_SLOTS ? 0 : c->P;
-    const float *pk = weight(r, "persistent.k", NULL) + h * c->P * D, *pv = weight(r, "persistent.v", NULL) + h * c->P * D;
+    const float *pk = weight(r, "persistent.k", NULL) + h * c->P * D,
+        *pv = weight(r, "persistent.v", NULL) + h * c->P * D;
     double key[64 + 2 * ROWS][TOP], value[64 + 2 * ROWS][TOP], p[64 + 2 * ROWS], sum = 0;
     int64_t from = c->window ? max_i64(0, t - c->window + 1) : t + 1;
 
@@ -297,7 +299,8 @@ static void reference(const struct rig *r, int without, double *y)
         shaped(r, "q_proj.weight", "q_conv1d.weight", true, without),
         shaped(r, "k_proj.weight", "k_conv1d.weight", true, without),
         shaped(r, "v_proj.weight", "v_conv1d.weight", false, without), project(r, "g_proj.weight", NULL, n),
-        project(r, "alpha_proj.weight", "alpha_proj.bias", c->H), project(r, "eta_proj.weight", "eta_proj.bias", c->H),
+        project(r, "alpha_proj.weight", "alpha_proj.bias", c->H),
+        project(r, "eta_proj.weight", "eta_proj.bias", c->H),
         project(r, "theta_proj.weight", "theta_proj.bias", c->H), calloc((size_t)(ROWS * n), sizeof(double)),
         calloc((size_t)(ROWS * n), sizeof(double)),
     };
@@ -386,7 +389,8 @@ Test(titans_mac, is_the_delta_rule_in_its_simplest_case)
 
     double *q = shaped(&r, "q_proj.weight", "q_conv1d.weight", true, WHOLE);
     double *k = shaped(&r, "k_proj.weight", "k_conv1d.weight", true, WHOLE);
-    double *v = shaped(&r, "v_proj.weight", "v_conv1d.weight", false, WHOLE), *g = project(&r, "g_proj.weight", NULL, n);
+    double *v = shaped(&r, "v_proj.weight", "v_conv1d.weight", false, WHOLE),
+        *g = project(&r, "g_proj.weight", NULL, n);
     double *beta = project(&r, "theta_proj.weight", "theta_proj.bias", c.H), *h = calloc((size_t)n, sizeof *h);
     double *S = calloc((size_t)(n * D), sizeof *S), *y = calloc((size_t)(ROWS * c.d), sizeof *y), o[TOP];
     const float *w = weight(&r, "o_proj.weight", NULL);

@@ -1,7 +1,10 @@
 /* test_tune.c - who multiplies: by rank, by times in the cache, by force; and times that cannot
  * be trusted.  The mock backends hare (rank 90) and snail (rank 1) sign what they compute. */
+#include <stdatomic.h>
+
 #include "mocks.h"
 
+#include "bench_limit.h"
 #include "fs.h"
 #include "hosting.h"
 #include "linear.h"
@@ -80,7 +83,8 @@ static char *keep_times(int64_t threads, double hare_one, double hare_many, doub
     for (int i = 0; i < n; i++) {
         bool hare = !strcmp(c[i].backend, "hare"), snail = !strcmp(c[i].backend, "snail");
         struct tune_time t = { .encoding = "ternary2", .d_out = OUT, .d_in = IN, .group = 128, .threads = threads,
-                               .one = hare ? hare_one : snail ? snail_one : 99, .many = hare ? hare_many : snail ? snail_many : 99 };
+                               .one = hare ? hare_one : snail ? snail_one : 99,
+                               .many = hare ? hare_many : snail ? snail_many : 99 };
         snprintf(t.backend, sizeof t.backend, "%s", c[i].backend);
         tune_put(&s->tune, &t);
     }
@@ -159,7 +163,8 @@ static int64_t some_bytes(int64_t d_out, int64_t d_in, int64_t group)
 Test(tune, a_pack_serves_every_number_of_rows)
 {
     static const struct tune_time fast_one = { .one = 1, .many = 100 }, fast_many = { .one = 3, .many = 10 };
-    static const struct chi_linear_kernel plain = { .struct_size = sizeof plain }, packs = { .pack_bytes = some_bytes };
+    static const struct chi_linear_kernel plain = { .struct_size = sizeof plain },
+        packs = { .pack_bytes = some_bytes };
     struct contender c[2] = { { "a", 2, &plain, &fast_one }, { "b", 1, &plain, &fast_many } };
     struct choice by = choose_kernels(c, 2);
     cr_expect(by.one == 0 && by.many == 1 && by.tuned);
@@ -179,12 +184,46 @@ Test(tune, measuring_fills_every_time)
     struct tune_time t[CONTENDERS_MAX] = { 0 };
     must(linear_choose(&l, s));
     int n = contenders(s, l.rule->encoding, OUT, IN, l.group, c);
-    must(tune_measure(&l, s, l.rule->encoding, c, n, t));
+    must(tune_measure(&l, s, l.rule->encoding, c, n, NULL, t));
     for (int i = 0; i < n; i++) {
         cr_expect_str_eq(t[i].backend, c[i].backend);
-        cr_expect(t[i].one > 0 && t[i].many > 0 && t[i].threads == 1 && t[i].d_out == OUT && t[i].d_in == IN, "%s", t[i].backend);
-        if (!strcmp(t[i].backend, "portable")) cr_expect_gt(t[i].many, 4 * t[i].one, "%d rows cost as much as one", TUNE_ROWS);
+        cr_expect(t[i].one > 0 && t[i].many > 0 && t[i].threads == 1 && t[i].d_out == OUT && t[i].d_in == IN, "%s",
+                  t[i].backend);
+        if (!strcmp(t[i].backend, "portable")) cr_expect_gt(t[i].many, 4 * t[i].one, "%d rows cost as much as one",
+                                                            TUNE_ROWS);
     }
+    linear_room_drop();
+    spec_close(s);
+}
+
+static atomic_int calls;
+
+static void counts(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
+                   void *work)
+{
+    (void)y, (void)ldy, (void)a, (void)m, (void)o1, (void)work;
+    if (o0 == 0) atomic_fetch_add(&calls, 1);
+}
+
+/* From memory: a call to begin with and one a window, for one row and for many; in the cache windows have hundreds */
+Test(tune, from_memory_a_window_is_a_call)
+{
+    static const struct chi_linear_kernel kernel = { .struct_size = sizeof kernel, .encoding = "ternary2",
+                                                     .integer = true, .run = counts };
+    struct spec *s = open_with("");
+    struct chi_linear l = { .name = "layers.0.mixer.a", .d_out = OUT, .d_in = IN };
+    struct tune_time t[1];
+    must(linear_choose(&l, s));
+    struct contender c = { .backend = "counts", .kernel = &kernel };
+    uint8_t *others = mem_take((size_t)limit_bytes(), "other memory");
+    cr_assert_not_null(others);
+    memset(others, 1, (size_t)limit_bytes());
+    must(tune_measure(&l, s, l.rule->encoding, &c, 1, others, t));
+    cr_expect_eq(calls, 12, "%d calls", calls);
+    cr_expect(t[0].one > 0 && t[0].many > 0);
+    must(tune_measure(&l, s, l.rule->encoding, &c, 1, NULL, t));
+    cr_expect_gt(calls, 30, "%d calls", calls);
+    mem_free(others);
     linear_room_drop();
     spec_close(s);
 }
@@ -195,12 +234,13 @@ Test(tune, every_member_comes_from_the_first_that_has_it)
                        b = reference_kernels, out;
     b.dot = NULL;
     b.hebb_rule = NULL;
-    b.gemm = (void (*)(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t, float, float *,
-                       int64_t))(void (*)(void))must;
+    b.gemm = (void (*)(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t, const float *, int64_t, float,
+                       float *, int64_t))(void (*)(void))must;
     const struct chi_kernels *table[] = { &a, &b };
     kernels_merge(&out, table, 2);
     cr_expect(out.dot == reference_kernels.dot && out.hebb_rule == reference_kernels.hebb_rule);
     cr_expect(out.gemm == b.gemm && out.struct_size == sizeof out);
-    for (const struct kernel_member *m = kernel_members; m->name; m++) cr_expect(kernels_have(&out, m), "%s", m->name);
+    for (const struct kernel_member *m = kernel_members; m->name; m++) cr_expect(kernels_have(&out, m), "%s",
+                                                                                 m->name);
     cr_expect(kernels_have(&a, &kernel_members[0]) && !kernels_have(&a, &kernel_members[1]));
 }

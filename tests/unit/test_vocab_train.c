@@ -15,7 +15,8 @@ static char *token(const struct vocab *v, int64_t i)
  * then bc before cd; abab 3 times; then nothing is there twice                                                    */
 Test(vocab_train, training_joins_the_most_frequent_pair_and_breaks_ties_by_ids)
 {
-    static const struct { const char *piece; int times; } text[] = { { "abab", 3 }, { "cd", 6 }, { "bc", 6 }, { "x", 9 } };
+    static const struct { const char *piece; int times; } text[] = { { "abab", 3 }, { "cd", 6 }, { "bc", 6 },
+                                                                     { "x", 9 } };
     static const char *const want[] = { "ab", "bc", "cd", "abab" };
     struct pieces p = { .n = 0 };
     struct vocab v;

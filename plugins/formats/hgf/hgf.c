@@ -44,7 +44,8 @@ static chi_status check(const struct chi_host *h, const void *conf)
 {
     const struct conf *c = conf;
     if (c->warmup <= c->freeze) return CHI_OK;
-    return h->fail(h, CHI_ECONF, "warmup = %g is behind freeze = %g: the gate would never learn; set both to 0 for that",
+    return h->fail(h, CHI_ECONF,
+                   "warmup = %g is behind freeze = %g: the gate would never learn; set both to 0 for that",
                    c->warmup, c->freeze);
 }
 

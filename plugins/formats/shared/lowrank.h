@@ -43,7 +43,8 @@ struct lowrank_job {
     int64_t rows, block;                    /* rows of a task                            */
 };
 
-static inline struct lowrank_job lowrank_job(const struct lowrank *l, const struct chi_run *r, float s, const float *x)
+static inline struct lowrank_job lowrank_job(const struct lowrank *l, const struct chi_run *r, float s,
+                                             const float *x)
 {
     int64_t work = l->rank * (l->d_in + l->d_out);
     return (struct lowrank_job){
@@ -68,7 +69,8 @@ static inline void lowrank_rows(void *arg, int64_t i, struct chi_scratch *scratc
         }
 }
 
-static inline void lowrank_forward(const struct lowrank *l, const struct chi_run *r, float s, const float *x, float *y)
+static inline void lowrank_forward(const struct lowrank *l, const struct chi_run *r, float s, const float *x,
+                                   float *y)
 {
     struct lowrank_job j = lowrank_job(l, r, s, x);
     j.y = y;

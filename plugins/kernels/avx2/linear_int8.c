@@ -65,33 +65,38 @@ void tile_rows(float *y, int64_t ldy, const struct chi_act *a, int64_t r0, const
     }
 }
 
-/* Row r times two tiles, each of them a stream of memory: here |q| is the unsigned operand and
- * w takes the sign of q, which the two tiles share                                            */
-static void two_tiles(float *const y[2], const int64_t width[2], const int8_t *const tile[2], const struct chi_act *a,
-                      int64_t r, int64_t blocks)
+/* Row r times SIDE tiles, each of them a stream of memory; of four the CPU fetches the next lines
+ * itself, at the pace of reading.  Here |q| is the unsigned operand and w takes the sign of q, which
+ * the tiles share                                                                             */
+enum { SIDE = 4 };
+
+static void side_tiles(float *const y[SIDE], const int64_t width[SIDE], const int8_t *const tile[SIDE],
+                       const struct chi_act *a, int64_t r, int64_t blocks)
 {
     const float *steps = a->step + r * (a->ldq / CHI_ACT_BLOCK);
-    __m256 p[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+    __m256 p[2 * SIDE];
+    UNROLL
+    for (int h = 0; h < 2 * SIDE; h++) p[h] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; b++) {
-        __m256i s[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256() };
+        __m256i s[2 * SIDE];
         const int8_t *q = a->q + r * a->ldq + b * CHI_ACT_BLOCK;
         int64_t at = b * CHI_ACT_BLOCK * CHI_TILE;
         UNROLL
+        for (int h = 0; h < 2 * SIDE; h++) s[h] = _mm256_setzero_si256();
         for (int64_t k = 0; k < CHI_ACT_BLOCK; k += 4, at += 64) {
             __m256i x = dword(q + k), abs = _mm256_abs_epi8(x);
             UNROLL
-            for (int h = 0; h < 4; h++) {
+            for (int h = 0; h < 2 * SIDE; h++) {
                 const int8_t *w = tile[h / 2] + at + h % 2 * 32;
-                if (h % 2 == 0) _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
                 __m256i v = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *)(const void *)w), x);
                 s[h] = _mm256_add_epi32(s[h], _mm256_madd_epi16(_mm256_maddubs_epi16(abs, v), _mm256_set1_epi16(1)));
             }
         }
         __m256 step = _mm256_set1_ps(steps[b]);
         UNROLL
-        for (int h = 0; h < 4; h++) p[h] = muladd(p[h], _mm256_cvtepi32_ps(s[h]), step);
+        for (int h = 0; h < 2 * SIDE; h++) p[h] = muladd(p[h], _mm256_cvtepi32_ps(s[h]), step);
     }
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < SIDE; t++) {
         const float *scale = (const float *)(const void *)(tile[t] + blocks * CHI_ACT_BLOCK * CHI_TILE);
         __m256 zero = _mm256_setzero_ps();
         _mm256_maskstore_ps(y[t], first(width[t]), muladd(zero, _mm256_loadu_ps(scale), p[2 * t]));
@@ -100,19 +105,25 @@ static void two_tiles(float *const y[2], const int64_t width[2], const int8_t *c
     }
 }
 
-/* Few rows meet each pair of tiles one after the other.  Pairs come from the two halves of the
- * range; the middle one of an odd number of tiles goes twice                                   */
+/* Few rows meet each four tiles one after the other.  The four come from the quarters of the range;
+ * what is missing in the last one is its last tile once more                                   */
 static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1)
 {
     int64_t blocks = (m->d_in + CHI_ACT_BLOCK - 1) / CHI_ACT_BLOCK, size = (blocks * CHI_ACT_BLOCK + 4) * CHI_TILE;
-    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, part = (tiles + SIDE - 1) / SIDE;
     const int8_t *w = (const int8_t *)m->bytes + o0 / CHI_TILE * size;
-    for (int64_t i = 0; i < tiles - half; i++) {
-        int64_t j = half + i, width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
-        const int8_t *tile[2] = { w + i * size, w + j * size };
+    for (int64_t i = 0; i < part; i++) {
+        int64_t o[SIDE], width[SIDE];
+        const int8_t *tile[SIDE];
+        for (int t = 0; t < SIDE; t++) {
+            int64_t n = t * part + i < tiles ? t * part + i : tiles - 1;
+            o[t] = n * CHI_TILE;
+            width[t] = o1 - o0 - o[t];
+            tile[t] = w + n * size;
+        }
         for (int64_t r = 0; r < a->rows; r++) {
-            float *out[2] = { y + r * ldy + i * CHI_TILE, y + r * ldy + j * CHI_TILE };
-            two_tiles(out, width, tile, a, r, blocks);
+            float *out[SIDE] = { y + r * ldy + o[0], y + r * ldy + o[1], y + r * ldy + o[2], y + r * ldy + o[3] };
+            side_tiles(out, width, tile, a, r, blocks);
         }
     }
 }

@@ -47,9 +47,8 @@ void avx2_axpy(float *y, float a, const float *x, int64_t n)
 /* lanes() of four rows, n a multiple of 16: they share the loads of x, are four streams of memory,
  * and their additions need not wait for each other                                       */
 static inline __attribute__((always_inline))
-void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n, bool far)
+void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n)
 {
-    enum { AHEAD = 512 };
     __m256 lo[4], hi[4];
     UNROLL
     for (int k = 0; k < 4; k++) lo[k] = hi[k] = _mm256_setzero_ps();
@@ -57,35 +56,26 @@ void lanes4(__m256 r[4], const float *W, int64_t ldw, const float *x, int64_t n,
         __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + 8);
         UNROLL
         for (int k = 0; k < 4; k++) {
-            const float *w = W + k * ldw + i;
-            if (far) _mm_prefetch((const char *)(w + AHEAD), _MM_HINT_T0);
-            lo[k] = muladd(lo[k], a, _mm256_loadu_ps(w));
-            hi[k] = muladd(hi[k], b, _mm256_loadu_ps(w + 8));
+            lo[k] = muladd(lo[k], a, _mm256_loadu_ps(W + k * ldw + i));
+            hi[k] = muladd(hi[k], b, _mm256_loadu_ps(W + k * ldw + i + 8));
         }
     }
     UNROLL
     for (int k = 0; k < 4; k++) r[k] = _mm256_add_ps(lo[k], hi[k]);
 }
 
-/* Rows i, i + apart, ... , i + 3 apart of W and, from next on, four more: their eight horizontal sums
- * cost as much as one and a half                                                         */
-static inline __attribute__((always_inline))
-__m256 dots8(const float *W, int64_t apart, int64_t next, const float *x, int64_t n, bool far)
-{
-    __m256 r[8];
-    lanes4(r, W, apart, x, n, far);
-    lanes4(r + 4, W + next, apart, x, n, far);
-    return fold8(r);
-}
-
-/* Many short rows are a matrix that comes from memory, too: its four quarters are four streams.
- * Returns how many rows are done                                                         */
+/* Eight rows at once, two from each quarter of the matrix: their horizontal sums cost as much as one
+ * and a half, and four streams come from memory at the pace of reading, which asking early by hand
+ * makes slower.  Returns how many rows are done                                          */
 static int64_t dots_by_quarters(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
     int64_t quarter = rows / 8 * 2;
     for (int64_t i = 0; i < quarter; i += 2) {
+        __m256 r[8];
         float sum[8];
-        _mm256_storeu_ps(sum, dots8(W + i * ldw, quarter * ldw, ldw, x, n, false));
+        lanes4(r, W + i * ldw, quarter * ldw, x, n);
+        lanes4(r + 4, W + (i + 1) * ldw, quarter * ldw, x, n);
+        _mm256_storeu_ps(sum, fold8(r));
         UNROLL
         for (int64_t k = 0; k < 4; k++) {
             y[i + k * quarter] = sum[k];
@@ -95,17 +85,11 @@ static int64_t dots_by_quarters(float *y, const float *W, int64_t ldw, const flo
     return 4 * quarter;
 }
 
-/* Long rows are asked for early                                                          */
 void avx2_dots(float *y, const float *W, int64_t ldw, const float *x, int64_t rows, int64_t n)
 {
-    enum { LONG = 512, MANY = 32 };
-    bool far = n >= LONG, whole = n % 16 == 0;
-    int64_t i = whole && !far && rows >= MANY ? dots_by_quarters(y, W, ldw, x, rows, n) : 0;
-    for (; whole && far && i + 8 <= rows; i += 8)
-        _mm256_storeu_ps(y + i, dots8(W + i * ldw, ldw, 4 * ldw, x, n, true));
-    for (; whole && i + 8 <= rows; i += 8)
-        _mm256_storeu_ps(y + i, dots8(W + i * ldw, ldw, 4 * ldw, x, n, false));
-    for (; far && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
+    enum { LONG = 512 };
+    int64_t i = n % 16 == 0 ? dots_by_quarters(y, W, ldw, x, rows, n) : 0;
+    for (; n >= LONG && i < rows; i++) y[i] = avx2_dot(x, W + i * ldw, n);
     for (; i < rows; i += 8) {
         __m256 r[8];
         UNROLL

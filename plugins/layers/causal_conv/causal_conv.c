@@ -20,8 +20,8 @@ struct causal_conv {
 struct causal_conv_conf { int64_t channels, conv_size; };
 
 static const struct chi_option options[] = {
-    CHI_INT(struct causal_conv_conf, channels, "0", 0, 1048576, "channels of the convolution; 0: as many as its input",
-            CHI_OPT_SHAPE),
+    CHI_INT(struct causal_conv_conf, channels, "0", 0, 1048576,
+            "channels of the convolution; 0: as many as its input", CHI_OPT_SHAPE),
     CHI_INT(struct causal_conv_conf, conv_size, "4", 1, 256, "taps, the current token included", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };

@@ -272,18 +272,25 @@ static void fetch_head(const struct bench *b, int64_t head)
     }
 }
 
-/* c_t = sum over j of w_j x_{t - taps + 1 + j}, j = 0 first, one sum a channel */
+/* The raw input of role i, row j of the chunk with its history                  */
+static inline const float *input_row(const struct bench *b, int i, int64_t j)
+{
+    int64_t row = b->row - (b->s->taps - 1) + j;
+    return row < 0 ? tail_row(b, b->g->state, i, row + b->s->taps - 1) : head_row(b, b->s->pre[i], row, i);
+}
+
+/* c_t = sum over j of w_j x_{t - taps + 1 + j}, j = 0 first, one sum a channel.  Rows that serve
+ * several sums, or backward, are copied close together                          */
 static void convolve(struct bench *b, int i)
 {
-    int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps, first = b->row - (W - 1);
+    int64_t D = width(b->s, i), L = b->s->stride, W = b->s->taps;
+    bool near = b->n > 1 || b->dw[i];
     float *in = b->in[i];
 
-    for (int64_t j = 0; j < b->n + W - 1; j++)
-        copy(in + j * L, first + j < 0 ? tail_row(b, b->g->state, i, first + j + W - 1)
-                                       : head_row(b, b->s->pre[i], first + j, i), D);
+    for (int64_t j = 0; near && j < b->n + W - 1; j++) copy(in + j * L, input_row(b, i, j), D);
     for (int64_t t = 0; t < b->n; t++) {
         const float *x[TAPS_MAX];
-        for (int64_t j = 0; j < W; j++) x[j] = in + (t + j) * L;
+        for (int64_t j = 0; j < W; j++) x[j] = near ? in + (t + j) * L : input_row(b, i, t + j);
         tap_sum(b->c[i] + t * L, b->w[i], L, x, W, D);
     }
 }
@@ -437,7 +444,7 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
 
     if (end > j->s->heads) end = j->s->heads;
     for (; head < end; head++) {
-        if (head + 1 < end) fetch_head(&b, head + 1);
+        if (head + 1 < j->s->heads) fetch_head(&b, head + 1);   /* the next task is likely ours, too */
         forward_head(&b, head, chunk);
     }
 }

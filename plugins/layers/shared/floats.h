@@ -42,8 +42,8 @@ static inline void taps_by_row(float *restrict to, int64_t ld, const float *rest
 }
 
 /* c[n] = sum over j of w_j x_j, j = 0 first; w[taps][ld], x[j] a row of n         */
-static inline void tap_sum(float *restrict c, const float *restrict w, int64_t ld, const float *const *x, int64_t taps,
-                           int64_t n)
+static inline void tap_sum(float *restrict c, const float *restrict w, int64_t ld, const float *const *x,
+                           int64_t taps, int64_t n)
 {
     if (taps == 4) {
         const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];

@@ -209,6 +209,7 @@ static inline void hebb_backward_head(struct hebb_chunk *c, int64_t head, int64_
         c->r->h->k->hebb_rule_back(CHI_ARRAY(c->r, s->start, float) + ((chunk + i) * s->heads + head) * size,
                                    c->dS, c->q, c->k, s->dk, c->v, s->dv, c->a, c->b, 1, c->dout, c->dq,
                                    c->dk, c->dv, c->dlog_a, c->db, c->n, s->dk, s->dv, c->work);
+        if (c->g->fresh && c->row == 0) c->dlog_a[0] = 0;   /* an empty S decays to itself */
         s->ops->prepare_back(c);
     }
     if (dS) copy(dS, c->dS, size);

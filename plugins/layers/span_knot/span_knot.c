@@ -29,7 +29,8 @@ static chi_status delta_open(const struct chi_host *host, void *self, const void
     if (c->sketch)
         return host->fail(host, CHI_ECONF, "sketch = yes needs the span knot's sketch of the stream, which this "
                           "version does not have - leave sketch = no");
-    return delta_plan(self, c, (struct delta_parts){ .decay = true, .gate = true, .efla = c->efla }, shape, ops, plan);
+    return delta_plan(self, c, (struct delta_parts){ .decay = true, .gate = true, .efla = c->efla }, shape, ops,
+                      plan);
 }
 
 static const struct chi_component span_knot = {

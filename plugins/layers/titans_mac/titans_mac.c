@@ -295,7 +295,7 @@ static void forward_task(void *arg, int64_t i, struct chi_scratch *scratch)
     struct head a = titans_head(j->like.s, j->like.r, i / j->groups, scratch);
 
     for (int64_t h = first; h < end; h++) {
-        if (h + 1 < end) fetch_head(&a, h + 1);
+        if (h + 1 < j->like.s->H) fetch_head(&a, h + 1);        /* the next task is likely ours, too */
         titans_begin_head(&a, h);
         forward_head(&a);
     }

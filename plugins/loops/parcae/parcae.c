@@ -54,7 +54,8 @@ static chi_status check_conf(const struct chi_host *host, const void *conf)
     for (size_t i = 0; i < range->n; i++)
         if (range->v[i] != (double)(int64_t)range->v[i] || (i && range->v[i] < range->v[i - 1]))
             return host->fail(host, CHI_ECONF, "loop_range must be whole numbers that rise, such as 1-6");
-    return range->n ? CHI_OK : host->fail(host, CHI_ECONF, "loop_range is empty: say the least and the most turns, such as 1-6");
+    return range->n ? CHI_OK : host->fail(host, CHI_ECONF, "loop_range is empty: say the least and the most turns, "
+                                          "such as 1-6");
 }
 
 static chi_status parcae_open(const struct chi_host *host, void *self, const void *conf,

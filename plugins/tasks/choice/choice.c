@@ -80,8 +80,10 @@ static chi_status read_choices(const struct reading *r, struct line *l, const st
 {
     const struct chi_json_value *c = l->choices = member(v, "choices");
     if (!c || c->type != CHI_JSON_LIST || c->n < 2 || c->n > CHOICES)
-        return r->h->fail(r->h, CHI_EDATA, "%s: found %s%s as \"choices\", wanted a list of 2..%d texts", l->at, kind(c),
-                          !c || c->type != CHI_JSON_LIST ? "" : c->n < 2 ? " of less than 2" : " that is longer", CHOICES);
+        return r->h->fail(r->h, CHI_EDATA, "%s: found %s%s as \"choices\", wanted a list of 2..%d texts", l->at,
+                          kind(c),
+                          !c || c->type != CHI_JSON_LIST ? "" : c->n < 2 ? " of less than 2" : " that is longer",
+                          CHOICES);
     for (int64_t i = 0; i < c->n; i++)
         if (c->item[i].type != CHI_JSON_TEXT || !c->item[i].n)
             return r->h->fail(r->h, CHI_EDATA, "%s: found %s as choice %lld, wanted a text that is not empty", l->at,
@@ -93,10 +95,11 @@ static chi_status read_answer(const struct reading *r, struct line *l, const str
 {
     const struct chi_json_value *a = member(v, "answer");
     if (!a || a->type != CHI_JSON_NUMBER)
-        return r->h->fail(r->h, CHI_EDATA, "%s: found %s as \"answer\", wanted the index of a choice", l->at, kind(a));
+        return r->h->fail(r->h, CHI_EDATA, "%s: found %s as \"answer\", wanted the index of a choice", l->at,
+                          kind(a));
     if (!(a->number >= 0 && a->number < (double)l->choices->n) || a->number != (double)(int64_t)a->number)
-        return r->h->fail(r->h, CHI_EDATA, "%s: found the answer %g, wanted the index of a choice, 0..%lld", l->at, a->number,
-                          (long long)l->choices->n - 1);
+        return r->h->fail(r->h, CHI_EDATA, "%s: found the answer %g, wanted the index of a choice, 0..%lld", l->at,
+                          a->number, (long long)l->choices->n - 1);
     l->answer = (int64_t)a->number;
     return CHI_OK;
 }
@@ -115,8 +118,8 @@ static chi_status read_slice(const struct reading *r, struct line *l, const stru
     for (l->slice = 0; l->slice < t->n_slice; l->slice++)
         if (!strcmp(t->slice[l->slice], s->text)) return CHI_OK;
     if (t->n_slice == SLICES)
-        return r->h->fail(r->h, CHI_EDATA, "%s: found the slice '%s' after %d others, wanted at most %d", l->at, s->text,
-                          SLICES, SLICES);
+        return r->h->fail(r->h, CHI_EDATA, "%s: found the slice '%s' after %d others, wanted at most %d", l->at,
+                          s->text, SLICES, SLICES);
     t->slice[t->n_slice++] = s->text;
     return CHI_OK;
 }
@@ -176,7 +179,8 @@ static chi_status add_line(const struct reading *r, const char *at, const char *
     chi_status s = r->json->parse(r->h, at, text, n, &v);
     if (s != CHI_OK) return s;
     if (v->type != CHI_JSON_OBJECT)
-        return r->h->fail(r->h, CHI_EDATA, "%s: found %s, wanted an object with context, choices and answer", at, kind(v));
+        return r->h->fail(r->h, CHI_EDATA, "%s: found %s, wanted an object with context, choices and answer", at,
+                          kind(v));
     if ((s = read_context(r, &l, v)) != CHI_OK || (s = read_choices(r, &l, v)) != CHI_OK
         || (s = read_answer(r, &l, v)) != CHI_OK || (s = read_slice(r, &l, v)) != CHI_OK) return s;
     return add_question(r, &l);
@@ -216,7 +220,8 @@ static chi_status check_apart(const struct chi_host *h, const struct task *t)
         for (int64_t j = 0; j < b->n; j++) {
             if (j && same_file(b->item[j - 1].doc.name, b->item[j].doc.name)) continue;
             if (same_file(a->item[i].doc.name, b->item[j].doc.name))
-                return h->fail(h, CHI_EDATA, "the file of %s is in both train = %s and heldout = %s: what is trained on "
+                return h->fail(h, CHI_EDATA,
+                               "the file of %s is in both train = %s and heldout = %s: what is trained on "
                                "cannot be held out; take it from one of them", a->item[i].doc.name, a->path, b->path);
         }
     }
@@ -230,7 +235,8 @@ static chi_status read_split(struct reading *r, const struct chi_files *files, i
     if (!r->into->path || !*r->into->path) return CHI_OK;
     chi_status s = files->read(r->h, r->into->path, add_file, r);
     if (s != CHI_OK || r->into->n) return s;
-    return r->h->fail(r->h, CHI_EDATA, "%s = %s: found no question, wanted a line for each", r->into->option, r->into->path);
+    return r->h->fail(r->h, CHI_EDATA, "%s = %s: found no question, wanted a line for each", r->into->option,
+                      r->into->path);
 }
 
 static chi_status open_task(const struct chi_host *h, void *self, const void *conf)
@@ -278,7 +284,8 @@ static const char *slice(const void *self, int64_t i)
 }
 
 static const struct chi_option options[] = {
-    CHI_PATH(struct conf, train, "", "a file of JSON lines, or a folder of them: what to learn from; empty: nothing", 0),
+    CHI_PATH(struct conf, train, "", "a file of JSON lines, or a folder of them: what to learn from; empty: nothing",
+             0),
     CHI_PATH(struct conf, heldout, "", "likewise: what to measure on; empty: nothing", 0),
     CHI_BOOL(struct conf, space, "yes", "a blank between context and choice, scored with the choice", 0),
     CHI_OPTIONS_END

@@ -45,10 +45,12 @@ static chi_status open_task(const struct chi_host *h, void *self, const void *co
     t->made.n[CHI_SPLIT_HELDOUT] = c->heldout;
     chi_status s = sizes_open(h, &t->made.sizes, "pairs", &c->pairs, &c->heldout_pairs);
     if (s != CHI_OK) return s;
-    int64_t most = sizes_longest(&t->made.sizes, CHI_SPLIT_TRAIN), held = sizes_longest(&t->made.sizes, CHI_SPLIT_HELDOUT);
+    int64_t most = sizes_longest(&t->made.sizes, CHI_SPLIT_TRAIN),
+        held = sizes_longest(&t->made.sizes, CHI_SPLIT_HELDOUT);
     if (held > most) most = held;
     if (4 * most > c->length)
-        return h->fail(h, CHI_ECONF, "length %lld is too short for %lld pairs and their questions: set it to %lld or more",
+        return h->fail(h, CHI_ECONF,
+                       "length %lld is too short for %lld pairs and their questions: set it to %lld or more",
                        (long long)c->length, (long long)most, (long long)(4 * most));
     if (most > c->symbols)
         return h->fail(h, CHI_ECONF, "%lld pairs want different keys, but symbols is %lld: raise it", (long long)most,

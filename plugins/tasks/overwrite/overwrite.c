@@ -45,7 +45,8 @@ static chi_status open_task(const struct chi_host *h, void *self, const void *co
             return h->fail(h, CHI_ECONF, "%lld keys written up to %lld times are more than %d writes: ask for fewer",
                            (long long)c->keys, (long long)most, WRITES);
         if (c->keys > c->symbols || most > c->symbols)
-            return h->fail(h, CHI_ECONF, "%lld different keys and up to %lld different values of each want as many symbols, "
+            return h->fail(h, CHI_ECONF,
+                           "%lld different keys and up to %lld different values of each want as many symbols, "
                            "but symbols is %lld", (long long)c->keys, (long long)most, (long long)c->symbols);
         t->made.longest[split] = c->keys * (2 * most + 1) + 1;
     }

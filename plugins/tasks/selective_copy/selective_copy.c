@@ -84,5 +84,6 @@ static const struct chi_component selective_copy = {
     .options = options, .conf_size = sizeof(struct conf), .ops = &ops,
 };
 
-CHI_PLUGIN(selective_copy, .version = "1.0", .license = "MIT", .summary = "symbols among blanks, copied without the blanks",
+CHI_PLUGIN(selective_copy, .version = "1.0", .license = "MIT",
+           .summary = "symbols among blanks, copied without the blanks",
            .components = CHI_COMPONENTS(&selective_copy));

@@ -96,7 +96,8 @@ static inline int64_t example_of(const struct chi_host *h, int split, int64_t i,
         make(self, split, &d, &r);
         if ((hash_inputs(&r) % HELD_OUT == 0) == (split == CHI_SPLIT_HELDOUT)) return r.n;
     }
-    return h->fail(h, CHI_ECONF, "%d draws gave no input of the %s split: there are too few different ones; ask for longer "
+    return h->fail(h, CHI_ECONF,
+                   "%d draws gave no input of the %s split: there are too few different ones; ask for longer "
                    "examples or more symbols", ATTEMPTS, split == CHI_SPLIT_HELDOUT ? "held-out" : "training");
 }
 
@@ -145,7 +146,8 @@ static inline chi_status sizes_open(const struct chi_host *h, struct sizes *s, c
             if ((double)value != list->v[i])
                 return h->fail(h, CHI_ECONF, "%s: %g is no whole number", word, list->v[i]);
             if (at == SIZES || s->n[split] == SIZES)
-                return h->fail(h, CHI_ECONF, "%s: more than %d numbers, and each is a slice: name fewer", word, SIZES);
+                return h->fail(h, CHI_ECONF, "%s: more than %d numbers, and each is a slice: name fewer", word,
+                               SIZES);
             s->v[split][s->n[split]++] = (int32_t)at;
         }
     }

@@ -25,15 +25,18 @@ static chi_status bpe_open(const struct chi_host *h, void *self, const void *con
 }
 
 static const struct chi_option options[] = {
-    CHI_PATH(struct bpe_conf, file, "", "the vocabulary, as `chimera tokenizer train` writes it; empty: the 256 bytes", 0),
-    CHI_ENUM(struct bpe_conf, split, "o200k", SPLIT_NAMES, "where no token crosses; the rule that the vocabulary was trained "
-             "with", CHI_OPT_SHAPE),
+    CHI_PATH(struct bpe_conf,
+             file, "", "the vocabulary, as `chimera tokenizer train` writes it; empty: the 256 bytes", 0),
+    CHI_ENUM(struct bpe_conf, split, "o200k", SPLIT_NAMES,
+             "where no token crosses; the rule that the vocabulary was trained with", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
 static const struct chi_tokenizer_ops ops = {
-    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = bpe_open, .vocab = bpe_ids, .end = bpe_end,
-    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in, .piece = bpe_first_piece,
+    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = bpe_open, .vocab = bpe_ids,
+        .end = bpe_end,
+    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in,
+    .piece = bpe_first_piece, .rules = bpe_rules,
 };
 
 static const struct chi_component bpe = {
@@ -42,5 +45,6 @@ static const struct chi_component bpe = {
     .conf_size = sizeof(struct bpe_conf), .ops = &ops,
 };
 
-CHI_PLUGIN(bpe, .version = "1.0", .license = "MIT", .summary = "byte-level BPE: own vocabularies, o200k, tokenizer.json",
+CHI_PLUGIN(bpe, .version = "1.0", .license = "MIT",
+           .summary = "byte-level BPE: own vocabularies, o200k, tokenizer.json",
            .components = CHI_COMPONENTS(&bpe, &bpe_o200k, &bpe_huggingface));

@@ -10,6 +10,7 @@ struct encoding {
     const struct encoder *e;
     struct id_writer out;
     struct chi_scratch *work;
+    const unsigned char *text, *shown;      /* the whole, and as expressions see it; NULL: as it is */
     int64_t wanted;                         /* bytes of work that a piece had needed          */
     bool failed;                            /* nobody knows where a match is                  */
 };
@@ -20,13 +21,15 @@ static void merge(struct encoding *g, const unsigned char *text, int64_t n)
 {
     for (int64_t i = 0, m; i < n; i += m) {
         m = n - i < PIECE_MAX ? n - i : PIECE_MAX;
-        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work) && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
+        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work)
+            && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
     }
 }
 
 static void cut(struct encoding *g, int64_t step, const unsigned char *text, int64_t n);
 
-static bool text_match(const struct step *s, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+static bool text_match(const struct step *s, const unsigned char *text, int64_t n, int64_t from, int64_t *begin,
+                       int64_t *end)
 {
     for (*begin = from; *begin + s->n <= n; ++*begin)
         if (!memcmp(text + *begin, s->text, (size_t)s->n)) {
@@ -53,7 +56,7 @@ static bool match(struct encoding *g, const struct step *s, const unsigned char 
 {
     if (s->kind == STEP_TEXT) return text_match(s, text, n, from, begin, end);
     if (s->kind == STEP_DIGITS) return digit_match(g->e, text, n, from, begin, end);
-    int found = bpe_regex_match(s->code, text, n, from, begin, end);
+    int found = bpe_regex_match(s->code, g->shown ? g->shown + (text - g->text) : text, n, from, begin, end);
     g->failed |= found < 0;
     return found > 0;
 }
@@ -134,12 +137,29 @@ static void cut_at_special(struct encoding *g, bool late, const unsigned char *t
     }
 }
 
+/* Expressions match characters, and what is none is shown to them as one.  false: the work does not suffice   */
+static bool show(struct encoding *g, const unsigned char *text, int64_t n)
+{
+    bool expressions = false;
+    for (const struct step *s = g->e->step; s < g->e->step + g->e->n_step; s++) expressions |= s->kind == STEP_REGEX;
+    if (!expressions || bpe_shown(text, n, NULL)) return true;
+    g->wanted = bpe_scratch(n) + n + 64;          /* a take is rounded up   */
+    if (!g->work || (int64_t)(g->work->size - g->work->used) < g->wanted) return false;
+    unsigned char *to = chi_take(g->work, (size_t)n);
+    bpe_shown(text, n, to);
+    g->text = text;
+    g->shown = to;
+    g->wanted = 0;
+    return true;
+}
+
 int64_t bpe_encode(const struct encoder *e, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
                    struct chi_scratch *work)
 {
     struct encoding g = { .e = e, .out = { ids, max, 0, NULL }, .work = work };
     struct memo memo[MEMO];
     if (n > MEMO) g.out.memo = memset(memo, 0xff, sizeof memo);
+    if (!show(&g, text, n)) return -g.wanted;
     if (e->n_special) cut_at_special(&g, false, text, n);
     else if (n) cut(&g, 0, text, n);
     if (g.failed) return CHI_NO_TOKENS;
@@ -207,6 +227,37 @@ int64_t bpe_decode(const void *self, int32_t id, unsigned char *text, int64_t ma
         }
     if (n && max > 0) memcpy(text, from, (size_t)(n < max ? n : max));
     return n;
+}
+
+static uint64_t fold(uint64_t h, const void *bytes, int64_t n)
+{
+    const unsigned char *b = bytes;
+    for (int64_t i = 0; i < n; i++) h = (h ^ b[i]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t fold_numbers(uint64_t h, const int64_t *number, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int shift = 0; shift < 64; shift += 8) h = (h ^ ((uint64_t)number[i] >> shift & 0xff)) * 0x100000001b3u;
+    return h;
+}
+
+/* Merges, steps, added tokens (FNV-1a); whether they are looked for in a text is the reader's choice  */
+uint64_t bpe_rules(const void *self)
+{
+    const struct encoder *e = self;
+    int64_t first[] = { e->v.whole, (int64_t)bpe_pairs_hash(&e->v), e->n_step, e->n_special };
+    uint64_t h = fold_numbers(0xcbf29ce484222325u, first, 4);
+    for (const struct step *s = e->step; s < e->step + e->n_step; s++) {
+        h = fold_numbers(h, (const int64_t[]){ s->kind, s->rule, s->cut, s->n }, 4);
+        h = fold(h, s->text, s->n);
+    }
+    for (const struct special *s = e->special; s < e->special + e->n_special; s++) {
+        h = fold_numbers(h, (const int64_t[]){ s->id, s->always, s->late, s->n }, 4);
+        h = fold(h, s->text, s->n);
+    }
+    return h;
 }
 
 int64_t bpe_first_piece(const void *self, const unsigned char *text, int64_t n)

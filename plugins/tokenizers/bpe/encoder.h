@@ -17,7 +17,7 @@ enum { STEP_RULE, STEP_REGEX, STEP_DIGITS, STEP_TEXT };
 enum { CUT_ISOLATED, CUT_WITH_PREVIOUS, CUT_WITH_NEXT, CUT_CONTIGUOUS };
 struct step {
     int kind, rule, cut;
-    const char *text; int64_t n;            /* STEP_TEXT                                      */
+    const char *text; int64_t n;            /* STEP_TEXT, and the expression of STEP_REGEX    */
     const void *code;                       /* STEP_REGEX, see regex.h                        */
 };
 
@@ -51,6 +51,7 @@ int64_t bpe_encode_plain(const void *self, const unsigned char *text, int64_t n,
 int64_t bpe_encode_in(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max,
                       struct chi_scratch *);
 int64_t bpe_decode(const void *self, int32_t id, unsigned char *text, int64_t max);
+uint64_t bpe_rules(const void *self);
 /* For text without special tokens alone                                                      */
 int64_t bpe_first_piece(const void *self, const unsigned char *text, int64_t n);
 

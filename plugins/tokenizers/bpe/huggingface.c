@@ -115,7 +115,8 @@ static chi_status read_vocab(struct import *m)
 /* The two halves of "a b" or ["a", "b"]                                                            */
 static bool halves(const struct chi_json_value *v, const char *text[2], int64_t n[2])
 {
-    if (v->type == CHI_JSON_LIST && v->n == 2 && v->item[0].type == CHI_JSON_TEXT && v->item[1].type == CHI_JSON_TEXT) {
+    if (v->type == CHI_JSON_LIST && v->n == 2 && v->item[0].type == CHI_JSON_TEXT
+        && v->item[1].type == CHI_JSON_TEXT) {
         for (int i = 0; i < 2; i++) text[i] = v->item[i].text, n[i] = v->item[i].n;
         return true;
     }
@@ -139,15 +140,16 @@ static chi_status add_merge(struct import *m, int64_t rank, unsigned char *room)
         bytes[i] = n[i] + n[0] <= m->f.n ? from_characters(m, text[i], n[i], to) : -1;
         if (bytes[i] > 0) id[i] = bpe_find(v, to, bytes[i]);
         if (id[i] == NO_ID)
-            return json_refuse(&m->f, "merge %lld joins %.*s, which is not in model.vocab", (long long)rank, (int)n[i], text[i]);
+            return json_refuse(&m->f, "merge %lld joins %.*s, which is not in model.vocab", (long long)rank,
+                               (int)n[i], text[i]);
     }
     id[2] = bpe_find(v, room, bytes[0] + bytes[1]);
     if (id[2] == NO_ID)
-        return json_refuse(&m->f, "merge %lld makes %.*s%.*s, which is not in model.vocab", (long long)rank, (int)n[0], text[0],
-                           (int)n[1], text[1]);
+        return json_refuse(&m->f, "merge %lld makes %.*s%.*s, which is not in model.vocab", (long long)rank,
+                           (int)n[0], text[0], (int)n[1], text[1]);
     if (!bpe_add_pair(&m->e->v, id[0], id[1], (int32_t)rank, id[2]))
-        return json_refuse(&m->f, "merge %lld, %.*s %.*s, is there twice", (long long)rank, (int)n[0], text[0], (int)n[1],
-                           text[1]);
+        return json_refuse(&m->f, "merge %lld, %.*s %.*s, is there twice", (long long)rank, (int)n[0], text[0],
+                           (int)n[1], text[1]);
     return CHI_OK;
 }
 
@@ -171,7 +173,8 @@ static chi_status check_added(const struct import *m, const struct chi_json_valu
 {
     unsigned char bytes[LONGEST_TOKEN];
     if (m->name[id] && strcmp(m->name[id], content->text) != 0)
-        return json_refuse(&m->f, "added token %s has id %d, which is %s already", content->text, (int)id, m->name[id]);
+        return json_refuse(&m->f, "added token %s has id %d, which is %s already", content->text, (int)id,
+                           m->name[id]);
     m->name[id] = content->text;
     int64_t n = content->n <= LONGEST_TOKEN ? from_characters(m, content->text, content->n, bytes) : -1;
     int32_t other = n > 0 ? bpe_find(&m->e->v, bytes, n) : NO_ID;
@@ -196,8 +199,8 @@ static chi_status read_added(struct import *m)
             return json_refuse(&m->f, "added token %lld has no content", (long long)i);
         for (int k = 0; k < 3 && (always || e->recognise); k++)
             if (json_yes(t, flag[k]))
-                return json_refuse(&m->f, "added token %s has %s, which takes text away and is not known", content->text,
-                                   flag[k]);
+                return json_refuse(&m->f, "added token %s has %s, which takes text away and is not known",
+                                   content->text, flag[k]);
         int32_t id = (int32_t)json_member(t, "id")->number;
         chi_status s = check_added(m, content, id);
         if (s != CHI_OK) return s;
@@ -217,7 +220,8 @@ static chi_status find_end(struct import *m)
         m->e->end = (int32_t)json_member(&m->added->item[i], "id")->number;
         return CHI_OK;
     }
-    return m->f.h->fail(m->f.h, CHI_ECONF, "end = %s is not among added_tokens of %s: name the one that ends a document", end,
+    return m->f.h->fail(m->f.h, CHI_ECONF,
+                        "end = %s is not among added_tokens of %s: name the one that ends a document", end,
                         m->f.name);
 }
 
@@ -252,13 +256,16 @@ static chi_status check_parts(const struct import *m)
         const struct chi_json_value *v = json_member(m->f.root, part[i].name);
         bool is_null = !v || v->type == CHI_JSON_NULL;
         if (is_null || ignored(m, part[i].name) || ((i == 1 || i == 2) && harmless(v, part[i].list))) continue;
-        return json_refuse(&m->f, "%s %s would make other ids and is not known; ignore = %s reads the file without it",
+        return json_refuse(&m->f,
+                           "%s %s would make other ids and is not known; ignore = %s reads the file without it",
                            part[i].name, json_type(v), part[i].name);
     }
-    static const char *const empty[] = { "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback" };
+    static const char *const empty[] = { "dropout", "continuing_subword_prefix", "end_of_word_suffix",
+                                         "byte_fallback" };
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         const struct chi_json_value *v = json_member(m->model, empty[i]);
-        bool set = v && (v->type == CHI_JSON_TEXT ? v->n > 0 : v->type == CHI_JSON_NUMBER || v->type == CHI_JSON_BOOL);
+        bool set = v && (v->type == CHI_JSON_TEXT ? v->n > 0 : v->type == CHI_JSON_NUMBER
+                         || v->type == CHI_JSON_BOOL);
         if (set && (v->type == CHI_JSON_TEXT || v->number != 0))
             return json_refuse(&m->f, "model.%s is set and not known", empty[i]);
     }
@@ -289,7 +296,8 @@ static chi_status huggingface_open(const struct chi_host *h, void *self, const v
     if (!m.conf->file || !*m.conf->file) return h->fail(h, CHI_ECONF, "file is not set: name a tokenizer.json");
     e->recognise = m.conf->special;
     make_table(&m);
-    if ((s = read_file(&m, h, m.conf->file)) != CHI_OK || (s = count_ids(&m)) != CHI_OK || (s = find_end(&m)) != CHI_OK
+    if ((s = read_file(&m, h, m.conf->file)) != CHI_OK || (s = count_ids(&m)) != CHI_OK
+        || (s = find_end(&m)) != CHI_OK
         || (s = read_vocab(&m)) != CHI_OK || (s = read_merges(&m)) != CHI_OK || (s = read_added(&m)) != CHI_OK
         || (s = json_steps(&m.f, e)) != CHI_OK)
         return s;
@@ -300,15 +308,18 @@ static chi_status huggingface_open(const struct chi_host *h, void *self, const v
 static const struct chi_option options[] = {
     CHI_PATH(struct huggingface_conf, file, "", "a tokenizer.json", 0),
     CHI_STRING(struct huggingface_conf, end, "<|endoftext|>", "the added token that ends a document", CHI_OPT_SHAPE),
-    CHI_BOOL(struct huggingface_conf, special, "no", "recognise special tokens in a text; the end of a document never is", 0),
-    CHI_STRING(struct huggingface_conf, ignore, "", "parts of the file to read it without, though ids then differ from the "
+    CHI_BOOL(struct huggingface_conf, special, "no",
+             "recognise special tokens in a text; the end of a document never is", 0),
+    CHI_STRING(struct huggingface_conf, ignore, "",
+               "parts of the file to read it without, though ids then differ from the "
                "library's: normalizer, post_processor, decoder, truncation, padding", CHI_OPT_SHAPE),
     CHI_OPTIONS_END
 };
 
 static const struct chi_tokenizer_ops ops = {
-    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = huggingface_open, .vocab = bpe_ids, .end = bpe_end,
-    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in,
+    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = huggingface_open, .vocab = bpe_ids,
+        .end = bpe_end,
+    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in, .rules = bpe_rules,
 };
 
 const struct chi_component bpe_huggingface = {

@@ -79,7 +79,8 @@ static chi_status add_step(const struct json_file *f, struct encoder *e, struct 
 static chi_status byte_level(const struct json_file *f, struct encoder *e, const struct chi_json_value *v)
 {
     if (json_yes(v, "add_prefix_space"))
-        return json_refuse(f, "pre_tokenizer ByteLevel has add_prefix_space, which changes the text and is not known");
+        return json_refuse(f,
+                           "pre_tokenizer ByteLevel has add_prefix_space, which changes the text and is not known");
     if (json_member(v, "use_regex") && !json_yes(v, "use_regex")) return CHI_OK;
     return add_step(f, e, (struct step){ .kind = STEP_RULE, .rule = SPLIT_GPT2 });
 }
@@ -102,7 +103,8 @@ static chi_status behaviour(const struct json_file *f, const struct chi_json_val
 
 static chi_status split(const struct json_file *f, struct encoder *e, const struct chi_json_value *v)
 {
-    const struct chi_json_value *p = json_member(v, "pattern"), *regex = json_member(p, "Regex"), *text = json_member(p, "String");
+    const struct chi_json_value *p = json_member(v, "pattern"), *regex = json_member(p, "Regex"),
+        *text = json_member(p, "String");
     struct step s = { .kind = STEP_REGEX };
     chi_status st = behaviour(f, v, &s.cut);
     if (st != CHI_OK) return st;
@@ -116,6 +118,10 @@ static chi_status split(const struct json_file *f, struct encoder *e, const stru
                 s.kind = STEP_RULE;
                 s.rule = known[i].rule;
             }
+        if (s.kind == STEP_REGEX) {
+            s.text = regex->text;
+            s.n = regex->n;
+        }
         if (s.kind == STEP_REGEX && (st = bpe_regex_open(f->h, f->name, regex->text, &s.code)) != CHI_OK) return st;
     } else {
         return json_refuse(f, "pre_tokenizer Split has neither a Regex nor a String as its pattern");
@@ -133,7 +139,8 @@ static chi_status one(const struct json_file *f, struct encoder *e, const struct
     if (json_is(v, "Split")) return split(f, e, v);
     if (json_is(v, "Digits"))
         return add_step(f, e, (struct step){ .kind = STEP_DIGITS,
-                                             .cut = json_yes(v, "individual_digits") ? CUT_ISOLATED : CUT_CONTIGUOUS });
+                                             .cut = json_yes(v, "individual_digits") ? CUT_ISOLATED
+                                             : CUT_CONTIGUOUS });
     return json_refuse(f, "pre_tokenizer %s is not known; known are ByteLevel, Split, Digits and a Sequence of them",
                        json_type(v));
 }
@@ -143,11 +150,14 @@ chi_status json_steps(const struct json_file *f, struct encoder *e)
     const struct chi_json_value *v = json_member(f->root, "pre_tokenizer"), *list = NULL;
     bool bytes = false;
     chi_status s = CHI_OK;
-    if (!v || v->type == CHI_JSON_NULL) return json_refuse(f, "it has no pre_tokenizer, wanted is one with ByteLevel");
+    if (!v || v->type == CHI_JSON_NULL) return json_refuse(f,
+                                                           "it has no pre_tokenizer, wanted is one with ByteLevel");
     if (json_is(v, "Sequence")) list = json_member(v, "pretokenizers");
     if (list && list->type != CHI_JSON_LIST) list = NULL;
     if (!list) s = one(f, e, v, &bytes);
     for (int64_t i = 0; list && i < list->n && s == CHI_OK; i++) s = one(f, e, &list->item[i], &bytes);
-    if (s == CHI_OK && !bytes) return json_refuse(f, "its pre_tokenizer has no ByteLevel: the vocabulary is not one of bytes");
+    if (s == CHI_OK && !bytes) return json_refuse(f,
+                                                  "its pre_tokenizer has no ByteLevel: the vocabulary is not one of "
+                                                  "bytes");
     return s;
 }

@@ -44,7 +44,8 @@ static int32_t find_hash(const struct vocabulary *v, uint64_t hash, const unsign
     for (uint64_t i = h & v->slot_mask;; i = (i + 1) & v->slot_mask) {
         const struct token_slot *s = &v->slot[i];
         if (s->id < 0) return NO_ID;
-        if (s->tag == (uint32_t)(h >> 32) && length(v, s->id) == n && !memcmp(v->bytes + v->at[s->id], text, (size_t)n))
+        if (s->tag == (uint32_t)(h >> 32) && length(v, s->id) == n
+            && !memcmp(v->bytes + v->at[s->id], text, (size_t)n))
             return s->id;
     }
 }
@@ -95,12 +96,13 @@ chi_status bpe_vocabulary(const struct chi_host *h, const char *name, struct voc
     for (int64_t i = 1; i <= v->longest; i++) v->power[i] = v->power[i - 1] * FACTOR;
     for (int32_t i = 0; i < v->n; i++)
         if (!add_token(v, i))
-            return h->fail(h, CHI_EDATA, "%s: id %d has the bytes of id %d, wanted are tokens that differ", name, (int)i,
-                           (int)bpe_find(v, v->bytes + v->at[i], length(v, i)));
+            return h->fail(h, CHI_EDATA, "%s: id %d has the bytes of id %d, wanted are tokens that differ", name,
+                           (int)i, (int)bpe_find(v, v->bytes + v->at[i], length(v, i)));
     for (int b = 0; b < 256; b++) {
         unsigned char c = (unsigned char)b;
         if ((v->byte[b] = bpe_find(v, &c, 1)) == NO_ID)
-            return h->fail(h, CHI_EDATA, "%s: there is no token for byte 0x%02x, wanted is one for each of the 256, so that "
+            return h->fail(h, CHI_EDATA,
+                           "%s: there is no token for byte 0x%02x, wanted is one for each of the 256, so that "
                            "any text can be written", name, (unsigned)b);
     }
     bpe_ready(v);
@@ -136,6 +138,17 @@ bool bpe_add_pair(struct vocabulary *v, int32_t left, int32_t right, int32_t ran
     if (s->left >= 0) return false;
     *s = (struct pair_slot){ left, right, rank, id };
     return true;
+}
+
+uint64_t bpe_pairs_hash(const struct vocabulary *v)
+{
+    uint64_t sum = 0;
+    for (uint64_t i = 0; v->pair && i <= v->pair_mask; i++) {
+        const struct pair_slot *s = &v->pair[i];
+        uint64_t join = (uint64_t)(uint32_t)s->rank << 32 | (uint32_t)s->id;
+        if (s->left >= 0) sum += stir(pair_place(s->left, s->right) * FACTOR + stir(join + 1));
+    }
+    return sum;
 }
 
 /* The rank of two neighbours, whose bytes begin at text                                   */
@@ -246,8 +259,8 @@ static void begin(const struct vocabulary *v, const unsigned char *text, int64_t
 }
 
 /* The rank of symbol i and the next has changed                                              */
-static void rank_anew(const struct vocabulary *v, struct memo *memo, const unsigned char *text, int64_t n, struct symbol *s,
-                      struct heap *h, int64_t i)
+static void rank_anew(const struct vocabulary *v, struct memo *memo, const unsigned char *text, int64_t n,
+                      struct symbol *s, struct heap *h, int64_t i)
 {
     int64_t j = s[i].next;
     s[i].rank = j < n ? recalled_rank(v, memo, s[i].id, s[j].id, text + i) : NO_RANK;

@@ -34,6 +34,8 @@ struct vocabulary {
 chi_status bpe_vocabulary(const struct chi_host *, const char *name, struct vocabulary *) CHI_MUST_CHECK;
 /* Room for so many pairs, then each with its rank; false: it is there already.  [setup]          */
 chi_status bpe_pairs(const struct chi_host *, struct vocabulary *, int64_t n) CHI_MUST_CHECK;
+/* Of all pairs, their ranks and what they become, in whatever order they were added; 0: there are none */
+uint64_t bpe_pairs_hash(const struct vocabulary *);
 bool bpe_add_pair(struct vocabulary *, int32_t left, int32_t right, int32_t rank, int32_t id);
 /* Ranks of pairs of bytes, when the pairs are complete                                          */
 void bpe_ready(struct vocabulary *);

@@ -24,9 +24,10 @@ struct o200k_conf {
 static const char *const agent[] = {
     "system", "user", "assistant", "im_start", "im_end", "think", "/think", "plan", "/plan", "step", "/step", "act",
     "/act", "observe", "/observe", "function", "/function", "result", "/result", "error", "/error", "code", "/code",
-    "output", "/output", "lang", "/lang", "context", "/context", "quote", "/quote", "cite", "/cite", "source", "/source",
-    "memory", "/memory", "recall", "/recall", "pad", "stop", "sep", "image", "/image", "audio", "/audio", "video", "/video",
-    "title", "/title", "section", "/section", "summary", "/summary",
+    "output", "/output", "lang", "/lang", "context", "/context", "quote", "/quote", "cite", "/cite", "source",
+    "/source",
+    "memory", "/memory", "recall", "/recall", "pad", "stop", "sep", "image", "/image", "audio", "/audio", "video",
+    "/video", "title", "/title", "section", "/section", "summary", "/summary",
 };
 enum { AGENTS = sizeof agent / sizeof *agent };
 _Static_assert(FIRST_AGENT + AGENTS == IDS, "54 tokens end the vocabulary");
@@ -66,11 +67,13 @@ static chi_status o200k_open(const struct chi_host *h, void *self, const void *c
     const struct o200k_conf *c = conf;
     struct encoder *e = self;
     if (!c->file || !*c->file)
-        return h->fail(h, CHI_ECONF, "file is not set: name the ranks of o200k_base, which `./quickstart o200k` fetches");
+        return h->fail(h, CHI_ECONF,
+                       "file is not set: name the ranks of o200k_base, which `./quickstart o200k` fetches");
     chi_status s = bpe_read_ranks(h, c->file, &e->v);
     if (s != CHI_OK) return s;
     if (e->v.n != RANKS || hash_of(&e->v) != RANKS_HASH)
-        return h->fail(h, CHI_EDATA, "%s: %lld ranks that are not those of o200k_base, which has %d: `./quickstart o200k` "
+        return h->fail(h, CHI_EDATA,
+                       "%s: %lld ranks that are not those of o200k_base, which has %d: `./quickstart o200k` "
                        "fetches them; other vocabularies are for tokenizer bpe", c->file, (long long)e->v.n, RANKS);
     e->step[e->n_step++] = (struct step){ .kind = STEP_RULE, .rule = SPLIT_O200K };
     e->recognise = c->special;
@@ -82,13 +85,15 @@ static chi_status o200k_open(const struct chi_host *h, void *self, const void *c
 
 static const struct chi_option options[] = {
     CHI_PATH(struct o200k_conf, file, "", "o200k_base.tiktoken, which `./quickstart o200k` fetches", 0),
-    CHI_BOOL(struct o200k_conf, special, "no", "recognise <|im_start|> and its like in a text; <|endoftext|> never is", 0),
+    CHI_BOOL(struct o200k_conf, special, "no",
+             "recognise <|im_start|> and its like in a text; <|endoftext|> never is", 0),
     CHI_OPTIONS_END
 };
 
 static const struct chi_tokenizer_ops ops = {
-    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = o200k_open, .vocab = bpe_ids, .end = bpe_end,
-    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in,
+    .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = o200k_open, .vocab = bpe_ids,
+        .end = bpe_end,
+    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in, .rules = bpe_rules,
 };
 
 const struct chi_component bpe_o200k = {

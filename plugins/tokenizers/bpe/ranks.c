@@ -66,8 +66,8 @@ static int64_t from_base64(const unsigned char *in, int64_t n, unsigned char *ou
 
 static chi_status damaged(const struct lines *l, const char *what)
 {
-    return l->h->fail(l->h, CHI_EDATA, "%s:%lld: %s; wanted is a token in base64, a blank and its rank, %lld", l->path,
-                      (long long)l->line + 1, what, (long long)l->line);
+    return l->h->fail(l->h, CHI_EDATA, "%s:%lld: %s; wanted is a token in base64, a blank and its rank, %lld",
+                      l->path, (long long)l->line + 1, what, (long long)l->line);
 }
 
 /* One line into out; *bytes of it                                                              */

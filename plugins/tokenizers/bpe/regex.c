@@ -1,7 +1,7 @@
 /* regex.c - see regex.h.  PCRE2 is no dependency: the library is loaded when a tokenizer.json has an expression
  * that split.c does not know, and is asked for by its stable 8-bit interface, whose numbers stand here.  \s is
- * White_Space and ^ and $ stand at lines, as in the library that such files are written for; a match never spans
- * invalid UTF-8.                                                                                             */
+ * White_Space and ^ and $ stand at lines, as in the library that such files are written for.  Texts
+ * are valid UTF-8 (bpe_shown), or else no match spans what is not.                                            */
 #include "regex.h"
 
 #include <dlfcn.h>
@@ -13,7 +13,8 @@ enum { PCRE2_MULTILINE = 0x00000400, PCRE2_UCP = 0x00020000,
        OPTIONS = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_MATCH_INVALID_UTF };
 
 static struct {
-    void  *(*compile)(const unsigned char *pattern, size_t n, uint32_t options, int *error, size_t *at, void *context);
+    void  *(*compile)(const unsigned char *pattern, size_t n, uint32_t options, int *error, size_t *at,
+                      void *context);
     int    (*jit)(void *code, uint32_t options);
     void  *(*general)(void *(*take)(size_t, void *), void (*drop)(void *, void *), void *data);
     void  *(*compiling)(void *general);
@@ -35,7 +36,8 @@ static bool load(void)
         { "pcre2_compile_8", (void **)&pcre2.compile }, { "pcre2_jit_compile_8", (void **)&pcre2.jit },
         { "pcre2_general_context_create_8", (void **)&pcre2.general },
         { "pcre2_compile_context_create_8", (void **)&pcre2.compiling },
-        { "pcre2_match_data_create_8", (void **)&pcre2.data }, { "pcre2_match_data_free_8", (void **)&pcre2.free_data },
+        { "pcre2_match_data_create_8", (void **)&pcre2.data },
+        { "pcre2_match_data_free_8", (void **)&pcre2.free_data },
         { "pcre2_match_8", (void **)&pcre2.match }, { "pcre2_get_ovector_pointer_8", (void **)&pcre2.places },
         { "pcre2_match_context_create_8", (void **)&pcre2.matching },
         { "pcre2_set_match_limit_8", (void **)&pcre2.match_limit },
@@ -99,10 +101,12 @@ chi_status bpe_regex_open(const struct chi_host *h, const char *name, const char
     int error = 0;
     size_t at = 0;
     if (!load())
-        return h->fail(h, CHI_ENOTSUP, "%s: its split expression needs the library PCRE2, which this machine does not have: "
+        return h->fail(h, CHI_ENOTSUP,
+                       "%s: its split expression needs the library PCRE2, which this machine does not have: "
                        "install libpcre2-8-0 (%s)", name, pattern);
     char *text = translate(h, pattern);
-    void *general = pcre2.general(take, drop, (void *)(uintptr_t)h), *context = general ? pcre2.compiling(general) : NULL;
+    void *general = pcre2.general(take, drop, (void *)(uintptr_t)h),
+        *context = general ? pcre2.compiling(general) : NULL;
     if (!text || !context) return CHI_ENOMEM;
     void *c = pcre2.compile((const unsigned char *)text, strlen(text), OPTIONS, &error, &at, context);
     if (!c) {
@@ -138,7 +142,8 @@ static int64_t next_character(const unsigned char *text, int64_t n, int64_t i)
     return i;
 }
 
-int bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin, int64_t *end)
+int bpe_regex_match(const void *code, const unsigned char *text, int64_t n, int64_t from, int64_t *begin,
+                    int64_t *end)
 {
     void *data = pcre2.data(1, NULL);
     int found = data ? 0 : -1;

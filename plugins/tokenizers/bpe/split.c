@@ -14,6 +14,8 @@
  * behind it, U*L+ ends after the last character that is in both, a letter without case or a mark.          */
 #include "split.h"
 
+#include <string.h>
+
 enum { IS_P = 1 << CLASS_P, IS_U = 1 << CLASS_U, IS_L = 1 << CLASS_L, IS_X = 1 << CLASS_X, IS_M = 1 << CLASS_M,
        IS_N = 1 << CLASS_N, IS_S = 1 << CLASS_S,
        LETTER = IS_U | IS_L | IS_X, UPPER = IS_U | IS_X | IS_M, LOWER = IS_L | IS_X | IS_M, OTHER = IS_P | IS_M };
@@ -26,7 +28,8 @@ const unsigned char *bpe_classes(const struct chi_host *h)
     int64_t n = (int64_t)(sizeof unicode_runs / sizeof *unicode_runs);
     unsigned char *class_of = h->alloc(h, POINTS);
     for (int64_t i = 0; class_of && i < n; i++) {
-        uint32_t first = unicode_runs[i] / 8, end = i + 1 < n ? unicode_runs[i + 1] / 8 : POINTS, c = unicode_runs[i] % 8;
+        uint32_t first = unicode_runs[i] / 8, end = i + 1 < n ? unicode_runs[i + 1] / 8 : POINTS,
+            c = unicode_runs[i] % 8;
         for (uint32_t p = first; p < end; p++)
             class_of[p] = (unsigned char)(c == CLASS_A ? CLASS_U + (p - first) % 2 : c);
     }
@@ -70,6 +73,20 @@ int bpe_class_at(const unsigned char *class_of, const unsigned char *text, int64
     if (text[0] < 0x80) return class_of[text[0]];
     int32_t c = wide_character(text, n, bytes);
     return c < 0 ? CLASS_P : class_of[c];
+}
+
+bool bpe_shown(const unsigned char *text, int64_t n, unsigned char *to)
+{
+    enum { SUBSTITUTE = 0x1a };
+    bool all = true;
+    for (int64_t i = 0, bytes; i < n; i += bytes) {
+        bytes = 1;
+        bool good = text[i] < 0x80 || wide_character(text + i, n - i, &bytes) >= 0;
+        all &= good;
+        if (to && good) memcpy(to + i, text + i, (size_t)bytes);
+        if (to && !good) to[i] = SUBSTITUTE;
+    }
+    return all;
 }
 
 /* 1 << class, or 0 behind the end                                                       */

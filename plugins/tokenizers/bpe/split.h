@@ -19,5 +19,9 @@ const unsigned char *bpe_classes(const struct chi_host *);
 int64_t bpe_piece(int rule, const unsigned char *class_of, const unsigned char *text, int64_t n);
 /* The class of the character at text[0], and its bytes                                      */
 int bpe_class_at(const unsigned char *class_of, const unsigned char *text, int64_t n, int64_t *bytes);
+/* The text as a split expression sees it, to to[n], or NULL to ask only: the byte U+001A, substitute, in place of
+ * each
+ * byte that is no part of a character, so that places are the same.  true: it is valid UTF-8       */
+bool bpe_shown(const unsigned char *text, int64_t n, unsigned char *to);
 
 #endif

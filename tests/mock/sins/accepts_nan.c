@@ -9,7 +9,8 @@ static chi_status quantize(const void *conf, const float *w, int64_t rows, int64
     for (int64_t i = 0; i < rows * cols; i++) scale[i] = isfinite(w[i]) ? w[i] : 0;
     return CHI_OK;
 }
-static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "f32", .group = group, .quantize = quantize };
+static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "f32", .group = group,
+                                              .quantize = quantize };
 static const struct chi_component accepts_nan = {
     .struct_size = sizeof accepts_nan, .kind = CHI_QUANTIZER, .name = "accepts_nan", .revision = 1,
     .summary = "floats as they are", .ops = &ops,

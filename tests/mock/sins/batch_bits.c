@@ -9,7 +9,8 @@ static const struct chi_linear_kernel *const linears[] = { &f32, NULL };
 #define LINEARS linears
 #include "vectors.h"
 /* f32's tiles: [tile][k][16 rows]                                                               */
-static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1, void *s)
+static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1,
+                void *s)
 {
     (void)s;
     for (int64_t r = 0; r < a->rows; r++)

@@ -27,7 +27,8 @@ static chi_status quantize(const void *conf, const float *w, int64_t rows, int64
     return CHI_OK;
 }
 
-static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "int8", .group = group, .quantize = quantize };
+static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "int8", .group = group,
+                                              .quantize = quantize };
 static const struct chi_component quantizer = {
     .struct_size = sizeof quantizer, .kind = CHI_QUANTIZER, .name = NAME, .revision = 1, .summary = "4 bits a weight",
     .ops = &ops,

@@ -1,7 +1,8 @@
 /* counts_written.c - a tokenizer of bytes that says how many ids it wrote, not how many there are.    */
 #include <chimera/data.h>
 #include <chimera/plugin.h>
-static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self, (void)conf; return CHI_OK; }
+static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self,
+                                                                                 (void)conf; return CHI_OK; }
 static int64_t vocab(const void *self) { (void)self; return 257; }
 static int32_t end(const void *self) { (void)self; return 256; }
 static int64_t encode(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max)
@@ -21,7 +22,8 @@ static int64_t decode(const void *self, int32_t id, unsigned char *text, int64_t
 static const struct chi_tokenizer_ops ops = { .struct_size = sizeof ops, .open = open, .vocab = vocab, .end = end,
                                               .encode = encode, .decode = decode };
 static const struct chi_component counts_written = {
-    .struct_size = sizeof counts_written, .kind = CHI_TOKENIZER, .name = "counts_written", .revision = 1, .summary = "bytes",
+    .struct_size = sizeof counts_written, .kind = CHI_TOKENIZER, .name = "counts_written", .revision = 1,
+        .summary = "bytes",
     .ops = &ops,
 };
 CHI_PLUGIN(counts_written, .version = "1.0", .license = "MIT", .summary = "bytes",

@@ -29,7 +29,8 @@ static const struct chi_optimizer_ops ops = {
     .struct_size = sizeof ops, .moments = 1, .moment_names = moments, .update = update,
 };
 static const struct chi_component optimizer = {
-    .struct_size = sizeof optimizer, .kind = CHI_OPTIMIZER, .name = NAME, .revision = 1, .summary = "descent with momentum",
+    .struct_size = sizeof optimizer, .kind = CHI_OPTIMIZER, .name = NAME, .revision = 1,
+        .summary = "descent with momentum",
     .ops = &ops,
 };
 CHI_EXPORT const struct chi_plugin chimera_plugin = {

@@ -67,11 +67,13 @@ static uint32_t steer(const void *self, double progress, const unsigned char *pa
 }
 
 static const struct chi_adapter_ops ops = {
-    .struct_size = sizeof ops, .self_size = sizeof(struct self), .open = open, .forward = forward, .backward = backward,
+    .struct_size = sizeof ops, .self_size = sizeof(struct self), .open = open, .forward = forward,
+        .backward = backward,
     .steer = steer,
 };
 static const struct chi_component adapter = {
-    .struct_size = sizeof adapter, .kind = CHI_ADAPTER, .name = NAME, .revision = 1, .summary = "a diagonal beside a linear",
+    .struct_size = sizeof adapter, .kind = CHI_ADAPTER, .name = NAME, .revision = 1,
+        .summary = "a diagonal beside a linear",
     .ops = &ops,
 };
 CHI_EXPORT const struct chi_plugin chimera_plugin = {

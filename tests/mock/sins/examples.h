@@ -1,7 +1,8 @@
 /* examples.h - the rest of a task that makes examples of 16 bits.                                    */
 #include <chimera/data.h>
 #include <chimera/plugin.h>
-static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self, (void)conf; return CHI_OK; }
+static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self,
+                                                                                 (void)conf; return CHI_OK; }
 static int64_t examples(const void *self, int split) { (void)self; return split ? 20 : 0; }
 static int64_t longest(const void *self, int split) { (void)self, (void)split; return 16; }
 static int64_t vocab(const void *self) { (void)self; return 2; }

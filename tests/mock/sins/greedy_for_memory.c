@@ -1,7 +1,8 @@
 /* greedy_for_memory.c - a tokenizer of bytes that asks for working memory and cannot take it.         */
 #include <chimera/data.h>
 #include <chimera/plugin.h>
-static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self, (void)conf; return CHI_OK; }
+static chi_status open(const struct chi_host *h, void *self, const void *conf) { (void)h, (void)self,
+                                                                                 (void)conf; return CHI_OK; }
 static int64_t vocab(const void *self) { (void)self; return 257; }
 static int32_t end(const void *self) { (void)self; return 256; }
 static int64_t encode(const void *self, const unsigned char *text, int64_t n, int32_t *ids, int64_t max)
@@ -25,7 +26,8 @@ static int64_t decode(const void *self, int32_t id, unsigned char *text, int64_t
 static const struct chi_tokenizer_ops ops = { .struct_size = sizeof ops, .open = open, .vocab = vocab, .end = end,
                                               .encode = encode, .decode = decode };
 static const struct chi_component greedy_for_memory = {
-    .struct_size = sizeof greedy_for_memory, .kind = CHI_TOKENIZER, .name = "greedy_for_memory", .revision = 1, .summary = "bytes",
+    .struct_size = sizeof greedy_for_memory, .kind = CHI_TOKENIZER, .name = "greedy_for_memory", .revision = 1,
+        .summary = "bytes",
     .ops = &ops,
 };
 CHI_PLUGIN(greedy_for_memory, .version = "1.0", .license = "MIT", .summary = "bytes",

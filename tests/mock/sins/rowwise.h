@@ -84,11 +84,13 @@ static const struct chi_linear_kernel kernel = {
     .struct_size = sizeof kernel, .encoding = NAME, .integer = true, .run = run,
 };
 static const struct chi_encoding_ops ops = {
-    .struct_size = sizeof ops, .values = VALUES, .bytes = bytes, .encode = encode, .decode = decode, .portable = &kernel,
+    .struct_size = sizeof ops, .values = VALUES, .bytes = bytes, .encode = encode, .decode = decode,
+        .portable = &kernel,
     .holds = HOLDS,
 };
 static const struct chi_component encoding = {
-    .struct_size = sizeof encoding, .kind = CHI_ENCODING, .name = NAME, .revision = 1, .summary = "bytes row after row",
+    .struct_size = sizeof encoding, .kind = CHI_ENCODING, .name = NAME, .revision = 1,
+        .summary = "bytes row after row",
     .ops = &ops,
 };
 CHI_EXPORT const struct chi_plugin chimera_plugin = {

@@ -13,7 +13,8 @@ static chi_status quantize(const void *conf, const float *w, int64_t rows, int64
     for (int64_t i = 0; i < rows * cols; i++) q[i] = (int8_t)(w[i] / max * 127 + (w[i] < 0 ? -0.5f : 0.5f));
     return CHI_OK;
 }
-static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "int8", .group = group, .quantize = quantize };
+static const struct chi_quantizer_ops ops = { .struct_size = sizeof ops, .values = "int8", .group = group,
+                                              .quantize = quantize };
 static const struct chi_component slice_scale = {
     .struct_size = sizeof slice_scale, .kind = CHI_QUANTIZER, .name = "slice_scale", .revision = 1,
     .summary = "one scale a call", .ops = &ops,

@@ -41,9 +41,11 @@ static void dots(float *y, const float *W, int64_t ldw, const float *x, int64_t 
 #endif
 
 static const struct chi_kernels kernels = { .struct_size = sizeof kernels, .dot = dot, .axpy = axpy, .dots = DOTS };
-static const struct chi_backend_ops ops = { .struct_size = sizeof ops, .rank = -1, .kernels = &kernels, .linears = LINEARS };
+static const struct chi_backend_ops ops = { .struct_size = sizeof ops, .rank = -1, .kernels = &kernels,
+                                            .linears = LINEARS };
 static const struct chi_component backend = {
-    .struct_size = sizeof backend, .kind = CHI_BACKEND, .name = NAME, .revision = 1, .summary = "two kernels", .ops = &ops,
+    .struct_size = sizeof backend, .kind = CHI_BACKEND, .name = NAME, .revision = 1, .summary = "two kernels",
+        .ops = &ops,
 };
 CHI_EXPORT const struct chi_plugin chimera_plugin = {
     .magic = CHI_MAGIC, .abi_major = CHI_ABI_MAJOR, .abi_minor = CHI_ABI_MINOR, .struct_size = sizeof chimera_plugin,

@@ -1,8 +1,8 @@
 /* wrong_scale.c - an objective, (x[target] - 1)^2 / 2, whose gradient leaves scale out.           */
 #include <chimera/plugin.h>
 #include <chimera/train.h>
-static chi_status loss(const struct chi_host *h, const void *conf, const float *logits, const int32_t *target, int64_t rows,
-                       int64_t vocab, double scale, float *dlogits, double *sum)
+static chi_status loss(const struct chi_host *h, const void *conf, const float *logits, const int32_t *target,
+                       int64_t rows, int64_t vocab, double scale, float *dlogits, double *sum)
 {
     (void)h, (void)conf, (void)scale;
     for (int64_t r = 0; r < rows; r++) {

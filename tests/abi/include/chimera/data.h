@@ -30,6 +30,10 @@ struct chi_tokenizer_ops {          /* kind CHI_TOKENIZER                       
     /* Optional: the bytes of the first piece of text[n], 1 .. n.  No token crosses from
      * a piece into the next: `chimera tokenizer train` counts pieces.          */
     int64_t (*piece)(const void *self, const unsigned char *text, int64_t n);
+    /* Optional: a hash of what gives a text its ids besides the tokens' bytes: merges,
+     * the rule that splits, added tokens.  Equal in every process for equal rules; a
+     * model that was trained with others is refused.                           */
+    uint64_t (*rules)(const void *self);
 };
 
 /* A document: its bytes stay where they are until the task is closed.          */
