@@ -5,6 +5,7 @@
  * vpmaddubsw takes two and two additions.  A byte of ternary2 is the four weights k = c, c + 4, c + 8,
  * c + 12 of one output, that is a number in a table.  Eight tables (32 k, 20 KB) lie in L1 and serve all
  * outputs of the call before the next eight are made, which pays when there are some hundred outputs.
+ * Ways into the tables are made one tile ahead, so that no look-up waits for codes.
  * Within a block of 64 k |sum| <= 64 * 127: 16 bits are exact.  Lane = row: steps and scales come to the
  * sums in the order of kernel.h.                                                                      */
 #include "sums.h"
@@ -17,7 +18,8 @@ struct work {
     int16_t  table[TABLES][VALUES][LANES];
     int16_t  q[CHI_ACT_BLOCK][LANES];                   /* of a block: [k][row]                          */
     float    step[PER_GROUP][LANES];
-    uint16_t at[2][CHI_TILE][4];                        /* offsets in tables: of 16 k, outputs, tables   */
+    uint16_t at[2][2][CHI_TILE][4];                     /* ways from table[0] to sums: of a tile and the
+                                                           next, of 16 k, outputs, tables               */
     int16_t  sum[PER_GROUP][OUTPUTS][LANES];            /* of a group's blocks                           */
     float    y[OUTPUTS][LANES];
 };
@@ -96,87 +98,149 @@ static void make_table(int16_t table[VALUES][LANES], const int16_t *q)
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-/* 64 bytes of fields u to 32 (u0 + 3 u1 + 9 u2 + 27 u3), the way to a sum in its table; a field of 3, which
- * no encoder writes, stays inside                                                                        */
-INLINE void offsets(uint16_t *at, const uint8_t *codes)
+/* 64 bytes of fields u to 32 (u0 + 3 u1 + 9 u2 + 27 u3) + base, where base leads to the four tables; a field
+ * of 3, which no encoder writes, stays inside                                                            */
+INLINE void offsets(uint16_t *at, const uint8_t *codes, __m256i base)
 {
-    const __m128i ones = _mm_setr_epi8(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 0, 0, 0, 0);
-    const __m128i nines = _mm_setr_epi8(0, 9, 18, 0, 27, 36, 45, 0, 54, 63, 72, 0, 0, 0, 0, 0);
-    const __m256i low4 = _mm256_broadcastsi128_si256(ones), high4 = _mm256_broadcastsi128_si256(nines);
-    const __m256i mask = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    const __m128i fours = _mm_setr_epi8(0, 4, 8, 0, 12, 16, 20, 0, 24, 28, 32, 0, 0, 0, 0, 0);
+    const __m256i pair = _mm256_broadcastsi128_si256(fours), mask = _mm256_set1_epi8(15);
+    const __m256i weight = _mm256_set1_epi16(8 | 72 << 8);
     UNROLL
     for (int i = 0; i < 2; i++) {
-        __m256i c = load256(codes + 32 * i);
-        __m256i low = _mm256_shuffle_epi8(low4, _mm256_and_si256(c, mask));
-        __m256i high = _mm256_shuffle_epi8(high4, _mm256_and_si256(_mm256_srli_epi16(c, 4), mask));
-        c = _mm256_permute4x64_epi64(_mm256_add_epi8(low, high), 0xd8);
-        store16(at + 32 * i, _mm256_slli_epi16(_mm256_unpacklo_epi8(c, zero), 5));
-        store16(at + 32 * i + 16, _mm256_slli_epi16(_mm256_unpackhi_epi8(c, zero), 5));
+        __m256i c = _mm256_permute4x64_epi64(load256(codes + 32 * i), 0xd8), d = _mm256_srli_epi16(c, 4);
+        __m256i lo = _mm256_and_si256(_mm256_unpacklo_epi8(c, d), mask);
+        __m256i hi = _mm256_and_si256(_mm256_unpackhi_epi8(c, d), mask);
+        lo = _mm256_maddubs_epi16(_mm256_shuffle_epi8(pair, lo), weight);
+        hi = _mm256_maddubs_epi16(_mm256_shuffle_epi8(pair, hi), weight);
+        store16(at + 32 * i, _mm256_add_epi16(lo, base));
+        store16(at + 32 * i + 16, _mm256_add_epi16(hi, base));
     }
 }
 
+/* Half a block of all tiles: codes of the first                                                           */
+struct half { const uint8_t *codes; int64_t stride, tiles; };
+
+/* Ways of tile t, if there is one; its codes are asked for two tiles before, and from memory a pass before */
+INLINE void find_ways(struct work *w, const struct half *h, int64_t t)
+{
+    enum { TABLE = sizeof *w->table };
+    const __m256i base = _mm256_set1_epi64x((int64_t)TABLE << 16 | (int64_t)(2 * TABLE) << 32 |
+                                            (int64_t)(3 * TABLE) << 48);
+    if (t >= h->tiles) return;
+    const uint8_t *codes = h->codes + t * h->stride;
+    UNROLL
+    for (int i = 0; i < HALF; i += 64) {
+        if (t + 1 < h->tiles) _mm_prefetch((const char *)codes + h->stride + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)codes + HALF + i, _MM_HINT_T0);
+    }
+    offsets(w->at[t % 2][0][0], codes, base);
+    offsets(w->at[t % 2][1][0], codes + HALF / 2, _mm256_add_epi16(base, _mm256_set1_epi16(4 * TABLE)));
+    __asm__ volatile("" : : : "memory");                /* ways are read from memory, not taken apart     */
+}
+
 /* Assembler, because compilers turn the additions into a tree                                             */
-INLINE __m256i plus(__m256i s, const void *table, uint32_t at)
+INLINE __m256i plus(__m256i s, const void *table, uint64_t at)
 {
     const uint8_t *p = (const uint8_t *)table + at;
     __asm__("vpaddw %1, %0, %0" : "+x"(s) : "m"(*(const __m256i *)(const void *)p));
     return s;
 }
 
-/* Half a block of a tile.  Two offsets come with one load: loads are what is short                        */
-INLINE void add_tile(struct work *w, int16_t (*sum)[LANES], const uint8_t *codes, bool begins)
+enum { SOME = 4 };                                      /* outputs at once                                */
+
+/* s[i] += half a block of output o + i of tile t.  Four ways come with one load: loads are what is short   */
+INLINE void look_up(__m256i s[SOME], const struct work *w, int64_t t, int64_t o)
 {
-    offsets(w->at[0][0], codes);
-    offsets(w->at[1][0], codes + HALF / 2);
-    _mm_prefetch((const char *)codes + HALF, _MM_HINT_T0);
-    _mm_prefetch((const char *)codes + HALF + 64, _MM_HINT_T0);
-    __asm__ volatile("" : : : "memory");                /* offsets are read from memory, not taken apart  */
     UNROLL
-    for (int o = 0; o < CHI_TILE; o++) {
-        __m256i s = begins ? _mm256_setzero_si256() : load16(sum[o]);
+    for (int q = 0; q < 2; q++) {
         UNROLL
-        for (int i = 0; i < TABLES; i += 2) {
-            uint32_t two;
-            memcpy(&two, &w->at[i / 4][o][i % 4], sizeof two);
-            s = plus(s, w->table[i], two & 0xffff);
-            s = plus(s, w->table[i + 1], two >> 16);
+        for (int i = 0; i < SOME; i++) {
+            uint64_t at;
+            memcpy(&at, w->at[t % 2][q][o + i], sizeof at);
+            s[i] = plus(s[i], w->table, at & 0xffff);
+            s[i] = plus(s[i], w->table, at >> 16 & 0xffff);
+            s[i] = plus(s[i], w->table, at >> 32 & 0xffff);
+            s[i] = plus(s[i], w->table, at >> 48);
         }
-        store16(sum[o], s);
     }
 }
 
-/* sum += block b of all tiles                                                                              */
-static void add_block(struct work *w, int16_t (*sum)[LANES], const uint8_t *tile, int64_t stride,
-                      int64_t tiles)
+INLINE void add_half(struct work *w, int16_t (*sum)[LANES], const struct half *h, bool begins)
 {
-    for (int64_t half = 0; half < 2; half++, tile += HALF) {
-        for (int i = 0; i < TABLES; i++) make_table(w->table[i], w->q[(2 * half + i / 4) * LANES + i % 4]);
-        for (int64_t t = 0; t < tiles && !half; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, true);
-        for (int64_t t = 0; t < tiles && half; t++) add_tile(w, sum + t * CHI_TILE, tile + t * stride, false);
+    find_ways(w, h, 0);
+    for (int64_t t = 0; t < h->tiles; t++) {
+        find_ways(w, h, t + 1);
+        for (int o = 0; o < CHI_TILE; o += SOME, sum += SOME) {
+            __m256i s[SOME];
+            UNROLL
+            for (int i = 0; i < SOME; i++) s[i] = begins ? _mm256_setzero_si256() : load16(sum[i]);
+            look_up(s, w, t, o);
+            UNROLL
+            for (int i = 0; i < SOME; i++) store16(sum[i], s[i]);
+        }
     }
 }
 
 /* ---- steps and scales ---------------------------------------------------------------------------------- */
 
-INLINE __m256 scaled(const int16_t *sum, const float *step)
+INLINE __m256 scaled(__m128i sum, const float *step)
 {
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(load128(sum))), _mm256_load_ps(step));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sum)), _mm256_load_ps(step));
 }
 
-/* y += scale * (sum[0] step[0] + sum[1] step[1]) of a tile from output o; a last group may have one block  */
-static void end_group(struct work *w, int64_t o, const uint8_t *scales, int64_t blocks)
+/* y += scale * (sum[0] step[0] + sum[1] step[1]) of output o, whose last sum is s                          */
+INLINE void end_output(struct work *w, int64_t o, __m256i s, float scale, int64_t blocks)
+{
+    const __m128i part[2] = { _mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1) };
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        float *y = w->y[o] + 8 * i;
+        __m256 p = scaled(part[i], w->step[blocks - 1] + 8 * i);
+        if (blocks > 1) p = _mm256_add_ps(scaled(load128(w->sum[0][o] + 8 * i), w->step[0] + 8 * i), p);
+        _mm256_store_ps(y, muladd(_mm256_load_ps(y), _mm256_set1_ps(scale), p));
+    }
+}
+
+/* The last half block of a group, and its end                                                             */
+INLINE void end_group(struct work *w, const struct half *h, const uint8_t *scales, int64_t blocks)
 {
     _Alignas(32) float scale[CHI_TILE];
-    _mm256_store_ps(scale, fp16x8(scales));
-    _mm256_store_ps(scale + 8, fp16x8(scales + 16));
-    _mm_prefetch((const char *)scales + 64, _MM_HINT_T0);
-    for (int i = 0; i < CHI_TILE; i++, o++) {
-        UNROLL
-        for (int h = 0; h < LANES; h += 8) {
-            __m256 p = scaled(w->sum[0][o] + h, w->step[0] + h);
-            if (blocks > 1) p = _mm256_add_ps(p, scaled(w->sum[1][o] + h, w->step[1] + h));
-            _mm256_store_ps(w->y[o] + h, muladd(_mm256_load_ps(w->y[o] + h), _mm256_set1_ps(scale[i]), p));
+    find_ways(w, h, 0);
+    for (int64_t t = 0; t < h->tiles; t++, scales += h->stride) {
+        find_ways(w, h, t + 1);
+        _mm256_store_ps(scale, fp16x8(scales));
+        _mm256_store_ps(scale + 8, fp16x8(scales + 16));
+        _mm_prefetch((const char *)scales + 64, _MM_HINT_T0);
+        for (int64_t i = 0, o = t * CHI_TILE; i < CHI_TILE; i += SOME, o += SOME) {
+            __m256i s[SOME];
+            UNROLL
+            for (int j = 0; j < SOME; j++) s[j] = load16(w->sum[blocks - 1][o + j]);
+            look_up(s, w, t, i);
+            UNROLL
+            for (int j = 0; j < SOME; j++) end_output(w, o + j, s[j], scale[i + j], blocks);
         }
+    }
+}
+
+static void make_tables(struct work *w, int64_t half)
+{
+    for (int i = 0; i < TABLES; i++) make_table(w->table[i], w->q[(2 * half + i / 4) * LANES + i % 4]);
+}
+
+/* A group of n blocks from b on, the first half of which is h; a last group may have one block            */
+static void add_group(struct work *w, const struct chi_act *a, int64_t b, struct half h,
+                      const uint8_t *scales, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        take_block(w, a, b + i);
+        make_tables(w, 0);
+        add_half(w, w->sum[i], &h, true);
+        h.codes += HALF;
+        make_tables(w, 1);
+        if (i + 1 < n) add_half(w, w->sum[i], &h, false);
+        else if (n > 1) end_group(w, &h, scales, 2);
+        else end_group(w, &h, scales, 1);
+        h.codes += HALF;
     }
 }
 
@@ -206,12 +270,8 @@ static void some_outputs(float *y, int64_t ldy, const struct chi_act *a, const u
     memset(w->y, 0, (size_t)(tiles * CHI_TILE) * sizeof *w->y);
     for (int64_t g = 0; g < s.nb; g += PER_GROUP) {
         int64_t blocks = s.nb - g < PER_GROUP ? s.nb - g : PER_GROUP;
-        for (int64_t b = 0; b < blocks; b++) {
-            take_block(w, a, g + b);
-            add_block(w, w->sum[b], tile + BLOCK * (g + b), s.tile, tiles);
-        }
-        for (int64_t t = 0; t < tiles; t++)
-            end_group(w, t * CHI_TILE, tile + t * s.tile + s.codes + g / PER_GROUP * CHI_TILE * 2, blocks);
+        struct half h = { tile + BLOCK * g, s.tile, tiles };
+        add_group(w, a, g, h, tile + s.codes + g / PER_GROUP * CHI_TILE * 2, blocks);
     }
     put_rows(y, ldy, w, a->rows, n);
 }
