@@ -495,6 +495,23 @@ Test(titans_mac, a_memory_that_blew_up_starts_again)
     rig_close(&r);
 }
 
+/* Rows of zeros write nothing, and alpha halves what there is: 0 in the end, never numbers that halve to themselves  */
+Test(titans_mac, a_memory_that_died_out_is_zero)
+{
+    static const struct shape c = { .H = 2, .D = 6, .L = 2, .C = 8, .P = 2, .W = 1, .d = 8, .theta_max = 1 };
+    struct rig r = rig_open(&c);
+    struct chi_segment seg = { .rows = ROWS, .fresh = true, .state = r.state };
+    const float *memory = (const float *)(const void *)r.state;
+    memset(r.x, 0, (size_t)(ROWS * c.d) * sizeof *r.x);
+    for (; seg.pos < 400; seg.pos += ROWS, seg.fresh = false) {
+        must(solo_forward(r.solo, &seg, 1, false, r.x, r.y));
+        for (int64_t i = 0; i < 2 * c.L * c.H * c.D * c.D; i++)
+            cr_assert_neq(fpclassify(memory[i]), FP_SUBNORMAL, "%g after %d tokens", memory[i], (int)seg.pos);
+    }
+    for (int64_t i = 0; i < 2 * c.L * c.H * c.D * c.D; i++) cr_assert_eq(memory[i], 0, "%g is left", memory[i]);
+    rig_close(&r);
+}
+
 /* Errors that grow from row to row of a chunk, and answers through matrices full of them  */
 Test(titans_mac, within_a_chunk_everything_stays_a_number)
 {

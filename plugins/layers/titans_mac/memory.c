@@ -253,6 +253,17 @@ static float greater(float norm, float other)   /* NaN if either is one         
     return norm >= other || isnan(norm) ? norm : other;
 }
 
+/* Its norm; a matrix that has died out becomes 0.  One without new writes halves for ever otherwise, down to the smallest
+ * number, whose half rounds to itself, and a CPU takes tens of times longer for numbers of that kind            */
+static float norm_or_none(const struct head *a, float *M)
+{
+    const float FAINT = 1e-15f;
+    int64_t n = a->s->D * a->s->D;
+    float norm = sqrtf(a->k->dot(M, M, n));
+    if (norm < FAINT) zero(M, n);
+    return norm;
+}
+
 static float commit(struct head *a, int64_t n)
 {
     int64_t D = a->s->D, w = a->s->C + 1;
@@ -267,8 +278,8 @@ static float commit(struct head *a, int64_t n)
         }
         add_products(a, M, l, W + 1);
         add_products(a, S, l, P + 1);
-        norm = greater(norm, sqrtf(a->k->dot(M, M, D * D)));
-        norm = greater(norm, sqrtf(a->k->dot(S, S, D * D)));
+        norm = greater(norm, norm_or_none(a, M));
+        norm = greater(norm, norm_or_none(a, S));
     }
     return norm;
 }
