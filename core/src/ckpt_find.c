@@ -303,8 +303,8 @@ chi_status manifest_fits(const char *folder, const cJSON *j, const struct config
     compare_shapes(f, now, stored, "configured", NULL, config);
     if (parts) compare_components(f, cJSON_GetObjectItemCaseSensitive(j, "components"), parts, training);
     bool same = fclose(f) == 0 && n == 0;
-    chi_status s = same ? CHI_OK : fail(CHI_ESHAPE, "%s is of another model: %s", folder, text
-                                        && n > 2 ? text + 2 : "?");
+    const char *what = text && n > 2 ? text + 2 : "?";
+    chi_status s = same ? CHI_OK : fail(CHI_ESHAPE, "%s is of another model: %s", folder, what);
     cJSON_Delete(now);
     cJSON_Delete(parts);
     free(text);

@@ -43,8 +43,8 @@ static char *why_not(const struct spec *s, const struct chi_component *c)
         cpu_feature_names(missing, names);
         return xprintf("this CPU lacks %s", names);
     }
-    if (!backends_auto(s) && !named(s, c->name)) return xprintf("[backend] use = %s does not name it",
-                                                                s->backends.use);
+    if (!backends_auto(s) && !named(s, c->name))
+        return xprintf("[backend] use = %s does not name it", s->backends.use);
     if (ops->rank < 0 && !named(s, c->name)) return xprintf("its rank is below 0: only if [backend] use names it");
     if (!CHI_HAS(struct chi_backend_ops, ops, open)) return xprintf("it is not in use");
     struct chi_host *h = host_open(s, c->name);
@@ -146,8 +146,8 @@ static void print_why(const struct spec *s, const struct contender *c, int n, st
 {
     if (n == 1) printf("the only one");
     else if (!backends_auto(s)) printf("the first in [backend] use");
-    else if (!by.tuned) printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)"
-                               : "autotune = no");
+    else if (!by.tuned)
+        printf("the highest rank; %s", s->backends.autotune ? "not timed here (--tune does)" : "autotune = no");
     else printf("autotune");
     printf("\n");
     for (int i = 0; i < n && (n > 1 || c[i].time); i++)

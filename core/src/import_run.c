@@ -419,16 +419,17 @@ static chi_status masters(struct bring *b, FILE *report)
     int n;
     TRY(add_file(b, q->subject));
     const char *text = st_meta(b->file[0], "config"), *format = st_meta(b->file[0], "format");
-    if (format && !strncmp(format, "chimera.", 8) && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
+    bool ours = format && !strncmp(format, "chimera.", 8);
+    if (ours && strcmp(format, EXPORT_MASTERS) && strcmp(format, EXPORT_FLOATS))
         return fail(CHI_EDATA, "%s has format \"%s\", this program imports \"%s\" and \"%s\"", q->subject, format,
                     EXPORT_MASTERS, EXPORT_FLOATS);
-    if (!q->config && format && !strncmp(format, "chimera.", 8)) {
+    if (ours && !q->config) {
         if (!st_sealed(b->file[0]))
             return fail(CHI_EDATA, "%s: its header has lost its XXH3: damaged, or written anew; --config FILE.ini takes "
                         "its tensors as they are", q->subject);
         TRY(carry_check(b->file[0]));
     }
-    const char *manifest = format && !strncmp(format, "chimera.", 8) ? st_meta(b->file[0], "manifest") : NULL;
+    const char *manifest = ours ? st_meta(b->file[0], "manifest") : NULL;
     if (manifest) TRY(manifest_text_vocabulary(q->subject, manifest, &b->vocabulary));
     if (!q->config && !text)
         return fail(

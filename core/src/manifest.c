@@ -111,10 +111,10 @@ static const char *option_fault(const struct chi_option *o, uint32_t conf_size)
     if (o->flags & ~(uint32_t)(CHI_OPT_REQUIRED | CHI_OPT_SHAPE | CHI_OPT_RUNTIME | CHI_OPT_DEPRECATED))
         return "it has unknown flags";
     if (is_number(o->type) && !(o->min <= o->max)) return "its min exceeds its max";
-    if (o->type == CHI_OPT_ENUM
-        && !good_choices(o->choices)) return "its choices are not different words with | between";
-    if (o->type == CHI_OPT_REF
-        && (!o->choices || !kind_from_name(o->choices))) return "its choices name no kind of component";
+    if (o->type == CHI_OPT_ENUM && !good_choices(o->choices))
+        return "its choices are not different words with | between";
+    if (o->type == CHI_OPT_REF && (!o->choices || !kind_from_name(o->choices)))
+        return "its choices name no kind of component";
     if (!o->fallback && !(o->flags & CHI_OPT_REQUIRED) && (o->type <= CHI_OPT_ENUM))
         return "it has no default and is not CHI_OPT_REQUIRED";
     return NULL;
@@ -187,8 +187,8 @@ static chi_status check_texts(const char *file, const struct chi_plugin *p)
 {
     const char *missing = !good_line(p->version) ? "version" : !good_line(p->license) ? "license"
                         : !good_line(p->summary) ? "summary" : p->url && !good_line(p->url) ? "url" : NULL;
-    if (missing) return fail(CHI_EPLUGIN, "%s: its %s is no line of text - add .%s = \"...\" to CHI_PLUGIN", file,
-                             missing, missing);
+    if (missing)
+        return fail(CHI_EPLUGIN, "%s: its %s is no line of text - add .%s = \"...\" to CHI_PLUGIN", file, missing, missing);
     if (!p->components || !p->components[0])
         return fail(CHI_EPLUGIN, "%s: brings no components - add .components = CHI_COMPONENTS(...)", file);
     return CHI_OK;
@@ -207,8 +207,8 @@ chi_status manifest_check(const char *file, const char *base, const struct chi_p
     TRY(check_texts(file, p));
     for (int i = 0; p->components[i]; i++) {
         const struct chi_component *c = p->components[i];
-        if (i >= COMPONENTS_MAX) return fail(CHI_EPLUGIN, "%s: more than %d components - is the list's NULL missing?",
-                                             file, COMPONENTS_MAX);
+        if (i >= COMPONENTS_MAX)
+            return fail(CHI_EPLUGIN, "%s: more than %d components - is the list's NULL missing?", file, COMPONENTS_MAX);
         TRY(check_component(file, c));
         for (int k = 0; k < i; k++)
             if (p->components[k]->kind == c->kind && !strcmp(p->components[k]->name, c->name))

@@ -210,7 +210,6 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     if (st == CHI_OK) {
         warn_of_idle_rules(m);
         warn_of_slow_groups(m);
-    warn_of_slow_groups(m);
         list_tensors(m);
         return CHI_OK;
     }

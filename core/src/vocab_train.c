@@ -320,8 +320,8 @@ chi_status vocab_write(const struct vocab *v, const char *path)
         const unsigned char *text = v->text + v->at[i];
         int64_t n = v->at[i + 1] - v->at[i];
         for (int64_t k = 0; k < n; k += 3, p += 4) {
-            uint32_t bits = (uint32_t)text[k] << 16 | (k + 1 < n ? (uint32_t)text[k + 1] << 8 : 0) | (k + 2 < n
-                    ? text[k + 2] : 0);
+            uint32_t bits = (uint32_t)text[k] << 16 | (k + 1 < n ? (uint32_t)text[k + 1] << 8 : 0)
+                          | (k + 2 < n ? text[k + 2] : 0);
             for (int j = 0; j < 4; j++) p[j] = k + j > n ? '=' : digit[bits >> (18 - 6 * j) & 63];
         }
         p += sprintf(p, " %lld\n", (long long)i);

@@ -34,8 +34,7 @@ static const struct chi_option options[] = {
 
 static const struct chi_tokenizer_ops ops = {
     .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = bpe_open, .vocab = bpe_ids,
-        .end = bpe_end,
-    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in,
+    .end = bpe_end, .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in,
     .piece = bpe_first_piece, .rules = bpe_rules,
 };
 

@@ -21,8 +21,8 @@ static void merge(struct encoding *g, const unsigned char *text, int64_t n)
 {
     for (int64_t i = 0, m; i < n; i += m) {
         m = n - i < PIECE_MAX ? n - i : PIECE_MAX;
-        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work)
-            && bpe_scratch(m) > g->wanted) g->wanted = bpe_scratch(m);
+        if (!bpe_merge(&g->e->v, text + i, m, &g->out, g->work) && bpe_scratch(m) > g->wanted)
+            g->wanted = bpe_scratch(m);
     }
 }
 

@@ -318,8 +318,7 @@ static const struct chi_option options[] = {
 
 static const struct chi_tokenizer_ops ops = {
     .struct_size = sizeof ops, .self_size = sizeof(struct encoder), .open = huggingface_open, .vocab = bpe_ids,
-        .end = bpe_end,
-    .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in, .rules = bpe_rules,
+    .end = bpe_end, .encode = bpe_encode_plain, .decode = bpe_decode, .encode_in = bpe_encode_in, .rules = bpe_rules,
 };
 
 const struct chi_component bpe_huggingface = {

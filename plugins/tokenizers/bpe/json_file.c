@@ -150,14 +150,13 @@ chi_status json_steps(const struct json_file *f, struct encoder *e)
     const struct chi_json_value *v = json_member(f->root, "pre_tokenizer"), *list = NULL;
     bool bytes = false;
     chi_status s = CHI_OK;
-    if (!v || v->type == CHI_JSON_NULL) return json_refuse(f,
-                                                           "it has no pre_tokenizer, wanted is one with ByteLevel");
+    if (!v || v->type == CHI_JSON_NULL)
+        return json_refuse(f, "it has no pre_tokenizer, wanted is one with ByteLevel");
     if (json_is(v, "Sequence")) list = json_member(v, "pretokenizers");
     if (list && list->type != CHI_JSON_LIST) list = NULL;
     if (!list) s = one(f, e, v, &bytes);
     for (int64_t i = 0; list && i < list->n && s == CHI_OK; i++) s = one(f, e, &list->item[i], &bytes);
-    if (s == CHI_OK && !bytes) return json_refuse(f,
-                                                  "its pre_tokenizer has no ByteLevel: the vocabulary is not one of "
-                                                  "bytes");
+    if (s == CHI_OK && !bytes)
+        return json_refuse(f, "its pre_tokenizer has no ByteLevel: the vocabulary is not one of bytes");
     return s;
 }
