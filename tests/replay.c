@@ -73,8 +73,9 @@ static chi_status same_step(const char *line, const struct step_result *r, int64
                             number_in(line, "clip") };
     const double got[] = { r->loss, r->norm, r->lr, r->clip };
     for (int i = 0; i < 4; i++)
-        if (got[i] != want[i]) return fail(CHI_ENUMERIC, "step %d: got %.17g, the trace says %.17g: %s",
-                                           (int)step + 1, got[i], want[i], line);
+        if (got[i] != want[i])
+            return fail(CHI_ENUMERIC, "step %d: got %.17g, the trace says %.17g: %s",
+                        (int)step + 1, got[i], want[i], line);
     return CHI_OK;
 }
 

@@ -149,8 +149,8 @@ static chi_status run(const struct cli_args *a)
     const char *name = a->word[1];
     TRY(check_kind(a->word[0], &kind));
     TRY(check_name(kind, name));
-    if (examples && kind != CHI_TASK) return fail(CHI_ECONF, "new: --examples is for tasks, not for a %s",
-                                                  kind_name(kind));
+    if (examples && kind != CHI_TASK)
+        return fail(CHI_ECONF, "new: --examples is for tasks, not for a %s", kind_name(kind));
     return write_all(folder ? folder : name, kind, name);
 }
 

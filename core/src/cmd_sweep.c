@@ -86,8 +86,9 @@ static chi_status run_jobs(struct sweep_journal *g)
         note("stopped; the same command goes on");
         exit(128 + signal);
     }
-    if (failed) return fail(CHI_EREFUSED, "%lld job%s failed: --retry tries again", (long long)failed,
-                            failed > 1 ? "s" : "");
+    if (failed)
+        return fail(CHI_EREFUSED, "%lld job%s failed: --retry tries again", (long long)failed,
+                    failed > 1 ? "s" : "");
     return CHI_OK;
 }
 

@@ -345,8 +345,8 @@ static chi_status train(const struct cli_args *a)
     if (flag_n < 257 || flag_n > 1 << 24)
         return fail(CHI_ECONF, "tokenizer train -n %lld: must be 257 (the bytes and the end) .. %d",
                     (long long)flag_n, 1 << 24);
-    if (flag_least < 1) return fail(CHI_ECONF, "tokenizer train --least %lld: must be 1 or more",
-                                    (long long)flag_least);
+    if (flag_least < 1)
+        return fail(CHI_ECONF, "tokenizer train --least %lld: must be 1 or more", (long long)flag_least);
     if (fs_exists(flag_out) && !fs_is_special(flag_out))  /* models may read and write in its ids */
         return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", flag_out);
     TRY(fs_can_write(flag_out));

@@ -270,8 +270,8 @@ static chi_status run(const struct cli_args *a)
     if (a->n_word != 1)
         return fail(CHI_ECONF, "validate: %d plugins given, wanted is one: chimera validate PLUGIN.so|NAME",
                     a->n_word);
-    if (jobs < 0 || seconds < 0) return fail(CHI_ECONF, "validate --%s: must be at least 1",
-                                             jobs < 0 ? "jobs" : "limit");
+    if (jobs < 0 || seconds < 0)
+        return fail(CHI_ECONF, "validate --%s: must be at least 1", jobs < 0 ? "jobs" : "limit");
     if (WEBASSEMBLY && !in_process) {
         note("there is one process here: all checks run in it, without limits and forbidden pages");
         in_process = true;

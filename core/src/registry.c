@@ -313,8 +313,9 @@ static chi_status add_roots(struct registry *r, const char *list, const char *fr
     if (!list || !*list) return CHI_OK;
     for (const char *at = list;; at++) {
         size_t n = strcspn(at, ":");
-        if (!n) return fail(CHI_ECONF, "%s = '%s': has an empty folder, wanted absolute ones with : between", from,
-                            list);
+        if (!n)
+            return fail(CHI_ECONF, "%s = '%s': has an empty folder, wanted absolute ones with : between", from,
+                        list);
         if (*at != '/')
             return fail(CHI_ECONF, "%s: folder '%.*s' is relative, wanted an absolute path: plugins never come from"
                         " the current folder", from, (int)n, at);

@@ -270,8 +270,8 @@ struct chi_depth model_depth(const struct model *m, uint64_t sequence, int64_t s
     const struct turning *t = &m->loop;
     struct crumb crumb = { t->in.name, t->length ? t->in.part->component->name : "", "depth" };
     if (!t->length) return (struct chi_depth){ 0 };
-    if (!CHI_HAS(struct chi_loop_ops, t->in.loop, depth)) return (struct chi_depth){ (int32_t)t->usual,
-                                                                                     (int32_t)t->usual };
+    if (!CHI_HAS(struct chi_loop_ops, t->in.loop, depth))
+        return (struct chi_depth){ (int32_t)t->usual, (int32_t)t->usual };
     const struct crumb *was = crumb_set(&crumb);
     struct chi_depth d = t->in.loop->depth(t->in.self, t->in.host, t->usual, sequence, step);
     crumb_set(was);

@@ -72,8 +72,8 @@ static chi_status run_all(const struct cli_texts *files, char *const *word, int 
 
     for (int i = 0; i < n_word; i++) {
         if (!is_plugin(word[i])) continue;
-        if (plugin) return fail(CHI_ECONF, "validate --vectors: %s and %s are both plugins; name one", plugin,
-                                word[i]);
+        if (plugin)
+            return fail(CHI_ECONF, "validate --vectors: %s and %s are both plugins; name one", plugin, word[i]);
         TRY(prefer(plugin = word[i]));
     }
     for (int i = 0; i < files->n; i++) TRY(run_file(files->v[i], out, &ran));

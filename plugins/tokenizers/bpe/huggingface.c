@@ -92,8 +92,9 @@ static chi_status read_vocab(struct import *m)
     if (!of || !m->bytes || !v->at) return CHI_ENOMEM;
     for (int64_t i = 0; i < m->vocab->n; i++) {
         int64_t id = (int64_t)m->vocab->item[i].number;
-        if (of[id]) return json_refuse(&m->f, "model.vocab gives id %lld to both %s and %s", (long long)id, of[id],
-                                       m->vocab->item[i].key);
+        if (of[id])
+            return json_refuse(&m->f, "model.vocab gives id %lld to both %s and %s", (long long)id, of[id],
+                               m->vocab->item[i].key);
         of[id] = m->vocab->item[i].key;
     }
     for (int64_t id = 0; id < v->n; id++) {
