@@ -326,14 +326,16 @@ enum { LINEARS_MAX = 16 };
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
  * slices a thread, so that one that comes late costs little: multiples of two tiles, rounded down, for
  * three rounds of a larger slice are worse than five of a smaller one.  Kernels for many rows prepare the
- * activations anew for each slice: WIDE outputs where that leaves two slices a thread.  Outputs do not
- * know each other: how they are cut changes no bit                                          */
+ * activations anew for each slice: two slices a thread of WIDE to WIDEST outputs, and a multiple of them,
+ * where there are so many.  Outputs do not know each other: how they are cut changes no bit     */
+enum { SOME = 8, WIDE = 640, WIDEST = 1280, PAIR = 2 * CHI_TILE };
+
 int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)
 {
-    enum { SOME = 8, WIDE = 640, PAIR = 2 * CHI_TILE };
     int64_t n = pool_size(), output = d_in * rows, least = max_i64((1 << 20) / n, 1 << 17);
     int64_t target = min_i64(max_i64(total / max_i64(16, 4 * n), least), 1 << 28);
-    if (rows > SOME && total / (2 * n) >= WIDE * output) target = max_i64(target, WIDE * output);
+    if (rows > SOME && total / (2 * n) >= WIDE * output)
+        target = max_i64(target, total / round_up(ceil_div(total, WIDEST * output), 2 * n));
     return max_i64(PAIR, target / output / PAIR * PAIR);
 }
 
@@ -349,6 +351,7 @@ static int64_t slice_of(const struct chi_linear *l, int64_t rows, int64_t total)
 {
     enum { LEAST = (1 << 17) / FLOAT_WORK };
     int64_t n = l->kernel ? linear_slice(total, rows, l->d_in) : round_up(max_i64(1, LEAST / (l->d_in * rows)), 4);
+    if (n >= WIDE) n = round_up(ceil_div(l->d_out, max_i64(1, l->d_out / n)), PAIR);     /* no small rest */
     return min_i64(n, round_up(l->d_out, CHI_TILE));
 }
 

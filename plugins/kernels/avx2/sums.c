@@ -7,19 +7,24 @@
  * outputs of the call before the next eight are made, which pays when there are some hundred outputs.
  * Ways into the tables are made one tile ahead, so that no look-up waits for codes.
  * Within a block of 64 k |sum| <= 64 * 127: 16 bits are exact.  Lane = row: steps and scales come to the
- * sums in the order of kernel.h.                                                                      */
+ * sums in the order of kernel.h.  Sums begin at BIAS, as unsigned numbers at 2^15, so that the bytes of 2^23
+ * above them make floats without a conversion; the rows of floats lie as place() says.               */
 #include "sums.h"
 #include <string.h>
 
-enum { LANES = 16, BLOCK = 256, HALF = 128, TABLES = 8, VALUES = 81, OUTPUTS = 1280 };
+enum { LANES = 16, BLOCK = 256, HALF = 128, TABLES = 8, OUTPUTS = 1280 };
+
+/* The way of u0 + 4 u1 + 16 u2 + 64 u3, as a byte of ternary2 has them, less itself shifted by a field: at most
+ * 128; a table's length is such that the lines in use of all eight are spread over L1                        */
+enum { U1 = 3, U2 = 12, U3 = 48, VALUES = 145 };
 
 /* In the scratch, 64-aligned                                                                            */
 struct work {
     int16_t  table[TABLES][VALUES][LANES];
     int16_t  q[CHI_ACT_BLOCK][LANES];                   /* of a block: [k][row]                          */
     float    step[PER_GROUP][LANES];
-    uint16_t at[2][2][CHI_TILE][4];                     /* ways from table[0] to sums: of a tile and the
-                                                           next, of 16 k, outputs, tables               */
+    uint16_t at[2][2][CHI_TILE][4];                     /* ways: of a tile and the next, of 16 k, outputs,
+                                                           tables                                       */
     int16_t  sum[PER_GROUP][OUTPUTS][LANES];            /* of a group's blocks                           */
     float    y[OUTPUTS][LANES];
 };
@@ -65,12 +70,18 @@ static void turn_over(struct work *w, const struct chi_act *a, int64_t k, int64_
     for (int i = 0; i < LANES; i++) store16(w->q[to + i], _mm256_cvtepi8_epi16(x[i]));
 }
 
+/* The order in which unpacklo and unpackhi leave 16 lanes: 0-3, 8-11, 4-7, 12-15                         */
+static int64_t place(int64_t r)
+{
+    return (r & 3) | (r & 4) << 1 | (r & 8) >> 1;
+}
+
 /* Rows that do not exist are zeros with step 0                                                           */
 static void take_block(struct work *w, const struct chi_act *a, int64_t b)
 {
     for (int64_t k = 0; k < CHI_ACT_BLOCK; k += LANES) turn_over(w, a, b * CHI_ACT_BLOCK + k, k);
     for (int64_t r = 0; r < LANES; r++)
-        w->step[b % PER_GROUP][r] = r < a->rows ? a->step[r * (a->ldq / CHI_ACT_BLOCK) + b] : 0;
+        w->step[b % PER_GROUP][place(r)] = r < a->rows ? a->step[r * (a->ldq / CHI_ACT_BLOCK) + b] : 0;
 }
 
 /* s[u + 3v] = (u - 1) a + (v - 1) b                                                                      */
@@ -93,27 +104,19 @@ static void make_table(int16_t table[VALUES][LANES], const int16_t *q)
     nine(low, load16(q), load16(q + 4 * LANES));
     nine(high, load16(q + 8 * LANES), load16(q + 12 * LANES));
     for (int j = 0; j < 9; j++)
-        for (int i = 0; i < 9; i++) store16(table[9 * j + i], _mm256_add_epi16(low[i], high[j]));
+        for (int i = 0; i < 9; i++)
+            store16(table[U2 * (j % 3) + U3 * (j / 3) + i], _mm256_add_epi16(low[i], high[j]));
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-/* 64 bytes of fields u to 32 (u0 + 3 u1 + 9 u2 + 27 u3) + base, where base leads to the four tables; a field
- * of 3, which no encoder writes, stays inside                                                            */
-INLINE void offsets(uint16_t *at, const uint8_t *codes, __m256i base)
+/* 64 bytes of fields to bytes from a table's start; a field of 3, which no encoder writes, stays inside the work */
+INLINE void offsets(uint16_t *at, const uint8_t *codes)
 {
-    const __m128i fours = _mm_setr_epi8(0, 4, 8, 0, 12, 16, 20, 0, 24, 28, 32, 0, 0, 0, 0, 0);
-    const __m256i pair = _mm256_broadcastsi128_si256(fours), mask = _mm256_set1_epi8(15);
-    const __m256i weight = _mm256_set1_epi16(8 | 72 << 8);
     UNROLL
-    for (int i = 0; i < 2; i++) {
-        __m256i c = _mm256_permute4x64_epi64(load256(codes + 32 * i), 0xd8), d = _mm256_srli_epi16(c, 4);
-        __m256i lo = _mm256_and_si256(_mm256_unpacklo_epi8(c, d), mask);
-        __m256i hi = _mm256_and_si256(_mm256_unpackhi_epi8(c, d), mask);
-        lo = _mm256_maddubs_epi16(_mm256_shuffle_epi8(pair, lo), weight);
-        hi = _mm256_maddubs_epi16(_mm256_shuffle_epi8(pair, hi), weight);
-        store16(at + 32 * i, _mm256_add_epi16(lo, base));
-        store16(at + 32 * i + 16, _mm256_add_epi16(hi, base));
+    for (int i = 0; i < 64; i += 16) {
+        __m256i c = _mm256_cvtepu8_epi16(load128(codes + i));
+        store16(at + i, _mm256_slli_epi16(_mm256_sub_epi16(c, _mm256_srli_epi16(c, 2)), 5));
     }
 }
 
@@ -123,9 +126,6 @@ struct half { const uint8_t *codes; int64_t stride, tiles; };
 /* Ways of tile t, if there is one; its codes are asked for two tiles before, and from memory a pass before */
 INLINE void find_ways(struct work *w, const struct half *h, int64_t t)
 {
-    enum { TABLE = sizeof *w->table };
-    const __m256i base = _mm256_set1_epi64x((int64_t)TABLE << 16 | (int64_t)(2 * TABLE) << 32 |
-                                            (int64_t)(3 * TABLE) << 48);
     if (t >= h->tiles) return;
     const uint8_t *codes = h->codes + t * h->stride;
     UNROLL
@@ -133,8 +133,8 @@ INLINE void find_ways(struct work *w, const struct half *h, int64_t t)
         if (t + 1 < h->tiles) _mm_prefetch((const char *)codes + h->stride + i, _MM_HINT_T0);
         _mm_prefetch((const char *)codes + HALF + i, _MM_HINT_T0);
     }
-    offsets(w->at[t % 2][0][0], codes, base);
-    offsets(w->at[t % 2][1][0], codes + HALF / 2, _mm256_add_epi16(base, _mm256_set1_epi16(4 * TABLE)));
+    offsets(w->at[t % 2][0][0], codes);
+    offsets(w->at[t % 2][1][0], codes + HALF / 2);
     __asm__ volatile("" : : : "memory");                /* ways are read from memory, not taken apart     */
 }
 
@@ -146,7 +146,7 @@ INLINE __m256i plus(__m256i s, const void *table, uint64_t at)
     return s;
 }
 
-enum { SOME = 4 };                                      /* outputs at once                                */
+enum { SOME = 4, BIAS = INT16_MIN };                    /* outputs at once, where sums begin              */
 
 /* s[i] += half a block of output o + i of tile t.  Four ways come with one load: loads are what is short   */
 INLINE void look_up(__m256i s[SOME], const struct work *w, int64_t t, int64_t o)
@@ -157,10 +157,10 @@ INLINE void look_up(__m256i s[SOME], const struct work *w, int64_t t, int64_t o)
         for (int i = 0; i < SOME; i++) {
             uint64_t at;
             memcpy(&at, w->at[t % 2][q][o + i], sizeof at);
-            s[i] = plus(s[i], w->table, at & 0xffff);
-            s[i] = plus(s[i], w->table, at >> 16 & 0xffff);
-            s[i] = plus(s[i], w->table, at >> 32 & 0xffff);
-            s[i] = plus(s[i], w->table, at >> 48);
+            s[i] = plus(s[i], w->table[4 * q + 0], at & 0xffff);
+            s[i] = plus(s[i], w->table[4 * q + 1], at >> 16 & 0xffff);
+            s[i] = plus(s[i], w->table[4 * q + 2], at >> 32 & 0xffff);
+            s[i] = plus(s[i], w->table[4 * q + 3], at >> 48);
         }
     }
 }
@@ -173,7 +173,7 @@ INLINE void add_half(struct work *w, int16_t (*sum)[LANES], const struct half *h
         for (int o = 0; o < CHI_TILE; o += SOME, sum += SOME) {
             __m256i s[SOME];
             UNROLL
-            for (int i = 0; i < SOME; i++) s[i] = begins ? _mm256_setzero_si256() : load16(sum[i]);
+            for (int i = 0; i < SOME; i++) s[i] = begins ? _mm256_set1_epi16(BIAS) : load16(sum[i]);
             look_up(s, w, t, o);
             UNROLL
             for (int i = 0; i < SOME; i++) store16(sum[i], s[i]);
@@ -183,21 +183,31 @@ INLINE void add_half(struct work *w, int16_t (*sum)[LANES], const struct half *h
 
 /* ---- steps and scales ---------------------------------------------------------------------------------- */
 
-INLINE __m256 scaled(__m128i sum, const float *step)
+/* bits = 0x4b000000 + (sum + 2^15), that is the float 2^23 + 2^15 + sum                                    */
+INLINE __m256 scaled(__m256i bits, __m256 step)
 {
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sum)), _mm256_load_ps(step));
+    return _mm256_mul_ps(_mm256_sub_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps((1 << 23) + (1 << 15))), step);
+}
+
+/* p = the sums s of a block, times its steps                                                              */
+INLINE void scale_block(__m256 p[2], __m256i s, const __m256 step[2])
+{
+    const __m256i high = _mm256_set1_epi16(0x4b00);
+    p[0] = scaled(_mm256_unpacklo_epi16(s, high), step[0]);
+    p[1] = scaled(_mm256_unpackhi_epi16(s, high), step[1]);
 }
 
 /* y += scale * (sum[0] step[0] + sum[1] step[1]) of output o, whose last sum is s                          */
-INLINE void end_output(struct work *w, int64_t o, __m256i s, float scale, int64_t blocks)
+INLINE void end_output(struct work *w, int64_t o, __m256i s, float scale, int64_t blocks, const __m256 step[PER_GROUP][2])
 {
-    const __m128i part[2] = { _mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1) };
+    __m256 p[2], q[2];
+    scale_block(p, s, step[blocks - 1]);
+    if (blocks > 1) scale_block(q, load16(w->sum[0][o]), step[0]);
     UNROLL
     for (int i = 0; i < 2; i++) {
         float *y = w->y[o] + 8 * i;
-        __m256 p = scaled(part[i], w->step[blocks - 1] + 8 * i);
-        if (blocks > 1) p = _mm256_add_ps(scaled(load128(w->sum[0][o] + 8 * i), w->step[0] + 8 * i), p);
-        _mm256_store_ps(y, muladd(_mm256_load_ps(y), _mm256_set1_ps(scale), p));
+        if (blocks > 1) p[i] = _mm256_add_ps(q[i], p[i]);
+        _mm256_store_ps(y, muladd(_mm256_load_ps(y), _mm256_set1_ps(scale), p[i]));
     }
 }
 
@@ -205,6 +215,8 @@ INLINE void end_output(struct work *w, int64_t o, __m256i s, float scale, int64_
 INLINE void end_group(struct work *w, const struct half *h, const uint8_t *scales, int64_t blocks)
 {
     _Alignas(32) float scale[CHI_TILE];
+    const __m256 step[PER_GROUP][2] = { { _mm256_load_ps(w->step[0]), _mm256_load_ps(w->step[0] + 8) },
+                                        { _mm256_load_ps(w->step[1]), _mm256_load_ps(w->step[1] + 8) } };
     find_ways(w, h, 0);
     for (int64_t t = 0; t < h->tiles; t++, scales += h->stride) {
         find_ways(w, h, t + 1);
@@ -217,7 +229,7 @@ INLINE void end_group(struct work *w, const struct half *h, const uint8_t *scale
             for (int j = 0; j < SOME; j++) s[j] = load16(w->sum[blocks - 1][o + j]);
             look_up(s, w, t, i);
             UNROLL
-            for (int j = 0; j < SOME; j++) end_output(w, o + j, s[j], scale[i + j], blocks);
+            for (int j = 0; j < SOME; j++) end_output(w, o + j, s[j], scale[i + j], blocks, step);
         }
     }
 }
@@ -252,14 +264,14 @@ static void put_rows(float *y, int64_t ldy, const struct work *w, int64_t rows, 
         for (int64_t r = 0; r < rows; r += 4) {
             __m128 f[4];
             UNROLL
-            for (int i = 0; i < 4; i++) f[i] = _mm_load_ps(w->y[o + i] + r);
+            for (int i = 0; i < 4; i++) f[i] = _mm_load_ps(w->y[o + i] + place(r));
             _MM_TRANSPOSE4_PS(f[0], f[1], f[2], f[3]);
             UNROLL
             for (int i = 0; i < 4; i++)
                 if (r + i < rows) _mm_storeu_ps(y + (r + i) * ldy + o, f[i]);
         }
     for (; o < n; o++)
-        for (int64_t r = 0; r < rows; r++) y[r * ldy + o] = w->y[o][r];
+        for (int64_t r = 0; r < rows; r++) y[r * ldy + o] = w->y[o][place(r)];
 }
 
 /* At most OUTPUTS of them                                                                                  */
