@@ -27,6 +27,7 @@ enum { MAIN, EXPERTS, PARTS, PIECE = 16 << 20 };
 struct file {                           /* data 0: there is no such file                                     */
     char *path, *tmp;
     int fd;                             /* of tmp, locked, until it has its name                             */
+    bool named;
     int64_t head, data;
 };
 
@@ -350,6 +351,8 @@ static chi_status complete(struct packed_writer *w, int part)
 static chi_status give_name(struct file *f)
 {
     chi_status s = fs_publish(f->tmp, f->path);
+    f->named = !still_named(f);                 /* also if it fails after that                                */
+    if (!f->named) unlink(f->tmp);
     close(f->fd);                               /* what is written is on the disk; tmp is no longer ours      */
     f->fd = -1;
     return s;
@@ -361,10 +364,7 @@ static chi_status give_names(struct packed_writer *w)
     struct file *main = &w->file[MAIN], *experts = &w->file[EXPERTS];
     if (experts->path) TRY(give_name(experts));
     chi_status s = give_name(main);
-    if (s != CHI_OK && fs_exists(main->tmp)) {
-        unlink(main->tmp);
-        if (experts->path) unlink(experts->path);
-    }
+    if (!main->named && experts->path) unlink(experts->path);
     return s;
 }
 

@@ -5,8 +5,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "convert.h"
@@ -298,6 +300,66 @@ Test(storage, one_writer_a_file)
     packed_close(p);
 }
 
+/* Ours before libc's: what a writer does with its files, and another one that ends between its open() and flock()   */
+static ino_t synced[8];
+static int n_synced;
+static bool another_ends;
+
+int fsync(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && n_synced < (int)COUNT(synced)) synced[n_synced++] = st.st_ino;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int flock(int fd, int how)
+{
+    if (another_ends) move("a.b158.tmp", "a.b158");
+    another_ends = false;
+    return (int)syscall(SYS_flock, fd, how);
+}
+
+static bool was_synced(const char *path)
+{
+    struct stat st;
+    bool was = false;
+    cr_assert_eq(stat(path, &st), 0, "%s", path);
+    for (int i = 0; i < n_synced; i++) was |= synced[i] == st.st_ino;
+    return was;
+}
+
+/* Who waited for the name of a file meanwhile has the whole model open, and leaves it as it is                   */
+Test(storage, a_writer_that_comes_late_harms_nothing)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
+    static const char whole[] = "what the other one wrote";
+    char *said;
+    int64_t n;
+    cr_assert_eq(fs_write_atomic("a.b158.tmp", whole, sizeof whole), CHI_OK);
+    another_ends = true;
+    new_writer(e, CHI_ECONF);
+    cr_expect(!another_ends && strstr(fail_text(), "a.b158 is there already"), "%s", fail_text());
+    cr_assert_eq(fs_read("a.b158", (unsigned char **)&said, &n), CHI_OK);
+    cr_expect(n == sizeof whole && !strcmp(said, whole), "%ld bytes are left of it", n);
+    mem_free(said);
+    cr_expect(!fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+}
+
+Test(storage, a_tensor_that_nobody_wrote)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y", NULL, 0, { 16, 4 } } };
+    struct packed_writer *w = new_writer(e, CHI_OK);
+    cr_assert_eq(packed_put(w, 0, 0, 16, NULL, (float[64]){ 1 }), CHI_OK, "%s", fail_text());
+    cr_assert_eq(packed_finish(w), CHI_EBUG);
+    cr_expect(!fs_exists("a.b158") && !fs_exists("a.b158.tmp"));
+}
+
+Test(storage, both_files_are_on_the_disk_before_they_have_their_names)
+{
+    cr_assert_eq(write_rows("a.b158", 50, 50), CHI_OK, "%s", fail_text());
+    cr_expect(was_synced("a.b158") && was_synced("a_experts.b158"));
+}
+
 Test(storage, no_experts_without_a_main_file)
 {
     const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
@@ -308,6 +370,12 @@ Test(storage, no_experts_without_a_main_file)
     cr_assert_eq(packed_finish(w), CHI_EIO);
     cr_assert(strstr(fail_text(), "a.b158"), "%s", fail_text());
     cr_expect(!fs_exists("a_experts.b158") && !fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+    cr_assert_eq(rmdir("a.b158"), 0);
+    w = new_writer(e, CHI_OK);
+    for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
+    cr_assert_eq(mkdir("a_experts.b158", 0777), 0);         /* nor the other way about                            */
+    cr_assert_eq(packed_finish(w), CHI_EIO);
+    cr_expect(!fs_exists("a.b158") && !fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
 }
 
 static chi_status interrupted(const char *out, const char *gguf)
