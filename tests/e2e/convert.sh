@@ -102,6 +102,8 @@ mkdir "$tmp/empty" "$tmp/empty/ckpt"
 cp "$r/config.ini" "$tmp/empty"
 bad 3 'has no checkpoint yet' "$CHIMERA" convert "$tmp/empty" -o "$tmp/x"
 bad 1 'cannot create .*Not a directory|No such file' "$CHIMERA" convert "$r" -o "$tmp/nowhere/x"
+bad 2 "nowhere/': must be a file's name" "$CHIMERA" convert "$r" -o "$tmp/nowhere/"
+bad 2 'nowhere.b158: there is no such file' "$CHIMERA" inspect nowhere.b158
 [ -e "$tmp/x" ] && no "a refused conversion leaves a file" || ok
 
 # ---- training and running refuse weights that the encoding does not hold

@@ -478,6 +478,8 @@ Test(convert, well_sealed_lies)
     refused("bad.b158", CHI_EDATA, "its values is");    /* the same single group either way, but another model */
     edit("good.b158", "bad.b158", "shape=64x64 group=128 act_block=64", "shape=64x64 group=128 act_block=32");
     refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
+    edit("good.b158", "bad.b158", "shape=64x64 group=128", "shape=64x64 group=000");
+    refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
     edit("good.b158", "bad.b158", "encoding=ternary2", "encoding=ternary7");
     refused("bad.b158", CHI_EPLUGIN, "ternary7");
     edit("good.b158", "bad.b158", "encoding=ternary2", "encoding=../../x2");

@@ -195,6 +195,9 @@ Test(storage, a_pair_stays_together)
     make("a", moe, 7, "tl2");
     make("c", moe, 8, "tl2");
     logits("a.b158", NULL, want);
+    copy("a.b158", "d.b158"), copy("c_experts.b158", "d_experts.b158");
+    logits("d.b158", NULL, got);                            /* the file that it names comes first             */
+    cr_expect_eq(memcmp(want, got, sizeof want), 0);
     refused("a_experts.b158", NULL, "holds the experts of a packed model");
     move("a_experts.b158", "kept");
     refused("a.b158", NULL, "a_experts.b158, which is missing");
@@ -290,6 +293,7 @@ Test(storage, one_writer_a_file)
     struct packed_writer *w = new_writer(e, CHI_OK);
     new_writer(e, CHI_ECONF);
     cr_assert(strstr(fail_text(), "a.b158 is being written by another process"), "%s", fail_text());
+    cr_expect_eq(fs_can_write("a.b158"), CHI_OK, "who only asks takes nothing away");
     for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
     cr_assert_eq(packed_finish(w), CHI_OK, "%s", fail_text());
     new_writer(e, CHI_ECONF);
@@ -303,7 +307,7 @@ Test(storage, one_writer_a_file)
 /* Ours before libc's: what a writer does with its files, and another one that ends between its open() and flock()   */
 static ino_t synced[8];
 static int n_synced;
-static bool another_ends;
+static const char *another_ends;               /* and gives its file this name                                      */
 
 int fsync(int fd)
 {
@@ -314,8 +318,10 @@ int fsync(int fd)
 
 int flock(int fd, int how)
 {
-    if (another_ends) move("a.b158.tmp", "a.b158");
-    another_ends = false;
+    char *tmp = xprintf("%s.tmp", another_ends ? another_ends : "");
+    if (another_ends) move(tmp, another_ends);
+    another_ends = NULL;
+    free(tmp);
     return (int)syscall(SYS_flock, fd, how);
 }
 
@@ -328,21 +334,45 @@ static bool was_synced(const char *path)
     return was;
 }
 
+static const char whole[] = "what the other one wrote";
+
+static void still_whole(const char *path)
+{
+    char *said;
+    int64_t n;
+    cr_assert_eq(fs_read(path, (unsigned char **)&said, &n), CHI_OK, "%s", fail_text());
+    cr_expect(n == sizeof whole && !strcmp(said, whole), "%ld bytes are left of %s", n, path);
+    mem_free(said);
+}
+
 /* Who waited for the name of a file meanwhile has the whole model open, and leaves it as it is                   */
 Test(storage, a_writer_that_comes_late_harms_nothing)
 {
     const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
-    static const char whole[] = "what the other one wrote";
-    char *said;
-    int64_t n;
     cr_assert_eq(fs_write_atomic("a.b158.tmp", whole, sizeof whole), CHI_OK);
-    another_ends = true;
+    another_ends = "a.b158";
     new_writer(e, CHI_ECONF);
     cr_expect(!another_ends && strstr(fail_text(), "a.b158 is there already"), "%s", fail_text());
-    cr_assert_eq(fs_read("a.b158", (unsigned char **)&said, &n), CHI_OK);
-    cr_expect(n == sizeof whole && !strcmp(said, whole), "%ld bytes are left of it", n);
-    mem_free(said);
+    still_whole("a.b158");
     cr_expect(!fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+}
+
+Test(storage, one_export_a_file)
+{
+    int fd;
+    struct export_request x = { .subject = "a.b158", .out = "x.gguf" };
+    make("a", mlp, 7, "tl2");
+    cr_assert_eq(fs_open_alone("x.gguf.tmp", "x.gguf", &fd), CHI_OK, "%s", fail_text());
+    cr_assert_eq(write(fd, whole, sizeof whole), (ssize_t)sizeof whole);
+    cr_assert_eq(export_model(&x, stdout), CHI_ECONF);
+    cr_expect(strstr(fail_text(), "x.gguf is being written by another process"), "%s", fail_text());
+    still_whole("x.gguf.tmp");
+    close(fd);
+    another_ends = "x.gguf";
+    cr_assert_eq(export_model(&x, stdout), CHI_ECONF);
+    cr_expect(!another_ends && strstr(fail_text(), "x.gguf is there already"), "%s", fail_text());
+    still_whole("x.gguf");
+    cr_expect(!fs_exists("x.gguf.tmp"));
 }
 
 Test(storage, a_tensor_that_nobody_wrote)
