@@ -400,6 +400,19 @@ Test(convert, least_squares)
     weights_drop(&out);
 }
 
+Test(convert, what_a_class_holds)
+{
+    static const struct { const char *values; int8_t q; float scale; bool fits; } n[] = {
+        { "ternary", -1, 1, true }, { "ternary", 1, -0.5f, true }, { "ternary", 2, 1, false },
+        { "ternary", -2, 1, false }, { "ternary", -128, 1, false }, { "int8", 127, 1, true },
+        { "int8", -127, 1, true }, { "int8", -128, 1, false }, { "int8", 0, INFINITY, false }, { "int8", 0, NAN, false },
+    };
+    for (int64_t i = 0; i < COUNT(n); i++)
+        cr_expect_eq(values_fit(n[i].values, (int8_t[]){ 0, n[i].q, 0 }, (float[]){ 1, n[i].scale }, 3, 2), n[i].fits,
+                     "%s: %d", n[i].values, n[i].q);
+    cr_expect(values_fit("f32", NULL, (float[]){ -3 }, 0, 1) && !values_fit("f32", NULL, (float[]){ -INFINITY }, 0, 1));
+}
+
 /* ---- files that lie ---------------------------------------------------------------------------------------------- */
 
 /* A changed packed file with hashes that fit again                                                                */

@@ -189,6 +189,32 @@ Test(storage, model_hash)
     free(a), free(b), free(c), free(d), free(e), free(was), free(values);
 }
 
+static uint64_t hash_with(const char *kind, const char *name, const char *section, int revision)
+{
+    uint64_t hash;
+    char *text = xprintf("{\"components\":[{\"kind\":\"%s\",\"name\":\"%s\",\"section\":\"%s\",\"revision\":%d}]}",
+                         kind, name, section, revision);
+    cr_assert_eq(packed_model_hash(text, 1, &hash), CHI_OK, "%s", fail_text());
+    free(text);
+    return hash;
+}
+
+/* Of the components those that decide what a model says, with all that tells them apart                          */
+Test(storage, model_hash_of_components)
+{
+    static const char *const in[] = { "layer", "loop", "adapter", "quantizer", "tokenizer" },
+        *const out[] = { "optimizer", "objective", "task", "backend", "encoding" };
+    uint64_t none;
+    cr_assert_eq(packed_model_hash("{}", 1, &none), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < (int)COUNT(in); i++) {
+        uint64_t h = hash_with(in[i], "a", "s", 1);
+        cr_expect_neq(h, none, "%s", in[i]);
+        cr_expect(h != hash_with(in[i], "b", "s", 1) && h != hash_with(in[i], "a", "t", 1)
+                  && h != hash_with(in[i], "a", "s", 2), "%s", in[i]);
+        cr_expect_eq(hash_with(out[i], "a", "s", 1), none, "%s", out[i]);
+    }
+}
+
 Test(storage, a_pair_stays_together)
 {
     float want[LOGITS], got[LOGITS];
@@ -215,6 +241,9 @@ Test(storage, a_pair_stays_together)
     move("other.b158", "folder/model.b158"), move("other_experts.b158", "folder/model_experts.b158");
     logits("folder", NULL, got);
     cr_expect_eq(memcmp(want, got, sizeof want), 0);
+    cr_assert_eq(mkdir("folder/ckpt", 0777), 0);
+    cr_expect(!packed_is("folder"), "a run that was packed into its own folder goes on as a run");
+    cr_assert_eq(rmdir("folder/ckpt"), 0);
     struct convert_request q = { .subject = "a.run", .out = "folder/model.b158" };
     cr_expect_eq(convert(&q, stdout), CHI_ECONF);
     unlink("folder/model.b158");
