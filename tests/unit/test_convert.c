@@ -8,6 +8,7 @@
 
 #include "convert.h"
 #include "core.h"
+#include "export.h"
 #include "fit.h"
 #include "fs.h"
 #include "packed.h"
@@ -480,6 +481,9 @@ Test(convert, well_sealed_lies)
         reseal(b, n, q, bad[i].at, bad[i].byte);
         write_file("bad.b158", b, n);
         refused("bad.b158", CHI_EDATA, "holds numbers that are no ternary weights");
+        struct export_request x = { .subject = "bad.b158", .out = "never.gguf" };
+        cr_expect_eq(export_model(&x, stdout), CHI_EDATA, "%s", bad[i].encoding);
+        cr_expect(strstr(fail_text(), "holds numbers that are no ternary weights"), "%s", fail_text());
         mem_free(b);
         unlink("good.b158");
     }

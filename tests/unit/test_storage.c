@@ -447,6 +447,17 @@ static chi_status interrupted(const char *out, const char *gguf)
     return s;
 }
 
+/* Nor of the packed model by way of which a run goes out                                                        */
+Test(storage, an_export_of_a_run_cleans_up)
+{
+    struct export_request x = { .subject = "a.run", .out = "x.gguf" };
+    FILE *report = fopen("report", "w");
+    make("a", moe, 7, "tl2");
+    cr_assert_eq(export_model(&x, report), CHI_OK, "%s", fail_text());
+    fclose(report);
+    cr_expect(fs_exists("x.gguf") && !fs_exists("x.gguf.tmp.b158") && !fs_exists("x.gguf.tmp_experts.b158"));
+}
+
 /* Nothing stays of what a signal stops                                                                          */
 Test(storage, a_signal_ends_writing)
 {
