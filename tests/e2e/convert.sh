@@ -144,6 +144,11 @@ cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad.b158"; damaged 'no packed mo
 cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad"
 bad 3 'no packed model' "$CHIMERA" eval "$tmp/bad"
 
+cp -r "$r/ckpt/0000000008" "$tmp/masters"
+printf '\125\125' | dd of="$tmp/masters/model.safetensors" bs=1 seek=$(($(wc -c <"$tmp/masters/model.safetensors") - 2)) conv=notrunc 2>/dev/null
+bad 3 'masters.*model.safetensors' "$CHIMERA" convert "$tmp/masters" -o "$tmp/x"
+[ -e "$tmp/x" ] && no "a damaged checkpoint was converted" || ok
+
 # ---- experts in a second file, which belongs to the first
 sed -e 's/= *swiglu/= moe/' -e 's/^intermediate_size.*/moe_intermediate_size = 32/' -e "s#^include *= *#&$srcdir/conf/#" \
     "$srcdir/conf/tiny.ini" >"$tmp/moe.ini"
