@@ -231,7 +231,8 @@ def is_vocabulary_of_bytes(p):
     want = [chr(b) if b in shown else chr(256 + hidden.index(b)) for b in range(256)]
     tokens = p["tokenizer.ggml.tokens"]
     return (p["tokenizer.ggml.model"] == "gpt2" and tokens[:256] == want and len(set(tokens)) == p["llama.vocab_size"]
-            and p["tokenizer.ggml.merges"] == [] and p["tokenizer.ggml.eos_token_id"] == 256
+            and p["tokenizer.ggml.merges"] == []
+            and p["tokenizer.ggml.eos_token_id"] == p["tokenizer.ggml.bos_token_id"] == 256
             and p["tokenizer.ggml.token_type"][:257] == [1] * 256 + [3] and not p["tokenizer.ggml.add_bos_token"])
 
 

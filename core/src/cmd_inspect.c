@@ -145,9 +145,10 @@ static chi_status run(const struct cli_args *a)
     }
     if (is_plugin(subject)) return show_plugin(subject, NULL, a);
     if (fs_exists(subject)) return inspect_config(subject, a);
-    if (strchr(subject, '/') || strstr(subject, ".ini"))
-        return fail(CHI_ECONF, "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, or a plugin",
-                    subject);
+    if (strchr(subject, '/') || strstr(subject, ".ini") || strstr(subject, ".b158"))
+        return fail(CHI_ECONF,
+                    "%s: there is no such file or folder; wanted is a FILE.ini, a run folder, a packed model, or a "
+                    "plugin", subject);
     return show_plugin(subject, NULL, a);
 }
 

@@ -345,19 +345,27 @@ static chi_status write_all(struct export *x)
     return signals_stop();
 }
 
+static chi_status name_free(const char *path)
+{
+    if (!fs_exists(path)) return CHI_OK;
+    return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", path);
+}
+
 /* f writes into a file of another name, which gets its own when all is there                                   */
 static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
 {
     struct fs_out o;
     char *tmp = xprintf("%s.tmp", x->request->out);
-    chi_status s = fs_out_open(&o, tmp);
+    chi_status s = fs_out_open_alone(&o, tmp, x->request->out);
     if (s == CHI_OK) {
+        int lock = dup(o.fd);                           /* until the file has its name, or is gone               */
         if (x->gguf) x->g = gguf_create(o.f);
         else {
             x->s = st_create(o.f);
             st_want_seal(x->s);
         }
-        s = f(x);
+        s = name_free(x->request->out);                 /* another writer may have ended since                   */
+        if (s == CHI_OK) s = f(x);
         char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
         chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);    /* misses what s kept from it             */
         if (s == CHI_OK && (s = end) != CHI_OK) why = xstrdup(fail_text());
@@ -366,7 +374,8 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
         else s = end;
         free(why);
         if (s == CHI_OK) s = fs_publish(tmp, x->request->out);
-        if (s != CHI_OK) unlink(tmp);
+        if (s != CHI_OK && fs_is_named(lock, tmp)) unlink(tmp);
+        close(lock);
     }
     free(tmp);
     return s;
@@ -534,8 +543,7 @@ static chi_status wanted(struct export *x)
     x->gguf = ends_in(q->out, ".gguf");
     if (!x->gguf && !ends_in(q->out, ".safetensors"))
         return fail(CHI_ECONF, "%s: the name tells the format: wanted is NAME.gguf or NAME.safetensors", q->out);
-    if (fs_exists(q->out))
-        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    TRY(name_free(q->out));
     TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
     if (q->architecture && (!x->gguf || strcmp(q->architecture, "llama") != 0))

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -162,11 +163,34 @@ static ssize_t out_write(void *cookie, const char *bytes, size_t n)
     return (ssize_t)n;
 }
 
-chi_status fs_out_open(struct fs_out *o, const char *path)
+bool fs_is_named(int fd, const char *path)
 {
-    *o = (struct fs_out){ .fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) };
-    if (o->fd < 0) return fs_fail("create", path);
-    o->hash = XXH3_createState();
+    struct stat ours, named;
+    return fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_dev == named.st_dev
+        && ours.st_ino == named.st_ino;
+}
+
+/* What a process left that was killed has no lock any more.  Who waited for open() while another writer ended may
+ * hold what has its name already, and asks again                                  */
+chi_status fs_open_alone(const char *tmp, const char *path, int *fd)
+{
+    for (;;) {
+        *fd = open(tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (*fd < 0) return fs_fail("create", tmp);
+        bool taken = !WEBASSEMBLY && flock(*fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        if (!taken && fs_is_named(*fd, tmp) && ftruncate(*fd, 0) == 0) return CHI_OK;
+        chi_status s = taken ? fail(CHI_ECONF, "%s is being written by another process: wait until it ends, or give another "
+                                    "name with -o", path)
+                     : fs_is_named(*fd, tmp) ? fs_fail("write", tmp) : CHI_OK;
+        close(*fd);
+        *fd = -1;
+        TRY(s);
+    }
+}
+
+static chi_status out_begin(struct fs_out *o, int fd, const char *path)
+{
+    *o = (struct fs_out){ .fd = fd, .hash = XXH3_createState() };
     o->f = o->hash ? fopencookie(o, "w", (cookie_io_functions_t){ .write = out_write }) : NULL;
     if (!o->f) {
         XXH3_freeState(o->hash);
@@ -176,6 +200,19 @@ chi_status fs_out_open(struct fs_out *o, const char *path)
     XXH3_64bits_reset(o->hash);
     o->path = xstrdup(path);
     return CHI_OK;
+}
+
+chi_status fs_out_open(struct fs_out *o, const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return fd < 0 ? fs_fail("create", path) : out_begin(o, fd, path);
+}
+
+chi_status fs_out_open_alone(struct fs_out *o, const char *tmp, const char *path)
+{
+    int fd;
+    TRY(fs_open_alone(tmp, path, &fd));
+    return out_begin(o, fd, tmp);
 }
 
 chi_status fs_out_close(struct fs_out *o, uint64_t *hash)
@@ -283,12 +320,14 @@ chi_status fs_can_write(const char *path)
     if (!*path) return fail(CHI_ECONF, "the name of a file to write is empty");
     if (fs_is_special(path)) return access(path, W_OK) < 0 ? fs_fail("write", path) : CHI_OK;
     char *tmp = xprintf("%s.tmp", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    chi_status s = fd < 0 ? fs_fail("create", path) : CHI_OK;
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    chi_status s = CHI_OK;
     if (fd >= 0) {
         close(fd);
         unlink(tmp);
-    }
+    } else if (errno != EEXIST) s = fs_fail("create", path);
+    else if (fs_is_dir(tmp)) s = fail(CHI_EIO, "cannot create %s: %s is a folder", path, tmp);
+    else if (access(tmp, W_OK) < 0) s = fs_fail("write", tmp);      /* somebody may be writing it: it stays      */
     free(tmp);
     return s;
 }

@@ -19,6 +19,9 @@ chi_status fs_remove_tree(const char *path);            /* fine if absent       
 /* A file to be read did not open, by errno: CHI_EDATA if it is not there, no file, or not for us     */
 chi_status fs_fail_open(const char *path);
 bool       fs_is_refused(int error);
+/* tmp, empty and ours as long as it is open (a lock): it becomes path.  CHI_ECONF: another process has it */
+chi_status fs_open_alone(const char *tmp, const char *path, int *fd) CHI_MUST_CHECK;
+bool       fs_is_named(int fd, const char *path);       /* is it the file of that name?               */
 bool       fs_exists(const char *path);
 bool       fs_is_dir(const char *path);
 bool       fs_begins(const char *path, const char *magic);      /* a regular file, with these bytes */
@@ -41,6 +44,8 @@ struct fs_out {
     void   *hash;                       /* XXH3 state                             */
 };
 chi_status fs_out_open(struct fs_out *, const char *path) CHI_MUST_CHECK;
+/* The same for tmp, which becomes path, as fs_open_alone() opens it                */
+chi_status fs_out_open_alone(struct fs_out *, const char *tmp, const char *path) CHI_MUST_CHECK;
 /* Flushes, fsyncs and closes.  *hash (may be NULL) = XXH3-64 of what was written.
  * Must be called once after fs_out_open() succeeded, even after a failed write.  */
 chi_status fs_out_close(struct fs_out *, uint64_t *hash) CHI_MUST_CHECK;

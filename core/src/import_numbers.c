@@ -238,9 +238,20 @@ static chi_status put_all(struct source *x, struct packed_writer *w, FILE *repor
     return CHI_OK;
 }
 
+/* The packed model is the one that went out: nothing but this run of the program can be told anything            */
+static chi_status check_overrides(const struct import_request *q)
+{
+    for (int i = 0; i < q->n_override; i++)
+        if (strncmp(q->override[i], "run.", 4) != 0 && strncmp(q->override[i], "plugins.", 8) != 0)
+            return fail(CHI_ECONF, "%s: %s becomes the packed model that it was made from, and keeps its configuration: "
+                        "say this to convert, generate or eval", q->override[i], q->subject);
+    return CHI_OK;
+}
+
 static chi_status import_source(struct source *x, const struct import_request *q, FILE *report)
 {
     struct packed_writer *w;
+    TRY(check_overrides(q));
     TRY(open_file(x));
     TRY(read_lines(x));
     TRY(open_spec(x, q));

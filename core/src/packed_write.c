@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,6 +26,7 @@ enum { MAIN, EXPERTS, PARTS, PIECE = 16 << 20 };
 struct file {                           /* data 0: there is no such file                                     */
     char *path, *tmp;
     int fd;                             /* of tmp, locked, until it has its name                             */
+    bool named;
     int64_t head, data;
 };
 
@@ -124,7 +124,8 @@ static chi_status make_header(const struct packed_writer *w, int part, unsigned 
 
 chi_status packed_names_free(const char *path)
 {
-    if (!*path) return fail(CHI_ECONF, "-o '': must be a file's name");
+    size_t n = strlen(path);
+    if (!n || path[n - 1] == '/') return fail(CHI_ECONF, "-o '%s': must be a file's name, such as model.b158", path);
     char *experts = packed_experts_path(path);
     const char *there = fs_exists(path) ? path : fs_exists(experts) ? experts : NULL;
     chi_status s = !there ? CHI_OK : fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o",
@@ -155,31 +156,6 @@ static chi_status place_all(struct packed_writer *w)
     return CHI_OK;
 }
 
-static bool still_named(const struct file *f)
-{
-    struct stat ours, named;
-    return fstat(f->fd, &ours) == 0 && stat(f->tmp, &named) == 0 && ours.st_dev == named.st_dev
-        && ours.st_ino == named.st_ino;
-}
-
-/* Nobody else's: what a process left that was killed has no lock any more.  Who waited for open() while another
- * writer ended may hold what has its name already, and asks again                                             */
-static chi_status open_alone(struct file *f)
-{
-    for (;;) {
-        f->fd = open(f->tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (f->fd < 0) return fs_fail("create", f->tmp);
-        bool taken = !WEBASSEMBLY && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-        if (!taken && still_named(f)) return ftruncate(f->fd, 0) < 0 ? fs_fail("write", f->tmp) : CHI_OK;
-        close(f->fd);
-        f->fd = -1;
-        if (taken)
-            return fail(CHI_ECONF,
-                        "%s is being written by another process: wait until it ends, or give another name with -o",
-                        f->path);
-    }
-}
-
 /* The whole length at once: a disk without that much room says so now                                         */
 static chi_status open_file(struct packed_writer *w, int part)
 {
@@ -187,7 +163,7 @@ static chi_status open_file(struct packed_writer *w, int part)
     unsigned char *header;
     TRY(make_header(w, part, &header, &f->head));
     free(header);
-    TRY(open_alone(f));
+    TRY(fs_open_alone(f->tmp, f->path, &f->fd));
     int error = posix_fallocate(f->fd, 0, f->head + f->data);
     if (error == EINVAL || error == EOPNOTSUPP || error == ENOSYS)      /* a file system that cannot promise     */
         error = ftruncate(f->fd, f->head + f->data) < 0 ? errno : 0;
@@ -350,6 +326,8 @@ static chi_status complete(struct packed_writer *w, int part)
 static chi_status give_name(struct file *f)
 {
     chi_status s = fs_publish(f->tmp, f->path);
+    f->named = !fs_is_named(f->fd, f->tmp);     /* also if it fails after that                                */
+    if (!f->named) unlink(f->tmp);
     close(f->fd);                               /* what is written is on the disk; tmp is no longer ours      */
     f->fd = -1;
     return s;
@@ -361,10 +339,7 @@ static chi_status give_names(struct packed_writer *w)
     struct file *main = &w->file[MAIN], *experts = &w->file[EXPERTS];
     if (experts->path) TRY(give_name(experts));
     chi_status s = give_name(main);
-    if (s != CHI_OK && fs_exists(main->tmp)) {
-        unlink(main->tmp);
-        if (experts->path) unlink(experts->path);
-    }
+    if (!main->named && experts->path) unlink(experts->path);
     return s;
 }
 

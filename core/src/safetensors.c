@@ -11,12 +11,12 @@
 #include "safetensors.h"
 #include "core.h"
 #include "fs.h"
+#include "half.h"
 #include "json.h"
 #include "mapped.h"
 
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -359,13 +359,6 @@ chi_status st_open_bytes(struct st_file **out, const char *name, const void *byt
 
 /* ---- values as floats ------------------------------------------------------------ */
 
-static float half_to_float(uint16_t h)
-{
-    int e = h >> 10 & 31, f = h & 1023;
-    double v = e == 0 ? ldexp(f, -24) : e == 31 ? (f ? NAN : INFINITY) : ldexp(1024 + f, e - 25);
-    return (float)(h & 0x8000 ? -v : v);
-}
-
 chi_status st_floats(const struct st_file *f, const struct st_tensor *t, const float **values, float **own)
 {
     *own = NULL;
@@ -378,7 +371,7 @@ chi_status st_floats(const struct st_file *f, const struct st_tensor *t, const f
     const uint16_t *from = t->data;
     for (int64_t i = 0; i < t->n; i++) {
         uint32_t u = (uint32_t)from[i] << 16;
-        if (t->dtype == ST_F16) to[i] = half_to_float(from[i]);
+        if (t->dtype == ST_F16) to[i] = half_value(from[i]);
         else memcpy(to + i, &u, sizeof u);
     }
     *values = to;

@@ -102,6 +102,8 @@ mkdir "$tmp/empty" "$tmp/empty/ckpt"
 cp "$r/config.ini" "$tmp/empty"
 bad 3 'has no checkpoint yet' "$CHIMERA" convert "$tmp/empty" -o "$tmp/x"
 bad 1 'cannot create .*Not a directory|No such file' "$CHIMERA" convert "$r" -o "$tmp/nowhere/x"
+bad 2 "nowhere/': must be a file's name" "$CHIMERA" convert "$r" -o "$tmp/nowhere/"
+bad 2 'nowhere.b158: there is no such file' "$CHIMERA" inspect nowhere.b158
 [ -e "$tmp/x" ] && no "a refused conversion leaves a file" || ok
 
 # ---- training and running refuse weights that the encoding does not hold
@@ -141,6 +143,11 @@ cp "$tmp/tl2.b158" "$tmp/bad.b158"; echo >>"$tmp/bad.b158"; damaged 'something w
 cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad.b158"; damaged 'no packed model'
 cp "$r/ckpt/0000000008/model.safetensors" "$tmp/bad"
 bad 3 'no packed model' "$CHIMERA" eval "$tmp/bad"
+
+cp -r "$r/ckpt/0000000008" "$tmp/masters"
+printf '\125\125' | dd of="$tmp/masters/model.safetensors" bs=1 seek=$(($(wc -c <"$tmp/masters/model.safetensors") - 2)) conv=notrunc 2>/dev/null
+bad 3 'masters.*model.safetensors' "$CHIMERA" convert "$tmp/masters" -o "$tmp/x"
+[ -e "$tmp/x" ] && no "a damaged checkpoint was converted" || ok
 
 # ---- experts in a second file, which belongs to the first
 sed -e 's/= *swiglu/= moe/' -e 's/^intermediate_size.*/moe_intermediate_size = 32/' -e "s#^include *= *#&$srcdir/conf/#" \

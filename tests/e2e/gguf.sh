@@ -113,6 +113,8 @@ if command -v python3 >/dev/null 2>&1; then
         run 0 python3 -B "$srcdir/tests/gguf_reader.py" "$tmp/$as.gguf" "$tmp/m.b158" "$tmp/f.safetensors"
         says out '^general.architecture = chimera$'
         says out ' 0 wrong$'
+        case $as in best) type=37;; tq1_0) type=36;; f16) type=1;; f32) type=0;; esac
+        says out "^general.file_type = $type$"
     done
     run 0 python3 -B "$srcdir/tests/gguf_reader.py" --llama "$tmp/llama.gguf" "$tmp/llama.safetensors"
     says out '^general.architecture = llama$'
@@ -161,7 +163,18 @@ head -c $((size - 64)) "$tmp/best.gguf" >"$tmp/bad.gguf"
 bad 3 'copied incompletely' "$CHIMERA" import "$tmp/bad.gguf" -o "$tmp/x"
 cp "$tmp/best.gguf" "$tmp/bad.gguf"; echo >>"$tmp/bad.gguf"
 bad 3 'something was appended' "$CHIMERA" import "$tmp/bad.gguf" -o "$tmp/x"
+bad 2 'linear.encoding=tl2: .*best.gguf becomes the packed model that it was made from' \
+    "$CHIMERA" import "$tmp/best.gguf" -o "$tmp/x" linear.encoding=tl2
 [ -e "$tmp/x" ] && no "a refused import leaves a file" || ok
+# What is exported is checked first: a packed model, and a checkpoint whose masters go out
+cp "$tmp/m.b158" "$tmp/bad.b158"
+cp -r "$tmp/run/ckpt/0000000002" "$tmp/badrun"
+flip_end() { printf '\125\125' | dd of="$1" bs=1 seek=$(($(wc -c <"$1") - $2)) conv=notrunc 2>/dev/null; }
+flip_end "$tmp/bad.b158" 9000
+flip_end "$tmp/badrun/model.safetensors" 2
+bad 3 'bad.b158: tensor .* is damaged' "$CHIMERA" export "$tmp/bad.b158" -o "$tmp/x.gguf"
+bad 3 'badrun.*model.safetensors' "$CHIMERA" export "$tmp/badrun" -o "$tmp/x.safetensors"
+[ -z "$(find "$tmp" -name 'x.*')" ] && ok || no "a refused export leaves $(find "$tmp" -name 'x.*')"
 
 # ---- usage
 bad 2 'wanted is NAME.gguf or NAME.safetensors' "$CHIMERA" export "$tmp/m.b158" -o "$tmp/x.bin"

@@ -65,6 +65,9 @@ same small/model_experts.b158 three/model_experts.b158 "three threads write othe
 [ "$(ls small)" = "$(printf 'model.b158\nmodel_experts.b158')" ] && ok || no "in the folder: $(ls small)"
 bad 2 'small/model.b158 is there already' "$CHIMERA" init small.ini
 bad 2 'is a file' "$CHIMERA" init small.ini -o small.ini
+mkdir -p run/ckpt
+cp small.ini run/config.ini
+bad 2 'run is the folder of a run' "$CHIMERA" init small.ini -o run
 bad 2 'packed model' "$CHIMERA" init small -o other
 bad 2 'no such file' "$CHIMERA" init absent.ini
 mkfifo pipe pipe.b158

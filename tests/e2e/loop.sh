@@ -123,6 +123,7 @@ run 0 "$CHIMERA" inspect "$tmp/whole" --mode deep
 bad 2 'run.mode = fats: there is no section \[mode.fats\]; there are: fast, deep; did you mean fast\?' "$CHIMERA" eval "$tmp/whole" --mode fats
 bad 2 'run.mode = fast: a mode is for a model in use' "$CHIMERA" train "$tmp/loop.ini" run.dir="$tmp/other" run.mode=fast
 bad 2 'run.mode = fast: a mode is for a model in use' "$CHIMERA" convert "$tmp/whole" -o "$tmp/x.b158" run.mode=fast
+bad 2 'run.mode = fast: a mode is for a model in use' "$CHIMERA" init "$tmp/loop.ini" -o "$tmp/x" run.mode=fast
 wrong_mode() {      # PATTERN LINE [MODE]: in the mode that is in use, and in another one
     { cat "$tmp/loop.ini"; printf '[mode.wrong]\n%s\n' "$2"; } >"$tmp/wrong.ini"
     bad 2 "wrong.ini:[0-9]+: $1" "$CHIMERA" inspect "$tmp/wrong.ini"

@@ -320,12 +320,14 @@ Test(bpe, the_longest_added_token_at_a_place)
 Test(bpe, normalized_added_tokens_come_last)
 {
     static const char *const change[][2] = { { "\"added_tokens\":[", "\"added_tokens\":[{\"id\":702,\"content\":\"qxy\","
-                                               "\"normalized\":true},{\"id\":703,\"content\":\"yz\"}," } };
+                                               "\"normalized\":true},{\"id\":703,\"content\":\"yz\"},{\"id\":704,"
+                                               "\"content\":\"yzz\",\"normalized\":true}," } };
     struct open o;
     open_changed(&o, change, 1, NULL);
     cr_assert_eq(count_id(o.t, "aqxyzz", 703), 1);
     cr_assert_eq(count_id(o.t, "aqxyzz", 702), 0);
     cr_assert_eq(count_id(o.t, "aqxyzz qxyy", 702), 1);
+    cr_assert_eq(count_id(o.t, "ayzzb", 703), 1, "though yzz is longer");
     shut(&o);
 }
 
@@ -506,6 +508,7 @@ Test(bpe, tokenizer_json_that_is_damaged_or_unknown)
         { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer NFC" },
         { "\"post_processor\":null", "\"post_processor\":{\"type\":\"TemplateProcessing\"}", "TemplateProcessing" },
         { "\"truncation\":null", "\"truncation\":{\"max_length\":4}", "truncation" },
+        { "\"padding\":null", "\"padding\":{\"pad_id\":0}", "padding" },
         { "\"type\":\"BPE\"", "\"type\":\"Unigram\"", "its model is Unigram" },
         { "\"dropout\":null", "\"dropout\":0.1", "model.dropout" },
         { "\"byte_fallback\":false", "\"byte_fallback\":true", "model.byte_fallback" },
@@ -518,6 +521,8 @@ Test(bpe, tokenizer_json_that_is_damaged_or_unknown)
         { "\"MergedWithPrevious\"", "\"Removed\"", "behavior Removed" },
         { "{\"type\":\"ByteLevel\",\"add_prefix_space\":false", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true",
           "add_prefix_space" },
+        { "\"MergedWithPrevious\",\"invert\":false", "\"MergedWithPrevious\",\"invert\":true", "with invert" },
+        { "\"use_regex\":false}]}", "\"use_regex\":false},{\"type\":\"Digits\"}]}", "behind ByteLevel" },
         { "\"vocab\":{", "\"vocab\":{\"zz\":7,", "id 7 to both" }, { "\"vocab\":{", "\"vocab\":{\"zz\":-1,", "whole number" },
         { "\"vocab\":{", "\"vocab\":{\"zz\":1e9,", "whole number" }, { "\"vocab\":{", "\"vocab\":{\"zz\":0.5,", "whole number" },
         { "\"vocab\":{", "\"vocab\":{\"a\\nb\":702,", "a?b, is not written" },

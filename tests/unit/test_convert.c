@@ -8,6 +8,7 @@
 
 #include "convert.h"
 #include "core.h"
+#include "export.h"
 #include "fit.h"
 #include "fs.h"
 #include "packed.h"
@@ -400,6 +401,19 @@ Test(convert, least_squares)
     weights_drop(&out);
 }
 
+Test(convert, what_a_class_holds)
+{
+    static const struct { const char *values; int8_t q; float scale; bool fits; } n[] = {
+        { "ternary", -1, 1, true }, { "ternary", 1, -0.5f, true }, { "ternary", 2, 1, false },
+        { "ternary", -2, 1, false }, { "ternary", -128, 1, false }, { "int8", 127, 1, true },
+        { "int8", -127, 1, true }, { "int8", -128, 1, false }, { "int8", 0, INFINITY, false }, { "int8", 0, NAN, false },
+    };
+    for (int64_t i = 0; i < COUNT(n); i++)
+        cr_expect_eq(values_fit(n[i].values, (int8_t[]){ 0, n[i].q, 0 }, (float[]){ 1, n[i].scale }, 3, 2), n[i].fits,
+                     "%s: %d", n[i].values, n[i].q);
+    cr_expect(values_fit("f32", NULL, (float[]){ -3 }, 0, 1) && !values_fit("f32", NULL, (float[]){ -INFINITY }, 0, 1));
+}
+
 /* ---- files that lie ---------------------------------------------------------------------------------------------- */
 
 /* A changed packed file with hashes that fit again                                                                */
@@ -467,6 +481,9 @@ Test(convert, well_sealed_lies)
         reseal(b, n, q, bad[i].at, bad[i].byte);
         write_file("bad.b158", b, n);
         refused("bad.b158", CHI_EDATA, "holds numbers that are no ternary weights");
+        struct export_request x = { .subject = "bad.b158", .out = "never.gguf" };
+        cr_expect_eq(export_model(&x, stdout), CHI_EDATA, "%s", bad[i].encoding);
+        cr_expect(strstr(fail_text(), "holds numbers that are no ternary weights"), "%s", fail_text());
         mem_free(b);
         unlink("good.b158");
     }
@@ -477,6 +494,8 @@ Test(convert, well_sealed_lies)
          "encoding=ternary2 shape=64x64 group=100");
     refused("bad.b158", CHI_EDATA, "its values is");    /* the same single group either way, but another model */
     edit("good.b158", "bad.b158", "shape=64x64 group=128 act_block=64", "shape=64x64 group=128 act_block=32");
+    refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
+    edit("good.b158", "bad.b158", "shape=64x64 group=128", "shape=64x64 group=000");
     refused("bad.b158", CHI_EDATA, "wanted is \"encoding=NAME");
     edit("good.b158", "bad.b158", "encoding=ternary2", "encoding=ternary7");
     refused("bad.b158", CHI_EPLUGIN, "ternary7");

@@ -119,7 +119,7 @@ Test(export, one_row_of_the_last_block_decides_the_type)
     make("f32", ROWS);
     replace("x.b158", NULL, x);
     cr_expect_eq(there_and_back(&scales), GGUF_F16);
-    x[ROWS * COLS - 1] = 1.0f / 3;
+    x[ROWS * COLS - 2] = 1.0f / 3;
     replace("x.b158", NULL, x);
     cr_expect_eq(there_and_back(&scales), GGUF_F32);
     cr_expect_not(scales);
@@ -140,10 +140,13 @@ Test(export, one_row_of_the_last_block_needs_its_scale)
     replace("x.b158", q, scale);
     cr_expect_eq(there_and_back(&scales), GGUF_F16);
     cr_expect_not(scales);
-    q[(ROWS - 1) * COLS] = 2;
-    replace("x.b158", q, scale);
-    cr_expect_eq(there_and_back(&scales), GGUF_F16);
-    cr_expect(scales);
+    for (int64_t r = ROWS - 1; r >= 0; r -= ROWS - 1) {     /* nor of the first                                  */
+        q[r * COLS] = 2;
+        replace("x.b158", q, scale);
+        cr_expect_eq(there_and_back(&scales), GGUF_F16);
+        cr_expect(scales);
+        q[r * COLS] = 1;
+    }
     free(q);
     free(scale);
 }

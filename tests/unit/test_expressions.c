@@ -55,39 +55,67 @@ Test(expressions, a_search_has_no_limit_of_steps)
     shut(&o);
 }
 
-/* The rule of o200k, which is done by hand, and the same expression in a group, which PCRE2 gets: the same pieces of
- * texts of characters, parts of characters and bytes that begin none                              */
-Test(expressions, invalid_bytes_are_signs_for_both)
+/* The rules that are done by hand, and the same expressions in a group, which PCRE2 gets: the same pieces of texts of
+ * characters, parts of characters and bytes that begin none; U+180E was a space once                  */
+#define SUFFIX "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define REST   "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define FIRST  "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+#define SIGNS  " ?[^\\\\s\\\\p{L}\\\\p{N}]+"
+#define UPPER  "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWER  "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+static const char *const by_hand_too[] = {
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+|" SIGNS "|\\\\s+(?!\\\\S)|\\\\s+",
+    SUFFIX "|" FIRST "\\\\p{L}+|\\\\p{N}{1,3}|" SIGNS "[\\\\r\\\\n]*|" REST,
+    SUFFIX "|" FIRST "\\\\p{L}+|\\\\p{N}|" SIGNS "[\\\\r\\\\n]*|" REST,
+    FIRST UPPER "*" LOWER "+" SUFFIX "?|" FIRST UPPER "+" LOWER "*" SUFFIX "?|\\\\p{N}{1,3}|" SIGNS "[\\\\r\\\\n/]*|" REST,
+};
+
+static void same_pieces(struct tokens *by_hand, struct tokens *by_pcre2, uint32_t *state, int parts)
 {
     static const char *const part[] = { "a", "he", "T", " ", "  ", "\n", "'s", "/", "12", "!", "\xc3\xa9", "\xc3",
-                                        "\xa9", "\xff",
+                                        "\xa9", "\xff", "123", "the", "\xe1\xa0\x8e", "\xc2\x85", "'L",
                                         "\xf0\x9f\x98", "\xe2\x82\xac", "\xed\xa0\x80", "\xc0\xaf", "\xe3\x80\x80" };
-    static const char expression[] = "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*"
-        "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+"
-        "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\\\p{N}{1,3}| "
-        "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+";
-    struct open by_hand, by_pcre2;
-    char *group = xprintf("(?:%s)", expression), text[1024];
-    if (!open_with_expression(&by_hand, expression) || !open_with_expression(&by_pcre2,
-                                                                             group)) cr_skip_test("no PCRE2");
-    uint32_t state = 1;
-    for (int i = 0; i < 3000; i++) {
-        int64_t n = 0, many = i % 100 ? 12 : 300, count[2];
-        int32_t *id[2];
-        for (int64_t k = 0; k < many; k++) {
-            state = state * 1664525u + 1013904223u;
-            n += snprintf(text + n, sizeof text - (size_t)n, "%s", part[(state >> 16) % COUNT(part)]);
-        }
-        cr_assert_eq(tokens_encode(by_hand.t, (unsigned char *)text, n, false, &id[0], &count[0]), CHI_OK, "%s",
-                     fail_text());
-        cr_assert_eq(tokens_encode(by_pcre2.t, (unsigned char *)text, n, false, &id[1], &count[1]), CHI_OK, "%s",
-                     fail_text());
-        cr_assert(count[0] == count[1] && !memcmp(id[0], id[1], (size_t)count[0] * sizeof *id[0]), "text %d: %s", i,
-                  text);
-        free(id[0]), free(id[1]);
+    char text[1200];
+    int64_t n = 0, count[2];
+    int32_t *id[2];
+    for (int k = 0; k < parts; k++) {
+        *state = *state * 1664525u + 1013904223u;
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s", part[(*state >> 16) % COUNT(part)]);
     }
-    free(group);
-    shut(&by_hand), shut(&by_pcre2);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(tokens_encode(i ? by_pcre2 : by_hand, (unsigned char *)text, n, false, &id[i], &count[i]), CHI_OK,
+                     "%s", fail_text());
+    cr_assert(count[0] == count[1] && !memcmp(id[0], id[1], (size_t)count[0] * sizeof *id[0]), "%s", text);
+    free(id[0]), free(id[1]);
+}
+
+Test(expressions, what_is_done_by_hand_is_what_pcre2_does)
+{
+    uint32_t state = 1;
+    for (int64_t e = 0; e < COUNT(by_hand_too); e++) {
+        struct open by_hand, by_pcre2;
+        char *group = xprintf("(?:%s)", by_hand_too[e]);
+        if (!open_with_expression(&by_hand, by_hand_too[e])) cr_skip_test("no PCRE2");
+        open_with_expression(&by_pcre2, group);
+        for (int i = 0; i < 1000; i++) same_pieces(by_hand.t, by_pcre2.t, &state, i % 100 ? 12 : 300);
+        free(group);
+        shut(&by_hand), shut(&by_pcre2);
+    }
+}
+
+/* \uHHHH is a character, \w has those of all scripts, and ^ stands at each line                       */
+Test(expressions, words_of_the_other_library)
+{
+    static const struct { const char *expression, *piece[3]; } of[] = {
+        { "(?<=\\\\u00e9)th", { "\xc3\xa9", "th", "e" } }, { "(?<=\\\\w)th", { "\xc3\xa9", "th", "e" } },
+        { "^th", { "a\n", "th", "e" } },
+    };
+    for (int64_t i = 0; i < COUNT(of); i++) {
+        struct open o;
+        if (!open_with_expression(&o, of[i].expression)) cr_skip_test("no PCRE2");
+        cut_into(o.t, of[i].piece, 3);
+        shut(&o);
+    }
 }
 
 /* From within a character PCRE2's own search, unlike its JIT, does not see what lies before             */

@@ -1,10 +1,12 @@
 /* test_import.c - checkpoints of other programs: logits against those that tests/checkpoints.py computes in float64
  * from the public equations, and what is refused.                                                          */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "ckpt.h"
@@ -286,6 +288,20 @@ Test(import, a_run_gets_its_name_at_the_end)
     cr_assert(strstr(fail_text(), "run.tmp is in the way"), "%s", fail_text());
     cr_assert(fs_is_dir("run.tmp/mine") && !fs_exists("run"));
     cr_assert_eq(fs_remove_tree("run.tmp"), CHI_OK);
+    static const struct { const char *command, *metrics; } in[] = { { "chimera train", "" }, { "chimera import", "{}\n" } };
+    for (int i = 0; i < 2; i++) {                       /* a run that somebody trained                          */
+        cr_assert_eq(fs_mkdirs("run.tmp"), CHI_OK);
+        cr_assert_eq(fs_write_atomic("run.tmp/command.txt", in[i].command, (int64_t)strlen(in[i].command)), CHI_OK);
+        cr_assert_eq(fs_write_atomic("run.tmp/metrics.jsonl", in[i].metrics, (int64_t)strlen(in[i].metrics)), CHI_OK);
+        cr_expect_eq(bring("xlstm_native", "run", NULL), CHI_ECONF);
+        cr_expect(strstr(fail_text(), "run.tmp is in the way"), "%s", fail_text());
+    }
+    cr_assert_eq(fs_write_atomic("run.tmp/metrics.jsonl", "", 0), CHI_OK);
+    int fd = open("run.tmp/lock", O_RDWR | O_CREAT, 0666);      /* of an import that goes on                    */
+    cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    cr_expect_eq(bring("xlstm_native", "run", NULL), CHI_ECONF);
+    cr_expect(strstr(fail_text(), "run is being written by another process"), "%s", fail_text());
+    close(fd);
     cr_assert_eq(bring("xlstm_native", "run//", NULL), CHI_OK, "%s", fail_text());
     cr_assert(fs_is_dir("run") && !fs_exists("run.tmp"));
 }
@@ -295,6 +311,31 @@ static void replace(unsigned char *bytes, int64_t n, const char *was, const char
     unsigned char *at = memmem(bytes, (size_t)n, was, strlen(was));
     cr_assert(at);
     memcpy(at, now, strlen(now));
+}
+
+/* A tied head may lie there once more, but another one is not left out without a word                            */
+Test(import, a_tied_head_that_is_another)
+{
+    unsigned char *bytes, *config;
+    struct st_file *f;
+    int64_t n, m;
+    if (!make("gdn")) cr_skip_test("no python3");
+    cr_assert_eq(fs_read("gdn/config.json", &config, &m), CHI_OK, "%s", fail_text());
+    replace(config, m, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true ");
+    cr_assert_eq(fs_write_atomic("gdn/config.json", config, m), CHI_OK, "%s", fail_text());
+    cr_assert_eq(bring("gdn", "run", NULL), CHI_EDATA);
+    cr_expect(strstr(fail_text(), "nobody knows what these tensors do") && strstr(fail_text(), "lm_head.weight"), "%s",
+              fail_text());
+    cr_assert_eq(fs_read("gdn/model.safetensors", &bytes, &n), CHI_OK, "%s", fail_text());
+    cr_assert_eq(st_open_bytes(&f, "gdn", bytes, n), CHI_OK, "%s", fail_text());
+    const struct st_tensor *head = st_find(f, "lm_head.weight"), *e = st_find(f, "model.embeddings.weight");
+    cr_assert(head && e && head->bytes == e->bytes);
+    memcpy(bytes + ((const unsigned char *)head->data - bytes), e->data, (size_t)e->bytes);
+    st_close(f);
+    cr_assert_eq(fs_write_atomic("gdn/model.safetensors", bytes, n), CHI_OK, "%s", fail_text());
+    cr_expect_eq(bring("gdn", "run", NULL), CHI_OK, "%s", fail_text());
+    mem_free(config);
+    mem_free(bytes);
 }
 
 /* Puts a NaN into a tensor of a GGUF file of ours, with hashes that are right                                   */

@@ -82,6 +82,19 @@ static void shrink_own(void)
     sink = p[5000];
 }
 
+/* At the very place where a file of ours was                                                         */
+static void shrink_own_behind_a_closed_one(void)
+{
+    struct st_file *f;
+    if (st_open(&f, "big.safetensors") != CHI_OK) _exit(9);
+    unsigned char *at = (unsigned char *)((uintptr_t)st_at(f, 0)->data & ~(uintptr_t)4095);
+    st_close(f);
+    int fd = open("own", O_RDWR | O_CREAT, 0666);
+    if (fd < 0 || ftruncate(fd, 8192) < 0) _exit(9);
+    if (mmap(at, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED || ftruncate(fd, 0) < 0) _exit(9);
+    sink = at[5000];
+}
+
 static void send_one(void)
 {
     mapped_add(elsewhere, 1, "nothing", MAPPED_READ);
@@ -130,7 +143,9 @@ Test(mapped, a_file_that_becomes_shorter)
     cr_assert_eq(gguf_finish(g), CHI_OK);
     fclose(f);
     free(data);
-    int status = child(shrink_checkpoint);
+    int status = child(shrink_own_behind_a_closed_one);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS, "%x", status);
+    status = child(shrink_checkpoint);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);
     status = child(shrink_gguf);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%x", status);

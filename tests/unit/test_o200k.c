@@ -1,6 +1,7 @@
 /* test_o200k.c - pieces of o200k's rule, and ids of its special tokens.  The published ranks are not in this tree:
  * others are made here, and their hash is made to fit, so that all else of the tokenizer is as it is.           */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <chimera/plugin.h>
@@ -94,6 +95,7 @@ Test(o200k, pieces_of_o200k)
         { "\xc4\x80\xc4\x81", 4 }, { "ABCd", 4 }, { "ABC", 3 }, { "1234", 3 }, { "  \n  x", 3 }, { "   x", 2 },
             { " x", 2 },
         { " 1", 1 }, { " !!/\n/ ", 6 }, { "don'T x", 5 },
+        { "I'll x", 4 }, { "I'lx", 1 }, { "I've x", 4 }, { "I'vx", 1 }, { "I're x", 4 }, { "I'rx", 1 },
     };
     for (size_t i = 0; i < sizeof piece / sizeof *piece; i++)
         cr_assert_eq(piece_of(piece[i].text), piece[i].n, "%zu", i);
@@ -132,6 +134,10 @@ Test(o200k, special_tokens)
         int64_t n = bpe_decode(&e, token[i].id, text, sizeof text);
         cr_assert(n == (int64_t)strlen(token[i].text) && !memcmp(text, token[i].text, (size_t)n), "%s",
                   token[i].text);
+        if (i + 1 == sizeof token / sizeof *token || token[i + 1].id != token[i].id + 2) continue;
+        char end[64];                                   /* what ends it stands between it and the next           */
+        snprintf(end, sizeof end, "<|/%s", token[i].text + 2);
+        cr_assert(ids_of(&e, end, id) == 1 && id[0] == token[i].id + 1, "%s is %d", end, (int)id[0]);
     }
     cr_assert_eq(ids_of(&e, "a<|pad|><|sep|>", id), 3);
     cr_assert_gt(ids_of(&e, "<|endoftext|>", id), 1, "the end of a document came from a text");

@@ -431,3 +431,43 @@ Test(seed, inspect_counts_beside_what_is_declared)
     free(text);
     spec_close(s);
 }
+
+/* What inspect says of another number of turns is what it says when the loop goes so often; classes add up to all */
+Test(seed, turns_and_classes_add_up)
+{
+    static const char text[] =
+        "[model]\nhidden_size = 64\nnum_hidden_layers = 4\nvocab_size = 40\nlayer_pattern = GD\nffn_pattern = MLP MOE\n"
+        "[layer.GD]\nuse = gated_deltanet\nnum_heads = 2\nhead_dim = 32\n[layer.MLP]\nuse = swiglu\nintermediate_size = 64\n"
+        "[layer.MOE]\nuse = moe\nmoe_intermediate_size = 64\nn_routed_experts = 4\nnum_experts_per_tok = 2\n"
+        "[linear]\nquantizer = int8\n[loop]\nuse = parcae\nprelude = 0\nloop = 1-2\ncoda = 3\n"
+        "[declared.GD]\nstate_mb = 1\n";
+    struct model_counts *c = xcalloc(3, sizeof *c);
+    for (int k = 0; k < 3; k++) {
+        struct config *config;
+        struct spec *s;
+        char *word = xprintf("loop.loops=%d", k + 1);
+        cr_assert_eq(config_load_text(&config, "test", text, &word, 1), CHI_OK, "%s", fail_text());
+        cr_assert_eq(spec_open(&s, config, SPEC_MODEL | SPEC_TRAIN), CHI_OK, "%s", fail_text());
+        cr_assert_eq(model_describe(s, NULL, &c[k]), CHI_OK, "%s", fail_text());
+        spec_close(s);
+        free(word);
+    }
+    int64_t classes = 0, experts = 0;
+    for (int64_t i = 0; i < c->n_weights; i++) {
+        classes += c->weights[i].bytes;
+        experts += strcmp(c->weights[i].name, "int8 of experts") ? 0 : c->weights[i].bytes;
+    }
+    cr_expect_eq(classes, c->weight_bytes);
+    cr_expect_eq(experts, 2 * 5 * 3 * (64 * 64 + 64 * 4), "%lld", (long long)experts);     /* one is shared       */
+    for (int k = 0; k < 3; k++) {
+        cr_assert_eq(c[k].n_turns, 2);
+        for (int i = 0; i < 2; i++) {
+            cr_expect_eq(c[k].turns[i].turns, i + 1);
+            cr_expect_eq(c[k].turns[i].state_bytes, c[i].state_bytes, "%d turns from %d", i + 1, k + 1);
+            cr_expect_eq(c[k].turns[i].read_bytes, c[i].read_bytes_per_token, "%d turns from %d", i + 1, k + 1);
+        }
+        cr_expect_eq(c[k].declared[0].state_bytes, (2 + 2 * (k + 1)) * (c[0].declared[0].state_bytes / 4));
+    }
+    cr_expect(c[1].state_bytes > c[0].state_bytes && c[1].read_bytes_per_token > c[0].read_bytes_per_token);
+    free(c);
+}

@@ -5,8 +5,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "convert.h"
@@ -187,12 +189,41 @@ Test(storage, model_hash)
     free(a), free(b), free(c), free(d), free(e), free(was), free(values);
 }
 
+static uint64_t hash_with(const char *kind, const char *name, const char *section, int revision)
+{
+    uint64_t hash;
+    char *text = xprintf("{\"components\":[{\"kind\":\"%s\",\"name\":\"%s\",\"section\":\"%s\",\"revision\":%d}]}",
+                         kind, name, section, revision);
+    cr_assert_eq(packed_model_hash(text, 1, &hash), CHI_OK, "%s", fail_text());
+    free(text);
+    return hash;
+}
+
+/* Of the components those that decide what a model says, with all that tells them apart                          */
+Test(storage, model_hash_of_components)
+{
+    static const char *const in[] = { "layer", "loop", "adapter", "quantizer", "tokenizer" },
+        *const out[] = { "optimizer", "objective", "task", "backend", "encoding" };
+    uint64_t none;
+    cr_assert_eq(packed_model_hash("{}", 1, &none), CHI_OK, "%s", fail_text());
+    for (int i = 0; i < (int)COUNT(in); i++) {
+        uint64_t h = hash_with(in[i], "a", "s", 1);
+        cr_expect_neq(h, none, "%s", in[i]);
+        cr_expect(h != hash_with(in[i], "b", "s", 1) && h != hash_with(in[i], "a", "t", 1)
+                  && h != hash_with(in[i], "a", "s", 2), "%s", in[i]);
+        cr_expect_eq(hash_with(out[i], "a", "s", 1), none, "%s", out[i]);
+    }
+}
+
 Test(storage, a_pair_stays_together)
 {
     float want[LOGITS], got[LOGITS];
     make("a", moe, 7, "tl2");
     make("c", moe, 8, "tl2");
     logits("a.b158", NULL, want);
+    copy("a.b158", "d.b158"), copy("c_experts.b158", "d_experts.b158");
+    logits("d.b158", NULL, got);                            /* the file that it names comes first             */
+    cr_expect_eq(memcmp(want, got, sizeof want), 0);
     refused("a_experts.b158", NULL, "holds the experts of a packed model");
     move("a_experts.b158", "kept");
     refused("a.b158", NULL, "a_experts.b158, which is missing");
@@ -210,6 +241,9 @@ Test(storage, a_pair_stays_together)
     move("other.b158", "folder/model.b158"), move("other_experts.b158", "folder/model_experts.b158");
     logits("folder", NULL, got);
     cr_expect_eq(memcmp(want, got, sizeof want), 0);
+    cr_assert_eq(mkdir("folder/ckpt", 0777), 0);
+    cr_expect(!packed_is("folder"), "a run that was packed into its own folder goes on as a run");
+    cr_assert_eq(rmdir("folder/ckpt"), 0);
     struct convert_request q = { .subject = "a.run", .out = "folder/model.b158" };
     cr_expect_eq(convert(&q, stdout), CHI_ECONF);
     unlink("folder/model.b158");
@@ -288,6 +322,7 @@ Test(storage, one_writer_a_file)
     struct packed_writer *w = new_writer(e, CHI_OK);
     new_writer(e, CHI_ECONF);
     cr_assert(strstr(fail_text(), "a.b158 is being written by another process"), "%s", fail_text());
+    cr_expect_eq(fs_can_write("a.b158"), CHI_OK, "who only asks takes nothing away");
     for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
     cr_assert_eq(packed_finish(w), CHI_OK, "%s", fail_text());
     new_writer(e, CHI_ECONF);
@@ -296,6 +331,92 @@ Test(storage, one_writer_a_file)
     cr_assert_eq(packed_open(&p, "a.b158"), CHI_OK, "%s", fail_text());
     for (int k = 0; k < 2; k++) cr_expect_eq(packed_check(packed_at(p, k)), CHI_OK);
     packed_close(p);
+}
+
+/* Ours before libc's: what a writer does with its files, and another one that ends between its open() and flock()   */
+static ino_t synced[8];
+static int n_synced;
+static const char *another_ends;               /* and gives its file this name                                      */
+
+int fsync(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && n_synced < (int)COUNT(synced)) synced[n_synced++] = st.st_ino;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int flock(int fd, int how)
+{
+    char *tmp = xprintf("%s.tmp", another_ends ? another_ends : "");
+    if (another_ends) move(tmp, another_ends);
+    another_ends = NULL;
+    free(tmp);
+    return (int)syscall(SYS_flock, fd, how);
+}
+
+static bool was_synced(const char *path)
+{
+    struct stat st;
+    bool was = false;
+    cr_assert_eq(stat(path, &st), 0, "%s", path);
+    for (int i = 0; i < n_synced; i++) was |= synced[i] == st.st_ino;
+    return was;
+}
+
+static const char whole[] = "what the other one wrote";
+
+static void still_whole(const char *path)
+{
+    char *said;
+    int64_t n;
+    cr_assert_eq(fs_read(path, (unsigned char **)&said, &n), CHI_OK, "%s", fail_text());
+    cr_expect(n == sizeof whole && !strcmp(said, whole), "%ld bytes are left of %s", n, path);
+    mem_free(said);
+}
+
+/* Who waited for the name of a file meanwhile has the whole model open, and leaves it as it is                   */
+Test(storage, a_writer_that_comes_late_harms_nothing)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y.experts.0", NULL, 0, { 16, 4 } } };
+    cr_assert_eq(fs_write_atomic("a.b158.tmp", whole, sizeof whole), CHI_OK);
+    another_ends = "a.b158";
+    new_writer(e, CHI_ECONF);
+    cr_expect(!another_ends && strstr(fail_text(), "a.b158 is there already"), "%s", fail_text());
+    still_whole("a.b158");
+    cr_expect(!fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+}
+
+Test(storage, one_export_a_file)
+{
+    int fd;
+    struct export_request x = { .subject = "a.b158", .out = "x.gguf" };
+    make("a", mlp, 7, "tl2");
+    cr_assert_eq(fs_open_alone("x.gguf.tmp", "x.gguf", &fd), CHI_OK, "%s", fail_text());
+    cr_assert_eq(write(fd, whole, sizeof whole), (ssize_t)sizeof whole);
+    cr_assert_eq(export_model(&x, stdout), CHI_ECONF);
+    cr_expect(strstr(fail_text(), "x.gguf is being written by another process"), "%s", fail_text());
+    still_whole("x.gguf.tmp");
+    close(fd);
+    another_ends = "x.gguf";
+    cr_assert_eq(export_model(&x, stdout), CHI_ECONF);
+    cr_expect(!another_ends && strstr(fail_text(), "x.gguf is there already"), "%s", fail_text());
+    still_whole("x.gguf");
+    cr_expect(!fs_exists("x.gguf.tmp"));
+}
+
+Test(storage, a_tensor_that_nobody_wrote)
+{
+    const struct packed_entry e[] = { { "x", NULL, 0, { 16, 4 } }, { "y", NULL, 0, { 16, 4 } } };
+    struct packed_writer *w = new_writer(e, CHI_OK);
+    cr_assert_eq(packed_put(w, 0, 0, 16, NULL, (float[64]){ 1 }), CHI_OK, "%s", fail_text());
+    cr_assert_eq(packed_finish(w), CHI_EBUG);
+    cr_expect(!fs_exists("a.b158") && !fs_exists("a.b158.tmp"));
+}
+
+Test(storage, both_files_are_on_the_disk_before_they_have_their_names)
+{
+    cr_assert_eq(write_rows("a.b158", 50, 50), CHI_OK, "%s", fail_text());
+    cr_expect(was_synced("a.b158") && was_synced("a_experts.b158"));
 }
 
 Test(storage, no_experts_without_a_main_file)
@@ -308,6 +429,12 @@ Test(storage, no_experts_without_a_main_file)
     cr_assert_eq(packed_finish(w), CHI_EIO);
     cr_assert(strstr(fail_text(), "a.b158"), "%s", fail_text());
     cr_expect(!fs_exists("a_experts.b158") && !fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
+    cr_assert_eq(rmdir("a.b158"), 0);
+    w = new_writer(e, CHI_OK);
+    for (int k = 0; k < 2; k++) cr_assert_eq(packed_put(w, k, 0, 16, NULL, row), CHI_OK, "%s", fail_text());
+    cr_assert_eq(mkdir("a_experts.b158", 0777), 0);         /* nor the other way about                            */
+    cr_assert_eq(packed_finish(w), CHI_EIO);
+    cr_expect(!fs_exists("a.b158") && !fs_exists("a.b158.tmp") && !fs_exists("a_experts.b158.tmp"));
 }
 
 static chi_status interrupted(const char *out, const char *gguf)
@@ -318,6 +445,17 @@ static chi_status interrupted(const char *out, const char *gguf)
     chi_status s = out ? convert(&q, report) : export_model(&x, report);
     fclose(report);
     return s;
+}
+
+/* Nor of the packed model by way of which a run goes out                                                        */
+Test(storage, an_export_of_a_run_cleans_up)
+{
+    struct export_request x = { .subject = "a.run", .out = "x.gguf" };
+    FILE *report = fopen("report", "w");
+    make("a", moe, 7, "tl2");
+    cr_assert_eq(export_model(&x, report), CHI_OK, "%s", fail_text());
+    fclose(report);
+    cr_expect(fs_exists("x.gguf") && !fs_exists("x.gguf.tmp.b158") && !fs_exists("x.gguf.tmp_experts.b158"));
 }
 
 /* Nothing stays of what a signal stops                                                                          */
