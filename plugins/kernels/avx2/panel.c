@@ -32,9 +32,6 @@ enum { SLICE = 512, ROWS = 128 };
     "vmulps %[x], %[" #lo "], %[" #lo "]\n\t"                                               \
     "vmulps %[x], %[" #hi "], %[" #hi "]\n\t"
 
-/* What a block of four rows of activations brings along: -sum q in the low halves, steps     */
-struct side { int32_t start[4]; float step[4]; };
-
 /* p[2c + h] = step * the sum over a block: rows 8h..8h+7 of the panel at w, column c: q[c] + i */
 static inline __attribute__((always_inline))
 void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
@@ -97,8 +94,7 @@ int64_t panel_scratch(int64_t rows, int64_t d_in)
     return (int64_t)(sizeof(struct work) + (size_t)(fours * nb) * sizeof(struct side));
 }
 
-/* Rows r .. r + n of the activations side by side; rows 4 - n that do not exist have step 0 */
-static void take_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb)
+void take_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb)
 {
     int64_t blocks = a->ldq / CHI_ACT_BLOCK, b = 0;
     const float *step = a->step + r * blocks;
