@@ -142,7 +142,7 @@ void fields_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
     }
     for (int64_t r = 0, n; r < a->rows; r += n, next += s.nb) {
         n = some(a->rows - r);
-        take_sides(next, a, r, n, s.nb);
+        panel_sides(next, a, r, n, s.nb);
     }
     for (int64_t i = 0; i < tiles - half; i++) {        /* the middle one of an odd number goes twice  */
         const int64_t o[2] = { i * CHI_TILE, (half + i) * CHI_TILE };

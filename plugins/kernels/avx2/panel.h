@@ -67,7 +67,7 @@ INLINE void interleave(uint8_t *one, uint8_t *other, const __m256i u[4])
 struct side { int32_t start[4]; float step[4]; };
 
 /* side[nb] of rows r .. r + n of the activations; rows 4 - n that do not exist have step 0              */
-void    take_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb);
+void    panel_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb);
 
 /* The rows from r on, at most n                                                                       */
 INLINE struct chi_act rows_from(const struct chi_act *a, int64_t r, int64_t n)
