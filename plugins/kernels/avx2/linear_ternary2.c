@@ -4,7 +4,8 @@
  * fields 1 and 3 with 12, that is 4 u, in a second accumulator (8 * 2032 = 16256),
  * which a shift by 2 mends at the end of the block: one shift per 128 weights.
  * Two tiles share the broadcasts, and come from the two halves of the range so
- * that each is one stream of memory.  Several rows: panel.c.                      */
+ * that each is one stream of memory.  More rows: fields.c, panel.c, sums.c.       */
+#include "fields.h"
 #include "sums.h"
 
 enum { BLOCK = 256, AHEAD = 3072, EARLY_BYTES = 1024 };
@@ -128,12 +129,10 @@ static void decode(float *const y[2], const int64_t width[2], const uint8_t *con
     put(y[1], width[1], out[1][0], out[1][1]);
 }
 
-/* Few rows meet each pair of tiles one after the other: from the second on it lies in a cache   */
-static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
-                    int64_t o1)
+static void run_one(float *y, const struct chi_act *a, const struct chi_matrix *m, int64_t o0, int64_t o1)
 {
     struct shape s = shape_of(&ternary2, m->d_in);
-    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2, blocks = a->ldq / CHI_ACT_BLOCK;
+    int64_t tiles = (o1 - o0 + CHI_TILE - 1) / CHI_TILE, half = tiles / 2;
     const uint8_t *w = (const uint8_t *)m->bytes + o0 / CHI_TILE * s.tile;
     for (int64_t i = 0; i < EARLY_BYTES; i += 64) {     /* where nothing led up to them    */
         _mm_prefetch((const char *)w + i, _MM_HINT_T0);
@@ -144,25 +143,12 @@ static void run_few(float *y, int64_t ldy, const struct chi_act *a, const struct
                                                            of tiles goes twice         */
         const uint8_t *tile[2] = { w + i * s.tile, w + j * s.tile };
         int64_t width[2] = { o1 - o0 - i * CHI_TILE, o1 - o0 - j * CHI_TILE };
-        for (int64_t r = 0; r < a->rows; r++) {
-            float *out[2] = { y + r * ldy + i * CHI_TILE, y + r * ldy + j * CHI_TILE };
-            decode(out, width, tile, a->q + r * a->ldq, a->step + r * blocks, a->sum + r * blocks, s);
-        }
+        float *out[2] = { y + i * CHI_TILE, y + j * CHI_TILE };
+        decode(out, width, tile, a->q, a->step, a->sum, s);
     }
 }
 
-enum { FEW = 6 };                                       /* more share their tiles' codes       */
-
-/* The rows from r on, at most n                                                               */
-static struct chi_act rows_from(const struct chi_act *a, int64_t r, int64_t n)
-{
-    struct chi_act some = *a;
-    some.rows = a->rows - r < n ? a->rows - r : n;
-    some.q += r * a->ldq;
-    some.step += r * (a->ldq / CHI_ACT_BLOCK);
-    some.sum += r * (a->ldq / CHI_ACT_BLOCK);
-    return some;
-}
+/* ---- as many rows as there are --------------------------------------------------------- */
 
 static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m,
                 int64_t o0, int64_t o1, void *scratch)
@@ -174,14 +160,18 @@ static void run(float *y, int64_t ldy, const struct chi_act *a, const struct chi
     }
     if (r >= a->rows) return;
     struct chi_act rest = rows_from(a, r, a->rows);
-    if (rest.rows <= FEW) run_few(y + r * ldy, ldy, &rest, m, o0, o1);
+    if (rest.rows == 1) run_one(y + r * ldy, &rest, m, o0, o1);
+    else if (rest.rows <= FIELDS_MOST) fields_run(y + r * ldy, ldy, &rest, m, o0, o1, scratch, &ternary2);
     else panel_run(y + r * ldy, ldy, &rest, m, o0, o1, scratch, &ternary2);
 }
 
 static int64_t scratch_bytes(int64_t rows, int64_t d_in)
 {
-    int64_t panel = rows <= FEW ? 0 : panel_scratch(rows, d_in), sums = rows < SUMS_LEAST ? 0 : sums_scratch();
-    return panel > sums ? panel : sums;
+    int64_t some = fields_scratch(rows < FIELDS_MOST ? rows : FIELDS_MOST, d_in);
+    int64_t panel = rows <= FIELDS_MOST ? 0 : panel_scratch(rows, d_in);
+    int64_t sums = rows < SUMS_LEAST ? 0 : sums_scratch();
+    int64_t most = panel > sums ? panel : sums;
+    return rows == 1 ? 0 : some > most ? some : most;
 }
 
 const struct chi_linear_kernel avx2_linear_ternary2 = {

@@ -32,9 +32,6 @@ enum { SLICE = 512, ROWS = 128 };
     "vmulps %[x], %[" #lo "], %[" #lo "]\n\t"                                               \
     "vmulps %[x], %[" #hi "], %[" #hi "]\n\t"
 
-/* What a block of four rows of activations brings along: -sum q in the low halves, steps     */
-struct side { int32_t start[4]; float step[4]; };
-
 /* p[2c + h] = step * the sum over a block: rows 8h..8h+7 of the panel at w, column c: q[c] + i */
 static inline __attribute__((always_inline))
 void block64(__m256 p[8], const uint8_t *w, const int8_t *const q[4], int64_t i,
@@ -97,8 +94,7 @@ int64_t panel_scratch(int64_t rows, int64_t d_in)
     return (int64_t)(sizeof(struct work) + (size_t)(fours * nb) * sizeof(struct side));
 }
 
-/* Rows r .. r + n of the activations side by side; rows 4 - n that do not exist have step 0 */
-static void take_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb)
+void panel_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb)
 {
     int64_t blocks = a->ldq / CHI_ACT_BLOCK, b = 0;
     const float *step = a->step + r * blocks;
@@ -172,7 +168,7 @@ void panel_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_
     for (int64_t r0 = 0; r0 < a->rows; r0 += ROWS) {
         int64_t rows = a->rows - r0 < ROWS ? a->rows - r0 : ROWS;
         for (int64_t r = 0; r < rows; r += 4)
-            take_sides(k->side + r / 4 * s.nb, a, r0 + r, rows - r < 4 ? rows - r : 4, s.nb);
+            panel_sides(k->side + r / 4 * s.nb, a, r0 + r, rows - r < 4 ? rows - r : 4, s.nb);
         for (int64_t o = o0; o < o1; o += CHI_TILE)
             tile_rows(y + r0 * ldy + o - o0, ldy, a, r0, rows,
                       (const uint8_t *)m->bytes + o / CHI_TILE * s.tile, e, s, o1 - o, k);

@@ -63,6 +63,23 @@ INLINE void interleave(uint8_t *one, uint8_t *other, const __m256i u[4])
     }
 }
 
+/* What a block of four rows of activations brings along: -sum q in the low halves, steps               */
+struct side { int32_t start[4]; float step[4]; };
+
+/* side[nb] of rows r .. r + n of the activations; rows 4 - n that do not exist have step 0              */
+void    panel_sides(struct side *side, const struct chi_act *a, int64_t r, int64_t n, int64_t nb);
+
+/* The rows from r on, at most n                                                                       */
+INLINE struct chi_act rows_from(const struct chi_act *a, int64_t r, int64_t n)
+{
+    struct chi_act some = *a;
+    some.rows = a->rows - r < n ? a->rows - r : n;
+    some.q += r * a->ldq;
+    some.step += r * (a->ldq / CHI_ACT_BLOCK);
+    some.sum += r * (a->ldq / CHI_ACT_BLOCK);
+    return some;
+}
+
 int64_t panel_scratch(int64_t rows, int64_t d_in);
 void    panel_run(float *y, int64_t ldy, const struct chi_act *a, const struct chi_matrix *m, int64_t o0,
                   int64_t o1, void *scratch, const struct ternary *e);
