@@ -18,7 +18,8 @@ struct conf {                               /* what [layer.X] says; the core fil
 };
 
 static const struct chi_option options[] = {
-    CHI_FLOAT(struct conf, horizon, "32", 2, 1e6, "tokens after which the start has faded to 1/e, before training", 0),
+    CHI_FLOAT(struct conf, horizon, "32", 2, 1e6, "tokens after which the start has faded to 1/e, before training",
+              0),
     CHI_OPTIONS_END
 };
 
