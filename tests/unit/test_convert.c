@@ -11,6 +11,7 @@
 #include "fit.h"
 #include "fs.h"
 #include "packed.h"
+#include "pool.h"
 #include "run.h"
 #include "scratch.h"
 
@@ -398,6 +399,49 @@ Test(convert, least_squares)
     cr_expect_float_eq(error, sqrt(lost / all), 1e-12, "%g", error);
     weights_drop(&w);
     weights_drop(&out);
+}
+
+/* Many rows, on any number of threads: the same numbers, and the error of all of them                             */
+Test(convert, nearly_on_any_number_of_threads)
+{
+    enum { R = 40, C = 640, G = 5 };
+    static const int threads[] = { 1, 2, 3, 8 };
+    const struct chi_component *sherry, *quantizer;
+    struct weights w, first = { .rows = 0 }, out;
+    double error = 0, before = 0;
+    int64_t group = 128;
+    cr_assert_eq(registry_find(registry, CHI_ENCODING, "sherry125", &sherry), CHI_OK, "%s", fail_text());
+    cr_assert_eq(registry_find(registry, CHI_QUANTIZER, "ternary", &quantizer), CHI_OK, "%s", fail_text());
+    const struct part usual = { .component = quantizer, .conf = &group };
+    cr_assert_eq(weights_take(&w, true, R, C, group, "w"), CHI_OK);
+    for (int i = 0; i < R * C; i++) w.q[i] = (int8_t)(i * 7919 % 1009 % 3 - 1);
+    for (int i = 0; i < R * G; i++) w.scale[i] = 0.5f + (float)(i % 17);
+    for (int64_t i = 0; i < COUNT(threads); i++) {
+        pool_threads(threads[i]);
+        cr_assert_eq(fit_nearly(&w, &usual, registry, sherry, "w", &out, &error), CHI_OK, "%s", fail_text());
+        if (i == 0) first = out, before = error;
+        else {
+            cr_expect(!memcmp(out.q, first.q, R * C) && error == before, "%d threads", threads[i]);
+            cr_expect(!memcmp(out.scale, first.scale, (size_t)(R * out.groups) * sizeof(float)), "%d threads", threads[i]);
+            weights_drop(&out);
+        }
+    }
+    double d = 0, all = 0;
+    for (int64_t r = 0; r < R; r++) {
+        float is[C], was[C];
+        weights_row(&first, r, is);
+        weights_row(&w, r, was);
+        for (int k = 0; k < C; k++) {
+            double x = (double)was[k], y = (double)is[k] - x;
+            cr_assert_eq(was[k], w.scale[r * G + k / 128] * (float)w.q[r * C + k]);
+            d += y * y;
+            all += x * x;
+        }
+    }
+    cr_expect_float_eq(before, sqrt(d / all), 1e-12, "%g, not %g", before, sqrt(d / all));
+    pool_threads(1);
+    weights_drop(&w);
+    weights_drop(&first);
 }
 
 /* ---- files that lie ---------------------------------------------------------------------------------------------- */
