@@ -66,14 +66,6 @@ static void choose_kernel(struct chi_linear *l, const struct spec *s, const stru
     l->many = c[best.many].kernel;
 }
 
-const struct chi_component *linear_encoding(const struct chi_linear *l, const struct spec *s)
-{
-    const struct chi_component *e;
-    for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (e->ops == l->encoding) return e;
-    return l->rule->encoding;
-}
-
 void linear_from_memory(struct chi_linear *l, const struct spec *s)
 {
     if (!l->f32_only) choose_kernel(l, s, linear_encoding(l, s), true);
