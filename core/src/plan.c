@@ -190,8 +190,8 @@ void model_count(const struct model *m, struct model_counts *c)
             active += p->share * (double)p->n;
         }
     for (int64_t i = 0; i < m->n_all; i++) read += instance_read_bytes(m->all[i]);
-    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section,
-                                                                     &c->declared[i]);
+    for (int64_t i = 0; i < m->spec->n_declared; i++)
+        declared_count(m, m->spec->declared[i].section, &c->declared[i]);
     c->active_params = llround(active);
     c->train_bytes = plan_bytes(m);
     for (int64_t l = 0; l < m->layers; l++) {

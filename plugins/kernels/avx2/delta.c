@@ -88,9 +88,10 @@ INLINE void decay_columns(float *next, const float *s, const float *k, const flo
 {
     __m256 vk = load(k, n), vd = _mm256_set1_ps(decay);
     UNROLL
-    for (int i = 0; i < rows; i++)
-        store(next + i * dk, n, _mm256_mul_ps(vd, _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk,
-                                                                  load(s + i * dk, n))));
+    for (int i = 0; i < rows; i++) {
+        __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk, load(s + i * dk, n));
+        store(next + i * dk, n, _mm256_mul_ps(vd, x));
+    }
 }
 
 /* r[rows] = v - <s, k> of one step; unless next is NULL, the decayed state of the next step */

@@ -80,9 +80,10 @@ INLINE void decay_columns(float *next, const float *s, const float *k, const flo
 {
     __m512 vk = load(k, n), vd = _mm512_set1_ps(decay);
     UNROLL
-    for (int i = 0; i < rows; i++)
-        store(next + i * dk, n, _mm512_mul_ps(vd, _mm512_fmadd_ps(_mm512_set1_ps(u[i]), vk,
-                                                                  load(s + i * dk, n))));
+    for (int i = 0; i < rows; i++) {
+        __m512 x = _mm512_fmadd_ps(_mm512_set1_ps(u[i]), vk, load(s + i * dk, n));
+        store(next + i * dk, n, _mm512_mul_ps(vd, x));
+    }
 }
 
 /* r[rows] = v - <s, k> of one step; unless next is NULL, the decayed state of the next step */
