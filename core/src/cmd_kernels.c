@@ -131,11 +131,7 @@ static void print_missing(const struct spec *s, const struct chi_linear *l)
 {
     const struct chi_component *c;
     for (int64_t i = 0; (c = registry_any(s->registry, CHI_BACKEND, i)); i++) {
-        const struct chi_backend_ops *ops = c->ops;
-        bool has = false;
-        for (const struct chi_linear_kernel *const *k = ops->linears; k && *k; k++)
-            has = has || (!strcmp((*k)->encoding, l->encoding_name) && (!(*k)->group || (*k)->group == l->group));
-        if (!has || in_use(s, c)) continue;
+        if (!kernel_of(c->ops, l->encoding_name, l->group) || in_use(s, c)) continue;
         char *why = why_not(s, c);
         printf("      %s has one, too: %s\n", c->name, why);
         free(why);

@@ -106,10 +106,11 @@ static void warn_of_slow_groups(const struct model *m)
             weights += l->d_out * l->d_in;
         }
     if (said || weights < 1 << 20) return;
+    long long fast = fast_group(m->spec, slow->encoding_name);
     said = true;
     warn("%.1f M weights (%s is the first) are %s in groups of %lld, which no backend is made for: the portable kernel serves, "
-         "tens of times slower; groups of %lld are fast ([linear] group_size)", (double)weights / 1e6, slow->name,
-         slow->encoding_name, (long long)slow->group, (long long)fast_group(m->spec, slow->encoding_name));
+         "tens of times slower; groups of %lld are fast ([linear] group_size = %lld, or a multiple of it)",
+         (double)weights / 1e6, slow->name, slow->encoding_name, (long long)slow->group, fast, fast);
 }
 
 /* ---- tensors ---------------------------------------------------------------------------- */

@@ -24,18 +24,19 @@ struct tune { struct tune_time *v; int64_t n; };
 
 /* ---- who can serve, and who does ---------------------------------------------------------- */
 
-static const struct chi_linear_kernel *kernel_of(const struct chi_backend_ops *ops, const char *encoding, int64_t group)
+const struct chi_linear_kernel *kernel_of(const struct chi_backend_ops *ops, const char *encoding, int64_t group)
 {
     for (const struct chi_linear_kernel *const *k = ops->linears; k && *k; k++)
-        if (!strcmp((*k)->encoding, encoding) && (!(*k)->group || (*k)->group == group)) return *k;
+        if (!strcmp((*k)->encoding, encoding) && (!group || !(*k)->group || (*k)->group == group)) return *k;
     return NULL;
 }
 
 int64_t fast_group(const struct spec *s, const char *encoding)
 {
-    for (const struct chi_component **b = s->backend; *b; b++)
-        for (const struct chi_linear_kernel *const *k = ((const struct chi_backend_ops *)(*b)->ops)->linears; k && *k; k++)
-            if (!strcmp((*k)->encoding, encoding)) return (*k)->group;
+    for (const struct chi_component **b = s->backend; *b; b++) {
+        const struct chi_linear_kernel *k = kernel_of((*b)->ops, encoding, 0);
+        if (k) return k->group;
+    }
     return 0;
 }
 

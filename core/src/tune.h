@@ -25,6 +25,8 @@ struct contender {
     const struct chi_linear_kernel *kernel;
     const struct tune_time *time;           /* with pool_size() threads, of this place, or NULL */
 };
+/* The first of a backend's kernels for such matrices; group 0: for any of the encoding's; or NULL     */
+const struct chi_linear_kernel *kernel_of(const struct chi_backend_ops *, const char *encoding, int64_t group);
 /* A group that some backend's kernel of this encoding is made for; 0: there is none, or any will do   */
 int64_t fast_group(const struct spec *, const char *encoding);
 /* The kernels that can serve such a matrix, in the order of the backends, portable last: at

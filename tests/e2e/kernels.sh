@@ -23,9 +23,11 @@ if [ ! -e "$tmp/cache/chimera" ]; then ok; else no "looking wrote to the cache";
 # Groups that no backend has a kernel for are slow, which one line says of models that are large enough to feel it
 if grep -q '^      avx2: the highest rank' "$tmp/out"; then
     run 0 "$CHIMERA" kernels "$conf" model.hidden_size=512 linear.group_size=64
-    says err 'warning: .*ternary2 in groups of 64.*groups of 128 are fast'
+    says err 'warning: .*ternary2 in groups of 64.*groups of 128 are fast .*or a multiple of it'
     run 0 "$CHIMERA" kernels "$conf" model.hidden_size=512
     if [ -s "$tmp/err" ]; then no "a warning without a reason: $(cat "$tmp/err")"; else ok; fi
+    run 0 "$CHIMERA" kernels "$conf" model.hidden_size=512 linear.group_size=256
+    if [ -s "$tmp/err" ] || grep -q 'portable: the only one' "$tmp/out"; then no 'groups of 256 are slow'; else ok; fi
 fi
 
 # Forced, by rank, and what the CPU lacks

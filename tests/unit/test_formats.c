@@ -96,7 +96,7 @@ static chi_status quantize(const char *name, int64_t group, const float *w, int6
 {
     const struct chi_quantizer_ops *o = component(CHI_QUANTIZER, name)->ops;
     struct group_conf conf = { group };
-    cr_expect_eq(o->group(&conf, cols), group);
+    cr_expect_eq(o->group(&conf, cols), !strcmp(name, "ternary") && group % 128 == 0 ? 128 : group);
     return o->quantize(&conf, w, rows, cols, q, scale);
 }
 
@@ -149,10 +149,10 @@ Test(formats, ternary_sums_are_double)
     enum { N = 65536 };
     static float w[N];
     static int8_t q[N];
-    float scale[1];
+    static float scale[N / 128];
     for (int i = 0; i < N; i++) w[i] = i < 8 ? 0x1p24f + 8190 : 1.0f;
     cr_assert_eq(quantize("ternary", N, w, 1, N, q, scale), CHI_OK);
-    cr_expect_eq(scale[0], 2050.0f, "%g", (double)scale[0]);
+    for (int i = 0; i < N / 128; i++) cr_expect_eq(scale[i], 2050.0f, "%g", (double)scale[i]);
 }
 
 /* The encoding is a plain store: scales of another quantizer may be negative               */

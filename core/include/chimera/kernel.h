@@ -25,6 +25,7 @@
 
 #define CHI_TILE      16            /* outputs that a linear kernel does at once */
 #define CHI_ACT_BLOCK 64            /* activations that share one int8 step      */
+#define CHI_GROUP     128           /* trits that share a scale: fast everywhere */
 
 struct chi_kernels {
     uint32_t struct_size;

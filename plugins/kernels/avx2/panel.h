@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { GROUP = 128, PER_GROUP = GROUP / CHI_ACT_BLOCK };
+enum { GROUP = CHI_GROUP, PER_GROUP = GROUP / CHI_ACT_BLOCK };
 
 /* An encoding: bytes of a block, and how n of its nb blocks from b (even) come out as codes u = t + 1,
  * panel[k / 4][row][k % 4], 1024 bytes a block                                                        */

@@ -15,7 +15,7 @@
 #include "zmm.h"
 #include <string.h>
 
-enum { SLICE = 512, SLICE_BLOCKS = SLICE / CHI_ACT_BLOCK, COLUMNS = 12, ROWS = 11 * COLUMNS, GROUP = 128,
+enum { SLICE = 512, SLICE_BLOCKS = SLICE / CHI_ACT_BLOCK, COLUMNS = 12, ROWS = 11 * COLUMNS, GROUP = CHI_GROUP,
        PER_GROUP = GROUP / CHI_ACT_BLOCK, PANEL_BLOCK = CHI_ACT_BLOCK * CHI_TILE };
 
 /* A matrix: tiles of tile bytes, in each the codes of nb blocks and then [group][16] fp16   */

@@ -21,7 +21,9 @@ struct chi_quantizer_ops {          /* kind CHI_QUANTIZER                       
     uint32_t    struct_size;
     const char *values;             /* the class that it makes                  */
 
-    /* How many weights along a row of cols share a scale (1 for float classes) */
+    /* How many weights along a row of cols share a scale (1 for float classes).
+     * Trits are fast in groups of CHI_GROUP (kernel.h): who scales 2, 4, ... such
+     * groups alike answers CHI_GROUP, and quantize() writes the scale to each   */
     int64_t    (*group)(const void *conf, int64_t cols);
     /* q[rows,cols] and scale[rows, ceil(cols/group)] from the master w[rows,cols].
      * Rows are independent: the core calls it for slices of rows.  A weight that
