@@ -106,8 +106,8 @@ static chi_status same_weights(const struct model *m, const char *path)
     chi_status s = CHI_OK;
     for (int64_t i = 0; s == CHI_OK && (w = model_tensor(m, i)); i++) {
         const struct st_tensor *t = st_find(f, w->name);
-        if (!t || t->n != w->n || memcmp(t->data, w->w, (size_t)w->n * 4)) s = fail(CHI_ENUMERIC, "%s: other %s",
-                                                                                    path, w->name);
+        if (!t || t->n != w->n || memcmp(t->data, w->w, (size_t)w->n * 4))
+            s = fail(CHI_ENUMERIC, "%s: other %s", path, w->name);
     }
     st_close(f);
     return s;

@@ -124,8 +124,8 @@ static chi_status step(struct subject *s, struct copy *c)
     TRY(instance_arrays(in, &c->seg, 1, 1, KEPT_NOT, &s->ws));
     r.array = in->at;
     if (in->loop) TRY(loop_step(s, in, &r, x));
-    else TRY((CHI_HAS(struct chi_layer_ops, in->ops, step) ? in->ops->step : in->ops->forward)(in->self, &r, x,
-                                                                                               s->y));
+    else if (CHI_HAS(struct chi_layer_ops, in->ops, step)) TRY(in->ops->step(in->self, &r, x, s->y));
+    else TRY(in->ops->forward(in->self, &r, x, s->y));
     c->seg.fresh = false;
     c->seg.pos++;
     return CHI_OK;

@@ -152,16 +152,7 @@ static void print_why(const struct spec *s, const struct contender *c, int n, st
                    c[i].time->many);
 }
 
-/* What its weights are in: the rule's encoding, or that of a packed file                     */
-static const struct chi_component *encoding_of(const struct spec *s, const struct chi_linear *l)
-{
-    const struct chi_component *e;
-    for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
-        if (e->ops == l->encoding) return e;
-    return l->rule->encoding;
-}
-
-static void print_linear(const struct spec *s, const struct shape *g)
+static void print_linear(const struct spec *s, const struct shape *g, bool memory)
 {
     const struct chi_linear *l = g->l;
     struct contender c[CONTENDERS_MAX];
@@ -173,7 +164,7 @@ static void print_linear(const struct spec *s, const struct shape *g)
                (long long)g->n, example);
         return;
     }
-    int n = contenders(s, encoding_of(s, l), l->d_out, l->d_in, l->group, c);
+    int n = contenders(s, linear_encoding(l, s), l->d_out, l->d_in, l->group, memory, c);
     struct choice by = choose_kernels(c, n);
     printf("  %-10s %-14s %4lld  %s\n      ", l->encoding_name, size, (long long)g->n, example);
     if (by.one == by.many) printf("%s: ", c[by.one].backend);
@@ -190,7 +181,7 @@ static chi_status measure(struct spec *s, const struct chi_linear *l, const stru
 {
     struct contender c[CONTENDERS_MAX];
     struct tune_time time[CONTENDERS_MAX];
-    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, c);
+    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, others, c);
     TRY(tune_measure(l, s, encoding, c, n, others, time));
     for (int i = 0; i < n; i++) tune_put(&s->tune, &time[i]);
     return CHI_OK;
@@ -206,13 +197,13 @@ static chi_status measure_encodings(struct spec *s, const struct chi_linear *l, 
 }
 
 /* The other encodings, each with its own best kernels: what `linear.encoding` would change         */
-static void print_encodings(const struct spec *s, const struct chi_linear *l)
+static void print_encodings(const struct spec *s, const struct chi_linear *l, bool memory)
 {
     const struct chi_component *e;
     for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++) {
         struct contender c[CONTENDERS_MAX];
         if (e->ops == l->encoding || !tune_holds(l, e)) continue;
-        int n = contenders(s, e, l->d_out, l->d_in, l->group, c);
+        int n = contenders(s, e, l->d_out, l->d_in, l->group, memory, c);
         struct choice by = choose_kernels(c, n);
         if (!c[by.one].time || !c[by.many].time) continue;
         printf("      as %-10s  one row %8.1f us (%s)   %d rows %8.1f us (%s)\n", e->name, c[by.one].time->one,
@@ -220,32 +211,18 @@ static void print_encodings(const struct spec *s, const struct chi_linear *l)
     }
 }
 
-/* Weights that no cache holds come from memory in each step; *others: what is read before each call then, NULL: they
- * may stay in the cache                                                                          */
-static chi_status from_memory(const struct spec *s, const struct shape *g, int64_t n, uint8_t **others)
-{
-    int64_t bytes = 0;
-    *others = NULL;
-    for (int64_t i = 0; i < n; i++) {
-        const struct chi_linear *l = g[i].l;
-        if (l->f32_only) continue;
-        const struct chi_encoding_ops *e = encoding_of(s, l)->ops;
-        bytes += g[i].n * e->bytes(l->d_out, l->d_in, l->group);
-    }
-    if (bytes <= limit_bytes() / 4) return CHI_OK;
-    if (!(*others = mem_take((size_t)limit_bytes(), "what pushes matrices out of the cache"))) return CHI_ENOMEM;
-    memset(*others, 1, (size_t)limit_bytes());
-    return CHI_OK;
-}
-
-static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n)
+static chi_status measure_all(struct spec *s, const struct shape *g, int64_t n, bool memory)
 {
     char *path = NULL;
-    uint8_t *others;
+    uint8_t *others = NULL;                 /* is read before each call, so that no cache holds the matrix */
     if (!backends_auto(s))
         return fail(CHI_ECONF, "--tune: [backend] use = %s forces the order; times count with use = auto only",
                     s->backends.use);
-    TRY(from_memory(s, g, n, &others));
+    if (memory) {
+        others = mem_take((size_t)limit_bytes(), "what pushes matrices out of the cache");
+        if (!others) return CHI_ENOMEM;
+        memset(others, 1, (size_t)limit_bytes());
+    }
     struct progress p;
     chi_status st = CHI_OK;
     progress_begin(&p, 0);
@@ -268,15 +245,16 @@ static chi_status kernels_of(struct spec *s, const struct model *m)
 {
     struct shape *g;
     int64_t n = shapes(m, &g);
-    chi_status st = tune ? measure_all(s, g, n) : CHI_OK;
+    bool memory = model_from_memory(m);
+    chi_status st = tune ? measure_all(s, g, n, memory) : CHI_OK;
     if (st == CHI_OK) {
         print_backends(s);
         printf("\nfunction\n");
         for (const struct kernel_member *k = kernel_members; k->name; k++) print_member(s, k);
         printf("\nlinear maps, by encoding and size\n");
         for (int64_t i = 0; i < n; i++) {
-            print_linear(s, &g[i]);
-            if (tune && !g[i].l->f32_only) print_encodings(s, g[i].l);
+            print_linear(s, &g[i], memory);
+            if (tune && !g[i].l->f32_only) print_encodings(s, g[i].l, memory);
         }
     }
     free(g);

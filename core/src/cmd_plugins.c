@@ -52,8 +52,8 @@ static void print_text(const struct registry *r)
     bool head = false;
     printf("%-10s %-20s %-8s %-4s %-10s %-16s  %s\n", "KIND", "NAME", "VERSION", "ABI", "LICENCE", "XXH3", "FILE");
     for (int64_t i = 0; (info = registry_plugin(r, i)); i++)
-        for (int k = 0; info->plugin && info->plugin->components[k]; k++) print_row(info,
-                                                                                    info->plugin->components[k]);
+        for (int k = 0; info->plugin && info->plugin->components[k]; k++)
+            print_row(info, info->plugin->components[k]);
     for (int64_t i = 0; (info = registry_plugin(r, i)); i++) {
         if (!info->reason) continue;
         if (!head) putchar('\n');

@@ -156,8 +156,8 @@ static void plan_jobs(struct validation *v, char *lines)
 
 static void print_lines(const char *text)
 {
-    for (const char *at = text; at && *at; at += strcspn(at, "\n") + 1) printf("# %.*s\n", (int)strcspn(at, "\n"),
-                                                                               at);
+    for (const char *at = text; at && *at; at += strcspn(at, "\n") + 1)
+        printf("# %.*s\n", (int)strcspn(at, "\n"), at);
 }
 
 static void print_job(const struct job *j, int64_t i, void *ctx)

@@ -41,6 +41,11 @@ struct rows {
     const float *from;                  /* masters                                                    */
     void *bytes;
     int64_t of, first;                  /* bytes are those of so many rows, of which w's begin there  */
+    const struct weights *other;        /* that w is compared with                                    */
+    struct weights *out;                /* that is made of w, one scale for so many weights of a row  */
+    int64_t span;
+    float  *dense;                      /* [rows, cols]: w as floats                                  */
+    double (*sum)[2];                   /* of each 16 rows                                            */
     void (*f)(struct rows *, int64_t r0, int64_t r1, int8_t *q, float *scale);
     atomic_int no;
 };
@@ -161,27 +166,59 @@ chi_status fit_exact(const struct weights *w, const char *values, const struct c
 
 /* ---- nearly ---------------------------------------------------------------------------------------------- */
 
-/* Value (r, k) as a float: what dequantisation makes of it                                              */
-static float value(const struct weights *w, int64_t r, int64_t k)
+/* Behind weight k, where a scale ends                                                                   */
+static int64_t scale_end(const struct weights *w, int64_t k)
 {
-    float s = w->scale[r * w->groups + k / w->group];
-    return w->q ? s * w->q[r * w->cols + k] : s;
+    return min_i64((k / w->group + 1) * w->group, w->cols);
 }
 
 void weights_row(const struct weights *w, int64_t r, float *out)
 {
-    for (int64_t k = 0; k < w->cols; k++) out[k] = value(w, r, k);
+    const int8_t *q = w->q ? w->q + r * w->cols : NULL;
+    for (int64_t k = 0, end; k < w->cols; k = end) {
+        float s = w->scale[r * w->groups + k / w->group];
+        end = scale_end(w, k);
+        for (int64_t j = k; j < end; j++) out[j] = q ? s * q[j] : s;
+    }
 }
 
-static double distance(const struct weights *a, const struct weights *b)
+static void dense_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, float *scale)
 {
+    (void)q, (void)scale;
+    for (int64_t r = r0; r < r1; r++) weights_row(a->w, r, a->dense + r * a->w->cols);
+}
+
+/* sum (W' - W)^2 and sum W^2 of some rows, piece by piece with one scale in both                         */
+static void distance_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, float *scale)
+{
+    const struct weights *w = a->w, *v = a->other;
     double d = 0, all = 0;
-    for (int64_t r = 0; r < a->rows; r++)
-        for (int64_t k = 0; k < a->cols; k++) {
-            double x = (double)value(a, r, k), y = (double)value(b, r, k) - x;
-            d += y * y;
-            all += x * x;
+    (void)q, (void)scale;
+    for (int64_t r = r0; r < r1; r++)
+        for (int64_t k = 0, end; k < w->cols; k = end) {
+            end = min_i64(scale_end(w, k), scale_end(v, k));
+            float s = w->scale[r * w->groups + k / w->group], t = v->scale[r * v->groups + k / v->group];
+            for (int64_t j = r * w->cols + k; j < r * w->cols + end; j++) {
+                double x = (double)(w->q ? s * w->q[j] : s), y = (double)(v->q ? t * v->q[j] : t) - x;
+                d += y * y;
+                all += x * x;
+            }
         }
+    a->sum[r0 / CHI_TILE][0] = d;
+    a->sum[r0 / CHI_TILE][1] = all;
+}
+
+static double distance(const struct weights *w, const struct weights *other)
+{
+    int64_t n = ceil_div(w->rows, CHI_TILE);
+    struct rows a = { .w = w, .other = other, .sum = xcalloc((size_t)n, sizeof *a.sum) };
+    double d = 0, all = 0;
+    rows_run(&a, distance_rows);
+    for (int64_t i = 0; i < n; i++) {
+        d += a.sum[i][0];
+        all += a.sum[i][1];
+    }
+    free(a.sum);
     return all > 0 ? sqrt(d / all) : d > 0 ? INFINITY : 0;
 }
 
@@ -196,21 +233,37 @@ static float eleven_bits(double s)
 
 /* One scale for span weights of a row, the one with the least squares: sum s_g n_g / sum n_g with n_g the
  * sum of q^2 of group g                                                                                 */
+static float merged(const struct weights *w, int64_t r, int64_t k0, int64_t end)
+{
+    const int8_t *q = w->q + r * w->cols;
+    double sum = 0, n = 0;
+    for (int64_t k = k0, stop; k < end; k = stop) {
+        int64_t squares = 0;
+        stop = min_i64(scale_end(w, k), end);
+        for (int64_t j = k; j < stop; j++) squares += q[j] * q[j];
+        sum += (double)squares * (double)w->scale[r * w->groups + k / w->group];
+        n += (double)squares;
+    }
+    return n > 0 ? eleven_bits(sum / n) : 0;
+}
+
+static void merge_rows(struct rows *a, int64_t r0, int64_t r1, int8_t *q, float *scale)
+{
+    const struct weights *w = a->w, *out = a->out;
+    (void)scale;
+    for (int64_t r = r0; r < r1; r++)
+        for (int64_t k0 = 0; k0 < w->cols; k0 += a->span) {
+            int64_t end = min_i64(k0 + a->span, w->cols);
+            float s = merged(w, r, k0, end);
+            for (int64_t k = k0; k < end; k += out->group) out->scale[r * out->groups + k / out->group] = s;
+        }
+    memcpy(out->q + r0 * w->cols, q, (size_t)((r1 - r0) * w->cols));
+}
+
 static void merge(const struct weights *w, int64_t span, struct weights *out)
 {
-    for (int64_t r = 0; r < w->rows; r++)
-        for (int64_t k0 = 0; k0 < w->cols; k0 += span) {
-            double sum = 0, n = 0;
-            int64_t end = min_i64(k0 + span, w->cols);
-            for (int64_t k = k0; k < end; k++) {
-                double q = w->q[r * w->cols + k];
-                sum += q * q * (double)w->scale[r * w->groups + k / w->group];
-                n += q * q;
-            }
-            for (int64_t k = k0; k < end; k += out->group)
-                out->scale[r * out->groups + k / out->group] = n > 0 ? eleven_bits(sum / n) : 0;
-        }
-    memcpy(out->q, w->q, (size_t)(w->rows * w->cols));
+    struct rows a = { .w = w, .out = out, .span = span };
+    rows_run(&a, merge_rows);
 }
 
 /* A candidate that is held becomes *best if its error against w is smaller; else it goes                  */
@@ -294,7 +347,8 @@ chi_status fit_nearly(const struct weights *w, const struct part *usual, struct 
     const struct chi_encoding_ops *e = to->ops;
     float *dense = mem_take((size_t)(w->rows * w->cols) * sizeof *dense, name);
     if (!dense) return CHI_ENOMEM;
-    for (int64_t i = 0; i < w->rows * w->cols; i++) dense[i] = value(w, i / w->cols, i % w->cols);
+    struct rows a = { .w = w, .dense = dense };
+    rows_run(&a, dense_rows);
     *out = (struct weights){ .rows = 0 };
     *error = INFINITY;
     chi_status s = w->q && e->portable->integer ? try_merged(w, w, e, name, out, error) : CHI_OK;

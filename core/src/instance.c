@@ -183,8 +183,8 @@ static chi_status open_part(struct instance *in, const struct spec *s, const str
     uint32_t size = in->loop ? in->loop->self_size : in->ops->self_size;
     in->self = mem_take(size, "self");
     if (!in->self) return CHI_ENOMEM;
-    chi_status st = (in->loop ? in->loop->open : in->ops->open)(in->host, in->self, conf, shape, &instance_plan,
-                                                                &plan);
+    chi_status st = in->loop ? in->loop->open(in->host, in->self, conf, shape, &instance_plan, &plan)
+                  : in->ops->open(in->host, in->self, conf, shape, &instance_plan, &plan);
     crumb_set(was);
     return st == CHI_OK ? plan.error : st;
 }

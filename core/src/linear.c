@@ -57,6 +57,20 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s, cons
     return CHI_OK;
 }
 
+static void choose_kernel(struct chi_linear *l, const struct spec *s, const struct chi_component *encoding, bool memory)
+{
+    struct contender c[CONTENDERS_MAX];
+    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, memory, c);
+    struct choice best = choose_kernels(c, n);
+    l->kernel = c[best.one].kernel;
+    l->many = c[best.many].kernel;
+}
+
+void linear_from_memory(struct chi_linear *l, const struct spec *s)
+{
+    if (!l->f32_only) choose_kernel(l, s, linear_encoding(l, s), true);
+}
+
 chi_status linear_choose(struct chi_linear *l, const struct spec *s)
 {
     l->eps = (float)s->model.rms_norm_eps;
@@ -72,11 +86,7 @@ chi_status linear_choose(struct chi_linear *l, const struct spec *s)
     l->group = l->quantizer->group(l->rule->quantizer.conf, l->d_in);
     const struct chi_component *encoding = l->rule->encoding;
     if (s->packed) TRY(choose_packed(l, s, &encoding));
-    struct contender c[CONTENDERS_MAX];
-    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, c);
-    struct choice best = choose_kernels(c, n);
-    l->kernel = c[best.one].kernel;
-    l->many = c[best.many].kernel;
+    choose_kernel(l, s, encoding, false);
     l->n_bytes = l->encoding->bytes(l->d_out, l->d_in, l->group);
     l->plain = !strcmp(l->quantizer->values, "f32");
     if (l->n_bytes <= 0)

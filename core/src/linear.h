@@ -28,8 +28,13 @@ struct chi_linear {
     double  residual;                       /* of the master beside W^ in training  */
 };
 
-/* The class, encoding and kernel of a linear by the spec's rules.                  */
+/* The class, encoding and kernel of a linear by the spec's rules; the kernel is for weights that
+ * stay in the cache                                                                */
 chi_status linear_choose(struct chi_linear *, const struct spec *) CHI_MUST_CHECK;
+/* The kernel anew, for weights that come from memory; before room is taken for it  */
+void linear_from_memory(struct chi_linear *, const struct spec *);
+/* What its weights are in: the rule's encoding, or that of a packed file           */
+const struct chi_component *linear_encoding(const struct chi_linear *, const struct spec *);
 /* Bytes that it keeps besides the master; scratch that its kernel wants for rows   */
 int64_t linear_bytes(const struct chi_linear *);
 int64_t linear_packed_bytes(const struct chi_linear *);

@@ -31,6 +31,14 @@ static void pack(struct chi_linear *l)
     if (l->packed) l->kernel->pack(l->packed, &m);
 }
 
+const struct chi_component *linear_encoding(const struct chi_linear *l, const struct spec *s)
+{
+    const struct chi_component *e;
+    for (int64_t i = 0; (e = registry_component(s->registry, CHI_ENCODING, i)); i++)
+        if (e->ops == l->encoding) return e;
+    return l->rule->encoding;
+}
+
 chi_status linear_bind(struct chi_linear *l, const float *w, double lambda)
 {
     l->lambda = lambda;

@@ -195,6 +195,15 @@ static chi_status take_memory(struct model *m)
     return CHI_OK;
 }
 
+/* Weights that no cache holds want the kernels that are best with weights from memory       */
+static void choose_by_place(struct model *m)
+{
+    if (!model_from_memory(m)) return;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++)
+            if (m->all[i]->param[j].linear) linear_from_memory(m->all[i]->param[j].linear, m->spec);
+}
+
 chi_status model_open(struct model **out, const struct spec *spec, int mode, int64_t max_rows, int64_t max_segs)
 {
     struct model *m = *out = xcalloc(1, sizeof *m);
@@ -205,6 +214,7 @@ chi_status model_open(struct model **out, const struct spec *spec, int mode, int
     m->head_host = host_open(spec, "head");
     m->loss_host = host_open(spec, "objective");
     chi_status st = open_all(m);
+    if (st == CHI_OK) choose_by_place(m);
     for (int64_t i = 0; i < m->n_all; i++) m->n_floats += m->all[i]->param_bytes / (int64_t)sizeof(float);
     if (st == CHI_OK && mode == MODEL_INFER) st = budget_check(m);
     if (st == CHI_OK && mode != MODEL_PLAN) st = take_memory(m);

@@ -145,8 +145,8 @@ static bool set_list(const struct chi_option *o, const char *text, struct config
         if ((*end && *end != ',') || (*end == ',' && !end[1 + strspn(end + 1, " \t")]) || b < a) goto malformed;
         if (!in_range(o, a) || !in_range(o, b) || b - a >= LIST_MAX - (double)n) {
             free(v);
-            return refuse(o, why, in_range(o, a) && in_range(o, b) ? "a list of at most 65536 numbers"
-                                                                  : "a list of numbers");
+            bool too_many = in_range(o, a) && in_range(o, b);
+            return refuse(o, why, too_many ? "a list of at most 65536 numbers" : "a list of numbers");
         }
         int64_t items = (int64_t)(b - a) + 1;
         v = xrealloc(v, (n + (size_t)items) * sizeof *v);

@@ -179,8 +179,8 @@ static chi_status add_tensor(struct verify *v, struct registry *r, int64_t i, co
                     t->t->name, (long long)t->t->bytes, t->encoding, (long long)t->rows, (long long)t->cols,
                     (long long)t->group);
     add_piece(v, i, true);
-    v->scratch = max_i64(v->scratch, CHI_TILE * (round_up(t->cols, 64) + 4 * round_up(ceil_div(t->cols, t->group),
-                                                                                      16)) + 128);
+    int64_t scales = round_up(ceil_div(t->cols, t->group), 16);
+    v->scratch = max_i64(v->scratch, CHI_TILE * (round_up(t->cols, 64) + 4 * scales) + 128);
     return CHI_OK;
 }
 

@@ -315,8 +315,8 @@ static chi_status complete(struct packed_writer *w, int part)
     if (!f->path) return CHI_OK;
     chi_status s = make_header(w, part, &header, &n);
     if (s == CHI_OK && n != f->head) s = fail(CHI_EBUG, "%s: its header has another length than before", f->path);
-    if (s == CHI_OK && (lseek(f->fd, 0, SEEK_SET) < 0 || !fs_write_all(f->fd, header, n))) s = fs_fail("write",
-                                                                                                       f->tmp);
+    if (s == CHI_OK && (lseek(f->fd, 0, SEEK_SET) < 0 || !fs_write_all(f->fd, header, n)))
+        s = fs_fail("write", f->tmp);
     while (s == CHI_OK && fsync(f->fd) < 0)
         if (errno != EINTR) s = fs_fail("write", f->tmp);
     free(header);

@@ -10,6 +10,7 @@
 #include "gradient.h"
 #include "network.h"
 #include "pool.h"
+#include "tune.h"
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -104,6 +105,15 @@ static double parameter_copies(const struct model *m)
 }
 
 /* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
+bool model_from_memory(const struct model *m)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < m->n_all; i++)
+        for (int64_t j = 0; j < m->all[i]->n_param; j++)
+            if (m->all[i]->param[j].linear) sum += linear_bytes(m->all[i]->param[j].linear);
+    return tune_from_memory(sum);
+}
+
 int64_t plan_bytes(const struct model *m)
 {
     struct need n = plan_needs(m);
@@ -180,8 +190,8 @@ void model_count(const struct model *m, struct model_counts *c)
             active += p->share * (double)p->n;
         }
     for (int64_t i = 0; i < m->n_all; i++) read += instance_read_bytes(m->all[i]);
-    for (int64_t i = 0; i < m->spec->n_declared; i++) declared_count(m, m->spec->declared[i].section,
-                                                                     &c->declared[i]);
+    for (int64_t i = 0; i < m->spec->n_declared; i++)
+        declared_count(m, m->spec->declared[i].section, &c->declared[i]);
     c->active_params = llround(active);
     c->train_bytes = plan_bytes(m);
     for (int64_t l = 0; l < m->layers; l++) {

@@ -306,10 +306,10 @@ static void run_held(int team, int64_t n, chi_task *task, void *arg)
     pool.arg = arg;
     pool.seats = team;
     pool.crumb = crumb_now();
-    for (int m = 0; m < team; m++)
-        atomic_store_explicit(&pool.seat[m].pieces, range_of((uint64_t)(n * m / team),
-                                                             (uint64_t)(n * (m + 1) / team)),
-                              memory_order_relaxed);
+    for (int m = 0; m < team; m++) {
+        uint64_t pieces = range_of((uint64_t)(n * m / team), (uint64_t)(n * (m + 1) / team));
+        atomic_store_explicit(&pool.seat[m].pieces, pieces, memory_order_relaxed);
+    }
     post((uint64_t)team);
     wake(1, team);
     pieces(0);

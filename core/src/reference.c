@@ -191,43 +191,41 @@ static void hebb_rule(float *S, const float *q, const float *k, int64_t ldk, con
     }
 }
 
-/* No state but the first is needed: dq = S' do is made on the way forward, and
- *     dS += do q';  du = dS k;  dv = b du;  db = <v, du>;  dk = dS' (b v);  dS <- a dS
- * on the way back.  E = <dS, S> after row t gives dlog a = <dS, a S_{t-1}> = E - b db, and
- * the row before has E = dlog a + <do, o> there, where <do, o> = <q, dq>.            */
+/* Row i of S goes through time alone, work[t] keeps it after row t of time, and on the way back
+ *     dq = S' do;  dS += do q';  du = dS k;  dv = b du;  db = <v, du>;  dk = dS' (b v)
+ *     dlog a = a <dS, S_{t-1}>;  dS <- a dS
+ * <dS_t, S_t> - b db is dlog a too, but where little of S_{t-1} is left it is the small
+ * difference of large numbers.                                                      */
 static void hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
                            const float *v, int64_t ldv, const float *a, const float *b, int64_t lds,
                            const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a,
                            float *db, int64_t rows, int64_t dk, int64_t dv, float *work)
 {
-    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
     for (int64_t t = 0; t < rows; t++) {
-        const float *kt = k + t * ldk;
-        float *gq = dq + t * ldk;
-        memset(gq, 0, (size_t)dk * sizeof *gq);
-        for (int64_t i = 0; i < dv; i++) {
-            float *s = work + i * dk, u = b[t * lds] * v[t * ldv + i];
-            for (int64_t j = 0; j < dk; j++) s[j] = a[t * lds] * s[j] + u * kt[j];
-            for (int64_t j = 0; j < dk; j++) gq[j] += dout[t * ldv + i] * s[j];
-        }
+        memset(dq + t * ldk, 0, (size_t)dk * sizeof *dq);
+        memset(dk_ + t * ldk, 0, (size_t)dk * sizeof *dk_);
+        dlog_a[t * lds] = db[t * lds] = 0;
     }
-    float E = dot(dS, work, dk * dv);
-    for (int64_t t = rows - 1; t >= 0; t--) {
-        const float *qt = q + t * ldk, *kt = k + t * ldk, *vt = v + t * ldv, *go = dout + t * ldv;
-        float *gk = dk_ + t * ldk, at = a[t * lds], bt = b[t * lds], gb = 0;
-        memset(gk, 0, (size_t)dk * sizeof *gk);
-        for (int64_t i = 0; i < dv; i++) {
-            float *ds = dS + i * dk;
-            for (int64_t j = 0; j < dk; j++) ds[j] += go[i] * qt[j];
-            float du = dot(ds, kt, dk), u = bt * vt[i];
-            for (int64_t j = 0; j < dk; j++) gk[j] += u * ds[j];
-            for (int64_t j = 0; j < dk; j++) ds[j] *= at;
-            gb += vt[i] * du;
-            dv_[t * ldv + i] = bt * du;
+    for (int64_t i = 0; i < dv; i++) {
+        const float *first = S + i * dk;
+        float *ds = dS + i * dk;
+        for (int64_t t = 0; t < rows; t++) {
+            const float *kt = k + t * ldk, *before = t ? work + (t - 1) * dk : first;
+            float *s = work + t * dk, u = b[t * lds] * v[t * ldv + i];
+            for (int64_t j = 0; j < dk; j++) s[j] = a[t * lds] * before[j] + u * kt[j];
+            for (int64_t j = 0; j < dk; j++) dq[t * ldk + j] += dout[t * ldv + i] * s[j];
         }
-        E += dot(qt, dq + t * ldk, dk) - bt * gb;
-        db[t * lds] = gb;
-        dlog_a[t * lds] = E;
+        for (int64_t t = rows - 1; t >= 0; t--) {
+            const float *qt = q + t * ldk, *kt = k + t * ldk, *before = t ? work + (t - 1) * dk : first;
+            float *gk = dk_ + t * ldk, at = a[t * lds], bt = b[t * lds], vt = v[t * ldv + i];
+            for (int64_t j = 0; j < dk; j++) ds[j] += dout[t * ldv + i] * qt[j];
+            for (int64_t j = 0; j < dk; j++) gk[j] += bt * vt * ds[j];
+            float du = dot(ds, kt, dk);
+            dv_[t * ldv + i] = bt * du;
+            db[t * lds] += vt * du;
+            dlog_a[t * lds] += at * dot(ds, before, dk);
+            for (int64_t j = 0; j < dk; j++) ds[j] *= at;
+        }
     }
 }
 

@@ -127,8 +127,10 @@ static struct report_curve *curve_of(struct report_run *r, const char *name, int
 static void add_point(struct report_curve *c, int64_t step, double value)
 {
     while (c->n && c->point[c->n - 1].step >= step) c->n--;
-    if (c->n == c->room) c->point = xrealloc(c->point, (size_t)(c->room = max_i64(16,
-                                                                                  2 * c->room)) * sizeof *c->point);
+    if (c->n == c->room) {
+        c->room = max_i64(16, 2 * c->room);
+        c->point = xrealloc(c->point, (size_t)c->room * sizeof *c->point);
+    }
     c->point[c->n++] = (struct report_point){ step, value };
 }
 

@@ -2,9 +2,9 @@
  *
  * The file, cache/chimera/kernels-HASH, is text:
  *
- *     chimera kernels 1
+ *     chimera kernels 2
  *     AMD EPYC 7V13 64-Core Processor | 0.1.0 | avx2 3f0c...         what HASH is of
- *     ternary2 512 256 128 2 avx2 12.25 80.5                         a line a time
+ *     ternary2 512 256 128 2 cache avx2 12.25 80.5                   a line a time
  *     sum 0123456789abcdef                                           XXH3 of all before
  *
  * Another CPU, version or build of a backend has another HASH and so no times.  A file that
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_limit.h"
 #include "core.h"
 #include "fs.h"
 #include "pool.h"
@@ -40,7 +41,7 @@ int64_t fast_group(const struct spec *s, const char *encoding)
 }
 
 int contenders(const struct spec *s, const struct chi_component *encoding, int64_t d_out, int64_t d_in,
-               int64_t group, struct contender out[CONTENDERS_MAX])
+               int64_t group, bool memory, struct contender out[CONTENDERS_MAX])
 {
     int n = 0;
     for (const struct chi_component **b = s->backend; *b && n < CONTENDERS_MAX - 1; b++) {
@@ -49,13 +50,19 @@ int contenders(const struct spec *s, const struct chi_component *encoding, int64
         if (k) out[n++] = (struct contender){ (*b)->name, ops->rank, k, NULL };
     }
     out[n++] = (struct contender){ "portable", 0, ((const struct chi_encoding_ops *)encoding->ops)->portable, NULL };
-    struct tune_time like = { .d_out = d_out, .d_in = d_in, .group = group, .threads = pool_size() };
+    struct tune_time like = { .d_out = d_out, .d_in = d_in, .group = group, .threads = pool_size(),
+                              .memory = memory };
     snprintf(like.encoding, sizeof like.encoding, "%s", encoding->name);
     for (int i = 0; s->tune && i < n; i++) {
         snprintf(like.backend, sizeof like.backend, "%s", out[i].backend);
         out[i].time = tune_find(s->tune, &like);
     }
     return n;
+}
+
+bool tune_from_memory(int64_t weights)
+{
+    return weights > limit_bytes() / 4;
 }
 
 /* The first that nobody behind it beats by more than 1 in 20, which is what the same kernel
@@ -89,7 +96,7 @@ struct choice choose_kernels(const struct contender *c, int n)
 static bool same(const struct tune_time *a, const struct tune_time *b)
 {
     return a->d_out == b->d_out && a->d_in == b->d_in && a->group == b->group && a->threads == b->threads
-        && !strcmp(a->encoding, b->encoding) && !strcmp(a->backend, b->backend);
+        && a->memory == b->memory && !strcmp(a->encoding, b->encoding) && !strcmp(a->backend, b->backend);
 }
 
 const struct tune_time *tune_find(const struct tune *t, const struct tune_time *like)
@@ -120,7 +127,7 @@ void tune_close(struct tune *t)
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
-static const char first_line[] = "chimera kernels 1\n";
+static const char first_line[] = "chimera kernels 2\n";
 enum { SUM_LINE = 21 };                     /* "sum 0123456789abcdef\n"                         */
 
 /* What the times belong to, a line; caller frees                                               */
@@ -150,10 +157,12 @@ static char *path_of(const char *key)
 static bool parse_line(const char *line, struct tune_time *t)
 {
     long long d_out, d_in, group, threads;
+    char place[8];
     int end = 0;
-    if (sscanf(line, "%47s %lld %lld %lld %lld %47s %lf %lf%n", t->encoding, &d_out, &d_in, &group, &threads, t->backend,
-               &t->one, &t->many, &end) != 8 || line[end]) return false;
+    if (sscanf(line, "%47s %lld %lld %lld %lld %7s %47s %lf %lf%n", t->encoding, &d_out, &d_in, &group, &threads, place,
+               t->backend, &t->one, &t->many, &end) != 9 || line[end]) return false;
     t->d_out = d_out, t->d_in = d_in, t->group = group, t->threads = threads;
+    t->memory = !strcmp(place, "memory");
     return isfinite(t->one) && isfinite(t->many) && t->one > 0 && t->many > 0;
 }
 
@@ -207,8 +216,9 @@ chi_status tune_write(const struct tune *t, const struct spec *s, char **path)
         fprintf(f, "%s%s", first_line, key);
         for (int64_t i = 0; t && i < t->n; i++) {
             const struct tune_time *v = &t->v[i];
-            fprintf(f, "%s %lld %lld %lld %lld %s %.6g %.6g\n", v->encoding, (long long)v->d_out, (long long)v->d_in,
-                    (long long)v->group, (long long)v->threads, v->backend, v->one, v->many);
+            fprintf(f, "%s %lld %lld %lld %lld %s %s %.6g %.6g\n", v->encoding, (long long)v->d_out,
+                    (long long)v->d_in, (long long)v->group, (long long)v->threads, v->memory ? "memory" : "cache",
+                    v->backend, v->one, v->many);
         }
         fflush(f);
         fprintf(f, "sum %016llx\n", (unsigned long long)xxh3(text, n));

@@ -104,7 +104,7 @@ static chi_status measure(struct timing *t, const struct chi_linear *l, const st
     TRY(compete(t, l, n, TUNE_ROWS, many));
     for (int i = 0; i < n; i++) {
         time[i] = (struct tune_time){ .d_out = l->d_out, .d_in = l->d_in, .group = l->group, .threads = pool_size(),
-                                      .one = 1e6 * one[i], .many = 1e6 * many[i] };
+                                      .memory = t->others, .one = 1e6 * one[i], .many = 1e6 * many[i] };
         snprintf(time[i].encoding, sizeof time[i].encoding, "%s", encoding);
         snprintf(time[i].backend, sizeof time[i].backend, "%s", c[i].backend);
     }

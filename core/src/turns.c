@@ -293,8 +293,8 @@ chi_status turns_open(struct model *m)
         return fail(CHI_EPLUGIN, "loop (%s): a loop has no state of its own", l->part.component->name);
     t->turns = l->turns;
     t->usual = t->slots = l->o.loop_default;
-    if (CHI_HAS(struct chi_loop_ops, t->in.loop, deepest)) t->slots = t->in.loop->deepest(t->in.self,
-                                                                                          t->usual).graded;
+    if (CHI_HAS(struct chi_loop_ops, t->in.loop, deepest))
+        t->slots = t->in.loop->deepest(t->in.self, t->usual).graded;
     if (t->slots < 1)
         return fail(CHI_EPLUGIN, "loop (%s): deepest says that %lld turns are differentiated",
                     l->part.component->name, (long long)t->slots);

@@ -158,9 +158,29 @@ static void zero_grads(struct check *c)
         if (t->g) memset(t->g, 0, (size_t)t->n * sizeof(float));
 }
 
+static bool has_grad(const struct check *c, const struct model_tensor *t)
+{
+    const struct st_tensor *f;
+    for (int64_t i = 0; (f = st_at(c->file, i)); i++)
+        if (!strncmp(f->name, "expect.grad.", 12) && is_called(t, f->name + 12)) return true;
+    return false;
+}
+
+/* A gradient that no tensor is compared with might be anything                  */
+static chi_status every_grad_is_there(const struct check *c)
+{
+    const struct model_tensor *t;
+    for (int64_t i = 0; (t = tensor_at(c, i)); i++)
+        if (t->g && !t->manual && !has_grad(c, t))
+            return fail(CHI_EDATA, "%s: there is no expect.grad. tensor for parameter %s: its gradient is compared with "
+                        "nothing", st_path(c->file), t->name);
+    return CHI_OK;
+}
+
 static chi_status compare_grads(struct check *c)
 {
     const struct st_tensor *f;
+    TRY(every_grad_is_there(c));
     for (int64_t i = 0; (f = st_at(c->file, i)); i++) {
         if (strncmp(f->name, "expect.grad.", 12) != 0) continue;
         const struct model_tensor *t = tensor_called(c, f->name + 12);

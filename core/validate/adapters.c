@@ -308,10 +308,10 @@ static bool inside_blocks(struct bench *b, bool at_end)
         ok = call_guarded(b->t, back ? "backward" : "forward", b->with, guarded_call, &g)
           && trial_must(b->t, g.s, back ? "backward" : "forward");
     }
-    if (ok && memcmp(g.y, b->y, (size_t)ny)) trial_fail(b->t,
-                                                        "y of forward depends on what its memory held before (%s)",
-                                                            b->with);
-    if (ok && memcmp(g.dx, b->dx, (size_t)nx)) trial_fail(b->t, "dx of backward depends on what its memory held before (%s)", b->with);
+    if (ok && memcmp(g.y, b->y, (size_t)ny))
+        trial_fail(b->t, "y of forward depends on what its memory held before (%s)", b->with);
+    if (ok && memcmp(g.dx, b->dx, (size_t)nx))
+        trial_fail(b->t, "dx of backward depends on what its memory held before (%s)", b->with);
     pile_drop(&p);
     return ok;
 }
@@ -321,8 +321,8 @@ static void memory(struct bench *b)
     size_t size = b->a->ops->self_size;
     unsigned char *self = xcalloc(1, size + 1);
     memcpy(self, b->a->self, size);
-    if (pass(b, false, true, 0, ROWS) && pass(b, true, true, 0, ROWS) && inside_blocks(b, true)) inside_blocks(b,
-                                                                                                               false);
+    if (pass(b, false, true, 0, ROWS) && pass(b, true, true, 0, ROWS) && inside_blocks(b, true))
+        inside_blocks(b, false);
     if (memcmp(self, b->a->self, size)) trial_fail(b->t, "a call writes to self, which is const after open (%s)",
                                                    b->with);
     free(self);

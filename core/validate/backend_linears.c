@@ -54,9 +54,9 @@ static bool start(struct bench *b, int64_t rows, int64_t d_out, int64_t d_in, in
     int64_t n = b->encoding->bytes(d_out, d_in, group);
     b->pile.n = 0;
     b->rows = rows;
+    static const char *const sums[] = { "", ", all ones", ", largest sums", ", smallest sums" };
     snprintf(b->with, sizeof b->with, "%lld rows, %lld x %lld in groups of %lld%s", (long long)rows, (long long)d_out,
-             (long long)d_in, (long long)group, (const char *[]){ "", ", all ones", ", largest sums",
-                                                                  ", smallest sums" }[extreme]);
+             (long long)d_in, (long long)group, sums[extreme]);
     if (n <= 0 || (b->k->group && b->k->group != group)
         || !matrix_draw_held(&b->m, b->t, b->encoding, d_out, d_in, group, extreme))
         return false;

@@ -29,8 +29,8 @@ static bool equals_whole(struct rig *r, const struct stream *s, const struct who
 {
     char state[160];
     snprintf(state, sizeof state, "the state after %s", what);
-    return rig_same(r, what, s->y, w->y, s->rows, r->d) && rig_same_bytes(r, state, s->state, w->state,
-                                                                          r->state_bytes);
+    return rig_same(r, what, s->y, w->y, s->rows, r->d)
+        && rig_same_bytes(r, state, s->state, w->state, r->state_bytes);
 }
 
 /* ---- step ----------------------------------------------------------------------------------- */

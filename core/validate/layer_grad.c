@@ -36,8 +36,9 @@ struct probe {
 
 static bool probe_new(struct rig *r, struct probe *p)
 {
-    static const struct { int64_t first, rows, pos; } plan[SEGS] = { { 0, 19, 0 }, { 19, 9, 27 }, { 28, 3, 7 },
-                                                                     { 31, 2, 2 } };
+    static const struct { int64_t first, rows, pos; } plan[SEGS] = {
+        { 0, 19, 0 }, { 19, 9, 27 }, { 28, 3, 7 }, { 31, 2, 2 },
+    };
     *p = (struct probe){ .r = r, .x = rig_random_rows(r, ROWS, 1), .y = rig_rows(r, ROWS),
                          .dy = rig_random_rows(r, ROWS, 1), .dx = rig_rows(r, ROWS) };
     for (int64_t i = 0; i < ROWS * r->d; i++) p->x[i] *= i / r->d % 4 == 3 ? 4 : 1;

@@ -227,8 +227,8 @@ static bool steps_agree(struct rig *r, const struct format *f, const float *x, f
     for (int64_t t = 0; t < ROWS; t++) {
         one.pos = t;
         one.fresh = t == 0;
-        if (!rig_step(r, &one, 1, x + t * r->d, want) || !rig_same(r, what, want, y + t * r->d, 1,
-                                                                   r->d)) return false;
+        if (!rig_step(r, &one, 1, x + t * r->d, want)) return false;
+        if (!rig_same(r, what, want, y + t * r->d, 1, r->d)) return false;
     }
     return true;
 }
@@ -257,8 +257,8 @@ static float *true_weights(const struct rig *r)
 static bool set_weights(struct rig *r, const float *from)
 {
     const struct model_tensor *w;
-    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); from += w->n, i++) memcpy(w->w, from,
-                                                                                 (size_t)w->n * sizeof *w->w);
+    for (int64_t i = 0; (w = solo_tensor(r->solo, i)); from += w->n, i++)
+        memcpy(w->w, from, (size_t)w->n * sizeof *w->w);
     return trial_must(r->trial, solo_bind(r->solo), "binding weights");
 }
 

@@ -120,10 +120,15 @@ static void two_ways(struct trial *t, struct bench_part *part, int64_t gap, int 
     pile_drop(&b.pile);
 }
 
-static void repeat(struct trial *t, struct bench_part *p) { two_ways(t, p, GAP, 1,
-                                                                     "when the same steps are done again"); }
-static void stride(struct trial *t, struct bench_part *p) { two_ways(t, p, 0, 1,
-                                                                     "with another stride of the moments"); }
+static void repeat(struct trial *t, struct bench_part *p)
+{
+    two_ways(t, p, GAP, 1, "when the same steps are done again");
+}
+
+static void stride(struct trial *t, struct bench_part *p)
+{
+    two_ways(t, p, 0, 1, "with another stride of the moments");
+}
 
 static void threads(struct trial *t, struct bench_part *p)
 {

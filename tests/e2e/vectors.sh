@@ -28,4 +28,9 @@ says out '^y  .*MISSED'
 LC_ALL=C sed 's/"expect\.dx"/"expect.dz"/' "$committed" >"$tmp/wrong.safetensors"
 bad 3 'nothing is compared with tensor expect.dz: what a layer gives is expect.y, expect.dx and expect.grad.NAME' \
     "$CHIMERA" validate --vectors "$tmp/wrong.safetensors"
+
+# A gradient that nothing is compared with: expect.grad.A_log under the name of another tensor that nobody asks for
+LC_ALL=C sed 's/"expect\.grad\.A_log"/"absent.grad.A_log"/' "$committed" >"$tmp/wrong.safetensors"
+bad 3 'there is no expect.grad. tensor for parameter .*A_log: its gradient is compared with nothing' \
+    "$CHIMERA" validate --vectors "$tmp/wrong.safetensors"
 finish

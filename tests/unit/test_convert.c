@@ -377,30 +377,6 @@ Test(convert, requantize_keeps_the_network)
     cr_expect(isfinite(y[0]));
 }
 
-/* One scale for two groups: sum n s / sum n with n the trits that are not 0, and the error that it makes          */
-Test(convert, least_squares)
-{
-    const struct chi_component *tq, *quantizer;
-    struct weights w, out;
-    double error;
-    cr_assert_eq(registry_find(registry, CHI_ENCODING, "tq2_0", &tq), CHI_OK, "%s", fail_text());
-    cr_assert_eq(registry_find(registry, CHI_QUANTIZER, "ternary", &quantizer), CHI_OK, "%s", fail_text());
-    int64_t group = 128;
-    const struct part usual = { .component = quantizer, .conf = &group };
-    cr_assert_eq(weights_take(&w, true, 1, 512, 128, "w"), CHI_OK);
-    for (int k = 0; k < 512; k++) w.q[k] = (int8_t)(k < 128 ? (k % 2 ? 1 : -1) : k < 160 ? 1 : k < 256 ? 0 : -1);
-    w.scale[0] = 1, w.scale[1] = 2, w.scale[2] = w.scale[3] = 0.5f;
-    cr_assert_eq(fit_nearly(&w, &usual, registry, tq, "w", &out, &error), CHI_OK, "%s", fail_text());
-    double s = 0x1.334p0;                               /* (128 * 1 + 32 * 2) / 160 = 1.2 in 11 bits              */
-    double lost = 128 * (s - 1) * (s - 1) + 32 * (2 - s) * (2 - s), all = 128 + 32 * 4 + 256 * 0.25;
-    cr_expect_eq((double)out.scale[0], s, "%a", (double)out.scale[0]);
-    cr_expect(out.group == 128 && out.scale[1] == out.scale[0] && out.scale[2] == 0.5f && out.scale[3] == 0.5f);
-    cr_expect_eq(memcmp(out.q, w.q, 512), 0);
-    cr_expect_float_eq(error, sqrt(lost / all), 1e-12, "%g", error);
-    weights_drop(&w);
-    weights_drop(&out);
-}
-
 Test(convert, what_a_class_holds)
 {
     static const struct { const char *values; int8_t q; float scale; bool fits; } n[] = {

@@ -29,23 +29,28 @@ static const char *const small_text =
     "[model]\nhidden_size = 16\nnum_hidden_layers = 2\nvocab_size = 977\ninitializer_range = 0.3\n"
     "layer_pattern = GD\nffn_pattern = MLP MOE\n"
     "[layer.GD]\nuse = gated_deltanet\nnum_heads = 1\nhead_dim = 8\n[layer.MLP]\nuse = swiglu\nintermediate_size = 8\n"
-    "[layer.MOE]\nuse = moe\nn_routed_experts = 4\nmoe_intermediate_size = 8\nbias_update = 0.01\n%s";
+    "[layer.MOE]\nuse = moe\nn_routed_experts = %d\nmoe_intermediate_size = 8\nbias_update = 0.01\n%s";
 
 struct net { struct spec *spec; struct model *model; const struct model_tensor *bias; };
 
-static struct net open_net(const char *more)
+static struct net open_experts(int experts, const char *more)
 {
     struct net n = { 0 };
     const struct model_tensor *t;
-    char *text = xprintf(small_text, more);
+    char *text = xprintf(small_text, experts, more);
     n.spec = open_spec(text, SPEC_MODEL | SPEC_TRAIN);
     must(model_open(&n.model, n.spec, MODEL_TRAIN, BATCH, 4));
     must(model_init(n.model, 5));
     for (int64_t i = 0; (t = model_tensor(n.model, i)); i++)
         if (t->manual) n.bias = t;
-    cr_assert(n.bias && n.bias->n == 4 && !strcmp(n.bias->name, "layers.1.ffn.gate.e_score_correction_bias"));
+    cr_assert(n.bias && !strcmp(n.bias->name, "layers.1.ffn.gate.e_score_correction_bias"));
     free(text);
     return n;
+}
+
+static struct net open_net(const char *more)
+{
+    return open_experts(4, more);
 }
 
 static void close_net(struct net n)
@@ -114,6 +119,23 @@ Test(moe_balance, settle_by_hand)
         cr_assert_eq(meter(n, &value), c[i].meter);
         if (c[i].meter) cr_assert_eq(value, c[i].max_vio, "case %d: MaxVio %g", (int)i, value);
     }
+    close_net(n);
+}
+
+/* 16 experts: their biases end where the next parameter begins                                 */
+Test(moe_balance, settle_touches_nothing_else)
+{
+    struct net n = open_experts(16, "");
+    const struct model_tensor *t, *next = NULL;
+    for (int64_t i = 0; (t = model_tensor(n.model, i)); i++)
+        if (t->w == n.bias->w + n.bias->n) next = t;
+    cr_assert(next && next->g == n.bias->g + n.bias->n, "something lies between the bias and the next parameter");
+    for (int64_t e = 0; e < n.bias->n; e++) n.bias->g[e] = 2, n.bias->w[e] = 0;
+    float before = next->w[0];
+    next->g[0] = 1e6f;
+    model_settle(n.model);
+    cr_expect_eq(next->w[0], before);
+    for (int64_t e = 0; e < n.bias->n; e++) cr_expect_eq(n.bias->w[e], 0, "its load counted as an expert's");
     close_net(n);
 }
 

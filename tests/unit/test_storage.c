@@ -646,7 +646,7 @@ static void check_wild(const struct spec *spec, const struct chi_component *c, i
     unsigned char *b = map + room - n;
     for (int i = 0; i < BATCH * d_in; i++) x[i] = 1, q[i] = (int8_t)(i % 255 - 127);
     for (int i = 0; i < BATCH * MOST / 64; i++) step[i] = 1, sum[i] = 3;
-    int k = contenders(spec, c, d_out, d_in, group, by);
+    int k = contenders(spec, c, d_out, d_in, group, false, by);
     for (int fill = 0; fill < 4; fill++) {
         for (int64_t i = 0; i < n; i++) b[i] = (unsigned char)(fill == 3 ? i * i * 31 + i / 7 : fill == 2 ? 0
                                                                : fill ? 0xff : 0xe7);

@@ -8,6 +8,7 @@
 #include "fs.h"
 #include "hosting.h"
 #include "linear.h"
+#include "network.h"
 #include "pool.h"
 #include "reference.h"
 #include "tune.h"
@@ -21,21 +22,29 @@ static void must(chi_status s)
     cr_assert_eq(s, CHI_OK, "%s", fail_text());
 }
 
-static struct spec *open_with(const char *backend)
+/* Layers of a mixer whose gate is [OUT, IN] and a channel mixer so wide               */
+static struct spec *open_wide(const char *backend, int64_t layers, int64_t wide)
 {
     struct config *config;
     struct spec *s;
     char *mock = mock_path("racers");
     char *load = xprintf("plugins.load=%s", mock), *const set[] = { load };
     char *text = xprintf("[run]\nthreads = 1\n[backend]\n%s\n[model]\nhidden_size = %d\n"
-                         "num_hidden_layers = 1\nvocab_size = 9\nlayer_pattern = X\nffn_pattern = X\n[layer.X]\nuse = swiglu\n"
-                         "intermediate_size = 8\n[linear]\nquantizer = ternary\nencoding = ternary2\n", backend, IN);
+                         "num_hidden_layers = %lld\nvocab_size = 9\nlayer_pattern = X\nffn_pattern = Y\n"
+                         "[layer.X]\nuse = swiglu\nintermediate_size = %d\n[layer.Y]\nuse = swiglu\nintermediate_size = %lld\n"
+                         "[linear]\nquantizer = ternary\nencoding = ternary2\n", backend, IN, (long long)layers, OUT,
+                         (long long)wide);
     must(config_load_text(&config, "test", text, set, COUNT(set)));
     must(spec_open(&s, config, SPEC_MODEL));
     free(text);
     free(load);
     free(mock);
     return s;
+}
+
+static struct spec *open_with(const char *backend)
+{
+    return open_wide(backend, 1, 8);
 }
 
 /* The first output of a call with so many rows                                     */
@@ -70,19 +79,21 @@ static void expect(const char *backend, int one, int many)
     spec_close(s);
 }
 
-/* Times for every kernel that can serve: hare and snail as given, others hopeless; returns the file */
-static char *keep_times(int64_t threads, double hare_one, double hare_many, double snail_one, double snail_many)
+/* Times for every kernel that can serve: hare and snail as given, others hopeless; returns the file.
+ * Times that lie there stay                                                                         */
+static char *keep_of(int64_t threads, bool memory, double hare_one, double hare_many, double snail_one, double snail_many)
 {
-    struct spec *s = open_with("");
+    struct spec *s = open_with("");         /* it reads them                                       */
     const struct chi_component *e;
     struct contender c[CONTENDERS_MAX];
     char *path;
     must(registry_find(s->registry, CHI_ENCODING, "ternary2", &e));
-    int n = contenders(s, e, OUT, IN, 128, c);
+    int n = contenders(s, e, OUT, IN, 128, false, c);
     cr_assert_geq(n, 3);
     for (int i = 0; i < n; i++) {
         bool hare = !strcmp(c[i].backend, "hare"), snail = !strcmp(c[i].backend, "snail");
         struct tune_time t = { .encoding = "ternary2", .d_out = OUT, .d_in = IN, .group = 128, .threads = threads,
+                               .memory = memory,
                                .one = hare ? hare_one : snail ? snail_one : 99,
                                .many = hare ? hare_many : snail ? snail_many : 99 };
         snprintf(t.backend, sizeof t.backend, "%s", c[i].backend);
@@ -91,6 +102,11 @@ static char *keep_times(int64_t threads, double hare_one, double hare_many, doub
     must(tune_write(s->tune, s, &path));
     spec_close(s);
     return path;
+}
+
+static char *keep_times(int64_t threads, double hare_one, double hare_many, double snail_one, double snail_many)
+{
+    return keep_of(threads, false, hare_one, hare_many, snail_one, snail_many);
 }
 
 Test(tune, without_times_the_rank_decides)
@@ -113,6 +129,45 @@ Test(tune, times_of_other_threads_are_no_times)
 {
     free(keep_times(2, 9, 90, 5, 50));
     expect("", HARE, HARE);
+}
+
+/* Who multiplies by the first mixer's gate in a planned model, which fits the cache or does not     */
+static void expect_gate(bool fits, const char *backend)
+{
+    int64_t wide = fits ? 8 : 1 << 20, layers = fits ? 1 : 1 + limit_bytes() / (IN * wide / 2);
+    struct spec *s = open_wide("", layers, wide);
+    struct contender c[CONTENDERS_MAX];
+    const struct chi_component *e;
+    const struct chi_linear *gate = NULL;
+    struct model *m;
+    must(registry_find(s->registry, CHI_ENCODING, "ternary2", &e));
+    must(model_open(&m, s, MODEL_PLAN, 1, 1));
+    for (int64_t i = 0; i < m->block[0].mixer.n_param; i++) {
+        const struct chi_linear *l = m->block[0].mixer.param[i].linear;
+        if (l && l->d_out == OUT) gate = l;
+    }
+    cr_assert_not_null(gate);
+    int n = contenders(s, e, OUT, IN, 128, false, c);
+    for (int i = 0; i < n; i++)
+        if (c[i].kernel == gate->kernel) cr_expect_str_eq(c[i].backend, backend, "%s, %ld layers", c[i].backend, (long)layers);
+    linear_room_drop();
+    model_close(m);
+    spec_close(s);
+}
+
+/* The same matrix in a model that the cache holds, and in one that comes from memory                */
+Test(tune, cached_and_uncached_models_share_no_times)
+{
+    free(keep_of(1, true, 9, 90, 5, 50));
+    expect_gate(true, "hare");                 /* the rank: there are no times yet                    */
+    expect_gate(false, "snail");
+    free(keep_of(1, false, 3, 30, 6, 60));
+    expect_gate(true, "hare");
+    expect_gate(false, "snail");
+    free(keep_of(1, false, 6, 60, 3, 30));
+    free(keep_of(1, true, 5, 50, 9, 90));
+    expect_gate(true, "snail");
+    expect_gate(false, "hare");
 }
 
 Test(tune, use_forces)
@@ -183,12 +238,12 @@ Test(tune, measuring_fills_every_time)
     struct contender c[CONTENDERS_MAX];
     struct tune_time t[CONTENDERS_MAX] = { 0 };
     must(linear_choose(&l, s));
-    int n = contenders(s, l.rule->encoding, OUT, IN, l.group, c);
+    int n = contenders(s, l.rule->encoding, OUT, IN, l.group, false, c);
     must(tune_measure(&l, s, l.rule->encoding, c, n, NULL, t));
     for (int i = 0; i < n; i++) {
         cr_expect_str_eq(t[i].backend, c[i].backend);
-        cr_expect(t[i].one > 0 && t[i].many > 0 && t[i].threads == 1 && t[i].d_out == OUT && t[i].d_in == IN, "%s",
-                  t[i].backend);
+        cr_expect(t[i].one > 0 && t[i].many > 0 && t[i].threads == 1 && t[i].d_out == OUT && t[i].d_in == IN
+                  && !t[i].memory, "%s", t[i].backend);
         if (!strcmp(t[i].backend, "portable")) cr_expect_gt(t[i].many, 4 * t[i].one, "%d rows cost as much as one",
                                                             TUNE_ROWS);
     }
@@ -220,7 +275,7 @@ Test(tune, from_memory_a_window_is_a_call)
     memset(others, 1, (size_t)limit_bytes());
     must(tune_measure(&l, s, l.rule->encoding, &c, 1, others, t));
     cr_expect_eq(calls, 12, "%d calls", calls);
-    cr_expect(t[0].one > 0 && t[0].many > 0);
+    cr_expect(t[0].one > 0 && t[0].many > 0 && t[0].memory);
     must(tune_measure(&l, s, l.rule->encoding, &c, 1, NULL, t));
     cr_expect_gt(calls, 30, "%d calls", calls);
     mem_free(others);

@@ -96,8 +96,9 @@ struct chi_kernels {
                        int64_t lds, float *o, int64_t rows, int64_t dk, int64_t dv);
     /* Its gradient.  S is the state before these rows (only read); dS goes from
      * after them to before them; dq,dk_ (stride ldk), dv_ (ldv), dlog_a and db
-     * (lds) are written with '='.  work has room for dv * dk floats.  BOUND,
-     * dlog_a with all terms of <dS, S> counted                                 */
+     * (lds) are written with '='.  work has room for (dv + 4 rows) dk floats.
+     * BOUND; dlog_a is the sum of the terms of a <dS, S_{t-1}>, no difference of
+     * larger sums                                                              */
     void  (*hebb_rule_back)(const float *S, float *dS, const float *q, const float *k,
                        int64_t ldk, const float *v, int64_t ldv, const float *a,
                        const float *b, int64_t lds, const float *dout, float *dq,

@@ -88,9 +88,10 @@ INLINE void decay_columns(float *next, const float *s, const float *k, const flo
 {
     __m256 vk = load(k, n), vd = _mm256_set1_ps(decay);
     UNROLL
-    for (int i = 0; i < rows; i++)
-        store(next + i * dk, n, _mm256_mul_ps(vd, _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk,
-                                                                  load(s + i * dk, n))));
+    for (int i = 0; i < rows; i++) {
+        __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk, load(s + i * dk, n));
+        store(next + i * dk, n, _mm256_mul_ps(vd, x));
+    }
 }
 
 /* r[rows] = v - <s, k> of one step; unless next is NULL, the decayed state of the next step */
@@ -240,61 +241,88 @@ void avx2_hebb_rule(float *S, const float *q, const float *k, int64_t ldk, const
         }
 }
 
-/* n columns of rows (1 or 4) rows: s = a s + u k;  gq += go s                               */
-INLINE void hebb_columns(float *s, const float *k, float *gq, const float u[4], const float *go, float a,
-                         int64_t dk, int64_t n, int rows)
+/* The pass of up to four rows of S through time: work[t] is what row t of time makes of them  */
+struct hebb {
+    const float *S, *q, *k, *v, *a, *b, *go;
+    float *dS, *gq, *gk, *gv, *ga, *gb, *work;
+    int64_t ldk, ldv, lds, rows, dk;
+};
+
+/* n columns of rows (1 or 4) rows: s = a before + u k;  gq += go s                             */
+INLINE void hebb_columns(float *s, const float *before, const float *k, float *gq, const float u[4],
+                         const float *go, float a, int64_t dk, int64_t n, int rows)
 {
     __m256 vk = load(k, n), g = load(gq, n), va = _mm256_set1_ps(a);
     UNROLL
     for (int i = 0; i < rows; i++) {
-        __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk, _mm256_mul_ps(va, load(s + i * dk, n)));
+        __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), vk, _mm256_mul_ps(va, load(before + i * dk, n)));
         store(s + i * dk, n, x);
         g = _mm256_fmadd_ps(_mm256_set1_ps(go[i]), x, g);
     }
     store(gq, n, g);
 }
 
-INLINE void hebb_forward_rows(float *s, const float *k, const float *v, float *gq, const float *go,
-                              float a, float b, int64_t dk, int rows)
+INLINE const float *hebb_before(const struct hebb *h, int64_t t, int64_t i, int rows)
 {
-    float u[4];
-    for (int i = 0; i < rows; i++) u[i] = b * v[i];
-    int64_t j = 0;
-    for (; j + 8 <= dk; j += 8) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, 8, rows);
-    if (j < dk) hebb_columns(s + j, k + j, gq + j, u, go, a, dk, dk - j, rows);
+    return t ? h->work + (t - 1) * rows * h->dk : h->S + i * h->dk;
 }
 
-/* n columns: dS += do q';  du += dS k;  dk += u dS;  dS = a dS                                 */
-INLINE void hebb_back_columns(const struct step *t, float *ds, const float *u, const float *go,
-                              int64_t j, int64_t dk, int64_t n, int rows, __m256 du[8])
+INLINE void hebb_forward_rows(const struct hebb *h, int64_t t, int64_t i, int rows)
+{
+    const float *before = hebb_before(h, t, i, rows), *k = h->k + t * h->ldk, *go = h->go + t * h->ldv + i;
+    float *s = h->work + t * rows * h->dk, *gq = h->gq + t * h->ldk, a = h->a[t * h->lds], u[4];
+    int64_t j = 0, dk = h->dk;
+    for (int r = 0; r < rows; r++) u[r] = h->b[t * h->lds] * h->v[t * h->ldv + i + r];
+    for (; j + 8 <= dk; j += 8) hebb_columns(s + j, before + j, k + j, gq + j, u, go, a, dk, 8, rows);
+    if (j < dk) hebb_columns(s + j, before + j, k + j, gq + j, u, go, a, dk, dk - j, rows);
+}
+
+/* One step of the way back, at its columns j: sum[0 .. rows-1] of <dS, k>, sum[4 .. ] of <dS, before> */
+struct hebb_step { const float *k, *q, *before, *u, *go; float *gk, *ds, a; };
+
+/* n columns: dS += do q';  dk += u dS;  dS = a dS                                              */
+INLINE void hebb_back_columns(const struct hebb_step *t, int64_t j, int64_t dk, int64_t n, int rows, __m256 sum[8])
 {
     __m256 vk = load(t->k + j, n), vq = load(t->q + j, n), gk = load(t->gk + j, n);
     __m256 va = _mm256_set1_ps(t->a);
     UNROLL
     for (int i = 0; i < rows; i++) {
-        __m256 d = _mm256_fmadd_ps(_mm256_set1_ps(go[i]), vq, load(ds + i * dk + j, n));
-        du[i] = _mm256_fmadd_ps(d, vk, du[i]);
-        gk = _mm256_fmadd_ps(_mm256_set1_ps(u[i]), d, gk);
-        store(ds + i * dk + j, n, _mm256_mul_ps(d, va));
+        __m256 d = _mm256_fmadd_ps(_mm256_set1_ps(t->go[i]), vq, load(t->ds + i * dk + j, n));
+        sum[i] = _mm256_fmadd_ps(d, vk, sum[i]);
+        sum[4 + i] = _mm256_fmadd_ps(d, load(t->before + i * dk + j, n), sum[4 + i]);
+        gk = _mm256_fmadd_ps(_mm256_set1_ps(t->u[i]), d, gk);
+        store(t->ds + i * dk + j, n, _mm256_mul_ps(d, va));
     }
     store(t->gk + j, n, gk);
 }
 
-INLINE void hebb_back_rows(struct step *t, float *ds, int64_t i, int64_t dk, int rows)
+INLINE void hebb_back_rows(const struct hebb *h, int64_t t, int64_t i, int rows)
 {
-    __m256 du[8];
-    float grad_u[8], u[4];
+    const float *v = h->v + t * h->ldv + i;
+    float b = h->b[t * h->lds], u[4], grad[8], sum_v = 0, sum_s = 0;
+    struct hebb_step s = { h->k + t * h->ldk, h->q + t * h->ldk, hebb_before(h, t, i, rows), u,
+                           h->go + t * h->ldv + i, h->gk + t * h->ldk, h->dS + i * h->dk, h->a[t * h->lds] };
+    __m256 sum[8];
     UNROLL
-    for (int r = 0; r < 8; r++) du[r] = _mm256_setzero_ps();
-    for (int r = 0; r < rows; r++) u[r] = t->b * t->v[i + r];
+    for (int r = 0; r < 8; r++) sum[r] = _mm256_setzero_ps();
+    for (int r = 0; r < rows; r++) u[r] = b * v[r];
     int64_t j = 0;
-    for (; j + 8 <= dk; j += 8) hebb_back_columns(t, ds, u, t->go + i, j, dk, 8, rows, du);
-    if (j < dk) hebb_back_columns(t, ds, u, t->go + i, j, dk, dk - j, rows, du);
-    _mm256_storeu_ps(grad_u, fold8(du));
+    for (; j + 8 <= h->dk; j += 8) hebb_back_columns(&s, j, h->dk, 8, rows, sum);
+    if (j < h->dk) hebb_back_columns(&s, j, h->dk, h->dk - j, rows, sum);
+    _mm256_storeu_ps(grad, fold8(sum));
     for (int r = 0; r < rows; r++) {
-        t->gb += t->v[i + r] * grad_u[r];
-        t->gv[i + r] = t->b * grad_u[r];
+        h->gv[t * h->ldv + i + r] = b * grad[r];
+        sum_v += v[r] * grad[r];
+        sum_s += grad[4 + r];
     }
+    h->gb[t * h->lds] += sum_v;
+    h->ga[t * h->lds] += s.a * sum_s;
+}
+
+INLINE void hebb_rows(const struct hebb *h, int64_t i, int rows)
+{
+    for (int64_t t = 0; t < h->rows; t++) hebb_forward_rows(h, t, i, rows);
+    for (int64_t t = h->rows - 1; t >= 0; t--) hebb_back_rows(h, t, i, rows);
 }
 
 void avx2_hebb_rule_back(const float *S, float *dS, const float *q, const float *k, int64_t ldk,
@@ -302,25 +330,13 @@ void avx2_hebb_rule_back(const float *S, float *dS, const float *q, const float 
                          const float *dout, float *dq, float *dk_, float *dv_, float *dlog_a, float *db,
                          int64_t rows, int64_t dk, int64_t dv, float *work)
 {
-    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
+    struct hebb h = { S, q, k, v, a, b, dout, dS, dq, dk_, dv_, dlog_a, db, work, ldk, ldv, lds, rows, dk };
+    int64_t i = 0;
     for (int64_t t = 0; t < rows; t++) {
-        const float *kt = k + t * ldk, *vt = v + t * ldv, *go = dout + t * ldv;
-        float *gq = dq + t * ldk, at = a[t * lds], bt = b[t * lds];
-        int64_t i = 0;
-        memset(gq, 0, (size_t)dk * sizeof *gq);
-        for (; i + 4 <= dv; i += 4) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 4);
-        for (; i < dv; i++) hebb_forward_rows(work + i * dk, kt, vt + i, gq, go + i, at, bt, dk, 1);
+        memset(dq + t * ldk, 0, (size_t)dk * sizeof *dq);
+        memset(dk_ + t * ldk, 0, (size_t)dk * sizeof *dk_);
+        dlog_a[t * lds] = db[t * lds] = 0;
     }
-    float E = avx2_dot(dS, work, dk * dv);
-    for (int64_t t = rows - 1; t >= 0; t--) {
-        struct step s = { q + t * ldk, k + t * ldk, v + t * ldv, dout + t * ldv, dq + t * ldk, dk_ + t * ldk,
-                          dv_ + t * ldv, a[t * lds], b[t * lds], 0, 0, _mm256_setzero_ps() };
-        int64_t i = 0;
-        memset(s.gk, 0, (size_t)dk * sizeof *s.gk);
-        for (; i + 4 <= dv; i += 4) hebb_back_rows(&s, dS + i * dk, i, dk, 4);
-        for (; i < dv; i++) hebb_back_rows(&s, dS + i * dk, i, dk, 1);
-        E += avx2_dot(s.q, s.gq, dk) - s.b * s.gb;
-        db[t * lds] = s.gb;
-        dlog_a[t * lds] = E;
-    }
+    for (; i + 4 <= dv; i += 4) hebb_rows(&h, i, 4);
+    for (; i < dv; i++) hebb_rows(&h, i, 1);
 }

@@ -87,28 +87,32 @@ void neon_delta_rule_back(const float *S, float *dS, const float *q, const float
     }
 }
 
-/* ---- without the delta term: u = b v; no states are kept, see core/src/reference.c -------------- */
+/* ---- without the delta term: u = b v; work[t] is one row of S after row t of time -------------- */
 
-/* s = a s + u k;  gq += go s                                                                    */
-static void hebb_forward(float *s, float *gq, const float *k, float a, float u, float go, int64_t n)
+/* s = a before + u k;  gq += go s                                                               */
+static void hebb_forward(float *s, const float *before, float *gq, const float *k, float a, float u, float go,
+                         int64_t n)
 {
     for (int64_t j = 0; j < n; j += 4) {
-        float32x4_t x = vfmaq_n_f32(vmulq_n_f32(load(s + j, n - j), a), load(k + j, n - j), u);
+        float32x4_t x = vfmaq_n_f32(vmulq_n_f32(load(before + j, n - j), a), load(k + j, n - j), u);
         store(s + j, n - j, x);
         store(gq + j, n - j, vfmaq_n_f32(load(gq + j, n - j), x, go));
     }
 }
 
-/* d = ds + go q;  gk += u d;  ds = a d;  returns <d, k>                                          */
-static float hebb_back(float *ds, float *gk, const float *q, const float *k, float u, float go, float a, int64_t n)
+/* d = ds + go q;  gk += u d;  ds = a d;  returns <d, k> and in along <d, before>                */
+static float hebb_back(float *ds, const float *before, float *gk, const float *q, const float *k, float u,
+                       float go, float a, int64_t n, float *along)
 {
-    float32x4_t sum = vdupq_n_f32(0);
+    float32x4_t sum = vdupq_n_f32(0), sum_s = vdupq_n_f32(0);
     for (int64_t j = 0; j < n; j += 4) {
         float32x4_t d = vfmaq_n_f32(load(ds + j, n - j), load(q + j, n - j), go);
         store(gk + j, n - j, vfmaq_n_f32(load(gk + j, n - j), d, u));
         store(ds + j, n - j, vmulq_n_f32(d, a));
         sum = vfmaq_f32(sum, d, load(k + j, n - j));
+        sum_s = vfmaq_f32(sum_s, d, load(before + j, n - j));
     }
+    *along = vaddvq_f32(sum_s);
     return vaddvq_f32(sum);
 }
 
@@ -117,26 +121,23 @@ void neon_hebb_rule_back(const float *S, float *dS, const float *q, const float 
                          float *dk_, float *dv_, float *dlog_a, float *db, int64_t rows, int64_t dk, int64_t dv,
                          float *work)
 {
-    memcpy(work, S, (size_t)(dk * dv) * sizeof *work);
     for (int64_t t = 0; t < rows; t++) {
         clear(dq + t * ldk, dk);
-        for (int64_t i = 0; i < dv; i++)
-            hebb_forward(work + i * dk, dq + t * ldk, k + t * ldk, a[t * lds], b[t * lds] * v[t * ldv + i],
-                         dout[t * ldv + i], dk);
-    }
-    float E = neon_dot(dS, work, dk * dv);
-    for (int64_t t = rows - 1; t >= 0; t--) {
-        float bt = b[t * lds], gb = 0;
         clear(dk_ + t * ldk, dk);
-        for (int64_t i = 0; i < dv; i++) {
-            float vi = v[t * ldv + i];
-            float du = hebb_back(dS + i * dk, dk_ + t * ldk, q + t * ldk, k + t * ldk, bt * vi, dout[t * ldv + i],
-                                 a[t * lds], dk);
-            gb += vi * du;
+        dlog_a[t * lds] = db[t * lds] = 0;
+    }
+    for (int64_t i = 0; i < dv; i++) {
+        for (int64_t t = 0; t < rows; t++)
+            hebb_forward(work + t * dk, t ? work + (t - 1) * dk : S + i * dk, dq + t * ldk, k + t * ldk, a[t * lds],
+                         b[t * lds] * v[t * ldv + i], dout[t * ldv + i], dk);
+        for (int64_t t = rows - 1; t >= 0; t--) {
+            const float *before = t ? work + (t - 1) * dk : S + i * dk;
+            float at = a[t * lds], bt = b[t * lds], vt = v[t * ldv + i], along;
+            float du = hebb_back(dS + i * dk, before, dk_ + t * ldk, q + t * ldk, k + t * ldk, bt * vt,
+                                 dout[t * ldv + i], at, dk, &along);
             dv_[t * ldv + i] = bt * du;
+            db[t * lds] += vt * du;
+            dlog_a[t * lds] += at * along;
         }
-        E += neon_dot(q + t * ldk, dq + t * ldk, dk) - bt * gb;
-        db[t * lds] = gb;
-        dlog_a[t * lds] = E;
     }
 }

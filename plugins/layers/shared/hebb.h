@@ -50,7 +50,7 @@ struct hebb_chunk {
     bool   last;                                /* of the segment                 */
     float *q, *k, *v, *o, *a, *b;               /* [n][dk], [n][dv], [n]          */
     float *dq, *dk, *dv, *dout, *dlog_a, *db;   /* backward                       */
-    float *dS, *work;                           /* [dv][dk]                       */
+    float *dS, *work;                           /* [dv][dk], the kernel's         */
     float *own;                                 /* the layer's                    */
 };
 
@@ -70,7 +70,7 @@ static inline void hebb_open(struct hebb *s, const struct chi_plan_ops *ops, str
     if (training) {
         s->o     = ops->array(plan, "o", CHI_F32, s->heads * s->dv, CHI_PER_ROW, CHI_ARRAY_KEEP);
         s->start = ops->array(plan, "start", CHI_F32, s->heads * size, HEBB_CHUNK, CHI_ARRAY_KEEP);
-        n += 2 * each + 2 * HEBB_CHUNK + 2 * size;
+        n += 2 * each + 2 * HEBB_CHUNK + 2 * size + 4 * HEBB_CHUNK * s->dk;
     }
     ops->scratch(plan, n * (int64_t)sizeof(float) + 20 * 64);
 }
@@ -95,7 +95,7 @@ static inline struct hebb_chunk hebb_take(const struct hebb *s, const void *laye
     c.dlog_a = take(scratch, HEBB_CHUNK);
     c.db = take(scratch, HEBB_CHUNK);
     c.dS = take(scratch, s->dk * s->dv);
-    c.work = take(scratch, s->dk * s->dv);
+    c.work = take(scratch, (s->dv + 4 * HEBB_CHUNK) * s->dk);
     return c;
 }
 
@@ -209,7 +209,6 @@ static inline void hebb_backward_head(struct hebb_chunk *c, int64_t head, int64_
         c->r->h->k->hebb_rule_back(CHI_ARRAY(c->r, s->start, float) + ((chunk + i) * s->heads + head) * size,
                                    c->dS, c->q, c->k, s->dk, c->v, s->dv, c->a, c->b, 1, c->dout, c->dq,
                                    c->dk, c->dv, c->dlog_a, c->db, c->n, s->dk, s->dv, c->work);
-        if (c->g->fresh && c->row == 0) c->dlog_a[0] = 0;   /* an empty S decays to itself */
         s->ops->prepare_back(c);
     }
     if (dS) copy(dS, c->dS, size);

@@ -46,7 +46,7 @@ struct parcae {
     int64_t e, u, du, de, scale;                    /* arrays [rows,d], scale [rows] */
 };
 
-enum { COLUMNS = 64, ROW_BLOCK = 32768 };           /* of a task                     */
+enum { COLUMNS = 64, ROWS = 8 };                    /* of a task                     */
 
 static chi_status check_conf(const struct chi_host *host, const void *conf)
 {
@@ -139,21 +139,14 @@ static void by_columns(struct job *j, chi_task *task)
     j->r->h->parallel(j->r->h, (j->s->d + COLUMNS - 1) / COLUMNS, task, j);
 }
 
-static int64_t row_block(const struct parcae *s)
-{
-    return s->d < ROW_BLOCK ? ROW_BLOCK / s->d : 1;
-}
-
 static void by_rows(struct job *j, chi_task *task)
 {
-    int64_t block = row_block(j->s);
-    j->r->h->parallel(j->r->h, (j->r->rows + block - 1) / block, task, j);
+    j->r->h->parallel(j->r->h, (j->r->rows + ROWS - 1) / ROWS, task, j);
 }
 
 static int64_t block_end(const struct job *j, int64_t i)
 {
-    int64_t end = (i + 1) * row_block(j->s);
-    return end < j->r->rows ? end : j->r->rows;
+    return (i + 1) * ROWS < j->r->rows ? (i + 1) * ROWS : j->r->rows;
 }
 
 static void norm_rows(void *arg, int64_t i, struct chi_scratch *scratch)
@@ -161,7 +154,7 @@ static void norm_rows(void *arg, int64_t i, struct chi_scratch *scratch)
     const struct job *j = arg;
     int64_t d = j->s->d;
     (void)scratch;
-    for (int64_t row = i * row_block(j->s); row < block_end(j, i); row++)
+    for (int64_t row = i * ROWS; row < block_end(j, i); row++)
         j->r->h->k->rmsnorm(j->e + row * d, j->x + row * d, CHI_PARAM(j->r, j->s->norm, float), d, j->s->eps);
 }
 
@@ -287,7 +280,7 @@ static void norm_back_rows(void *arg, int64_t i, struct chi_scratch *scratch)
     int64_t d = s->d;
     const float *gain = CHI_PARAM(j->r, s->norm, float);
     float *xh = chi_take(scratch, (size_t)d * sizeof *xh), *g = chi_take(scratch, (size_t)d * sizeof *g);
-    for (int64_t row = i * row_block(s); row < block_end(j, i); row++) {
+    for (int64_t row = i * ROWS; row < block_end(j, i); row++) {
         const float *de = CHI_ARRAY(j->r, s->de, float) + row * d;
         float *dx = j->y + row * d, scale = k->rmsnorm(xh, j->x + row * d, NULL, d, s->eps);
         CHI_ARRAY(j->r, s->scale, float)[row] = scale;

@@ -37,8 +37,8 @@ static chi_status open_task(const struct chi_host *h, void *self, const void *co
     t->made.n[CHI_SPLIT_HELDOUT] = c->heldout;
     chi_status s = sizes_open(h, &t->made.sizes, "length", &c->lengths, &c->heldout_lengths);
     if (s != CHI_OK) return s;
-    for (int split = 0; split < CHI_SPLITS; split++) t->made.longest[split] = 2 * sizes_longest(&t->made.sizes,
-                                                                                                split);
+    for (int split = 0; split < CHI_SPLITS; split++)
+        t->made.longest[split] = 2 * sizes_longest(&t->made.sizes, split);
     t->symbols = c->symbols;
     t->made.vocab = FIRST + c->symbols;
     return CHI_OK;
