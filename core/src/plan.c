@@ -104,7 +104,6 @@ static double parameter_copies(const struct model *m)
     return (double)copies;
 }
 
-/* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
 bool model_from_memory(const struct model *m)
 {
     int64_t sum = 0;
@@ -114,6 +113,7 @@ bool model_from_memory(const struct model *m)
     return tune_from_memory(sum);
 }
 
+/* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
 int64_t plan_bytes(const struct model *m)
 {
     struct need n = plan_needs(m);

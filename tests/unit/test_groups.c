@@ -128,7 +128,7 @@ static int check_kernels(const struct spec *s, const char *name)
     const struct chi_component *c = component(CHI_ENCODING, name);
     const struct chi_encoding_ops *e = c->ops;
     struct contender by[CONTENDERS_MAX];
-    int n = contenders(s, c, OUT, m.d_in, m.group, by);
+    int n = contenders(s, c, OUT, m.d_in, m.group, false, by);
     static float y[ROWS * OUT], want[ROWS * OUT];
     void *bytes = mem_take((size_t)e->bytes(OUT, m.d_in, m.group), "a matrix");
     cr_assert(e->holds(m.t, m.scale, OUT, m.d_in, m.group), "%s", name);
