@@ -347,8 +347,7 @@ static chi_status train(const struct cli_args *a)
                     (long long)flag_n, 1 << 24);
     if (flag_least < 1)
         return fail(CHI_ECONF, "tokenizer train --least %lld: must be 1 or more", (long long)flag_least);
-    if (fs_exists(flag_out) && !fs_is_special(flag_out))  /* models may read and write in its ids */
-        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", flag_out);
+    if (!fs_is_special(flag_out)) TRY(fs_name_free(flag_out));      /* models may read and write in its ids */
     TRY(fs_can_write(flag_out));
     char *split = xprintf("tokenizer.split=%s", flag_split);
     chi_status s = plain_config(a, "data.tokenizer=bpe", split, &config);

@@ -345,12 +345,6 @@ static chi_status write_all(struct export *x)
     return signals_stop();
 }
 
-static chi_status name_free(const char *path)
-{
-    if (!fs_exists(path)) return CHI_OK;
-    return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", path);
-}
-
 /* f writes into a file of another name, which gets its own when all is there                                   */
 static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
 {
@@ -364,7 +358,7 @@ static chi_status with_file(struct export *x, chi_status (*f)(struct export *))
             x->s = st_create(o.f);
             st_want_seal(x->s);
         }
-        s = name_free(x->request->out);                 /* another writer may have ended since                   */
+        s = fs_name_free(x->request->out);              /* another writer may have ended since                   */
         if (s == CHI_OK) s = f(x);
         char *why = s == CHI_OK ? NULL : xstrdup(fail_text());
         chi_status end = x->g ? gguf_finish(x->g) : st_finish(x->s);    /* misses what s kept from it             */
@@ -543,7 +537,7 @@ static chi_status wanted(struct export *x)
     x->gguf = ends_in(q->out, ".gguf");
     if (!x->gguf && !ends_in(q->out, ".safetensors"))
         return fail(CHI_ECONF, "%s: the name tells the format: wanted is NAME.gguf or NAME.safetensors", q->out);
-    TRY(name_free(q->out));
+    TRY(fs_name_free(q->out));
     TRY(fs_can_write(q->out));
     if (!x->gguf && q->as) return fail(CHI_ECONF, "--as %s: types are for GGUF, safetensors gets floats", q->as);
     if (q->architecture && (!x->gguf || strcmp(q->architecture, "llama") != 0))

@@ -340,6 +340,12 @@ bool fs_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+chi_status fs_name_free(const char *path)
+{
+    if (!fs_exists(path)) return CHI_OK;
+    return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", path);
+}
+
 bool fs_begins(const char *path, const char *magic)
 {
     char head[16] = { 0 };

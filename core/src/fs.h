@@ -23,6 +23,8 @@ bool       fs_is_refused(int error);
 chi_status fs_open_alone(const char *tmp, const char *path, int *fd) CHI_MUST_CHECK;
 bool       fs_is_named(int fd, const char *path);       /* is it the file of that name?               */
 bool       fs_exists(const char *path);
+/* CHI_ECONF: a file that -o wants to be written is there already                     */
+chi_status fs_name_free(const char *path) CHI_MUST_CHECK;
 bool       fs_is_dir(const char *path);
 bool       fs_begins(const char *path, const char *magic);      /* a regular file, with these bytes */
 int64_t    fs_free_bytes(const char *path);             /* of its file system     */

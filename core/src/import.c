@@ -34,8 +34,7 @@ chi_status import_model(const struct import_request *q, FILE *report)
 {
     if (!fs_exists(q->subject)) return fail(CHI_ECONF, "%s: no such file or folder", q->subject);
     if (!*q->out) return fail(CHI_ECONF, "-o '': must be a file's or a folder's name");
-    if (fs_exists(q->out))
-        return fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o", q->out);
+    TRY(fs_name_free(q->out));
     if (fs_is_dir(q->subject) && !is_checkpoint(q->subject))
         return fail(CHI_EDATA,
                     "%s has no config.json or config.yaml: wanted is a GGUF or safetensors file, or the folder of a "

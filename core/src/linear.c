@@ -60,8 +60,7 @@ static chi_status choose_packed(struct chi_linear *l, const struct spec *s, cons
 static void choose_kernel(struct chi_linear *l, const struct spec *s, const struct chi_component *encoding, bool memory)
 {
     struct contender c[CONTENDERS_MAX];
-    int n = contenders(s, encoding, l->d_out, l->d_in, l->group, memory, c);
-    struct choice best = choose_kernels(c, n);
+    struct choice best = choose_kernels(c, contenders(s, encoding, l->d_out, l->d_in, l->group, memory, c));
     l->kernel = c[best.one].kernel;
     l->many = c[best.many].kernel;
 }
@@ -336,8 +335,8 @@ enum { LINEARS_MAX = 16 };
 /* Enough work to pay for handing it out, long enough for kernels to read in streams, and a few
  * slices a thread, so that one that comes late costs little: multiples of two tiles, rounded down, for
  * three rounds of a larger slice are worse than five of a smaller one.  Kernels for many rows prepare the
- * activations anew for each slice: two slices a thread of WIDE to WIDEST outputs, and a multiple of them,
- * where there are so many.  Outputs do not know each other: how they are cut changes no bit     */
+ * activations anew for each slice: WIDE to WIDEST outputs, in as many slices for one thread as for another,
+ * two at least, where there are so many.  How outputs are cut changes no bit                    */
 enum { SOME = 8, WIDE = 640, WIDEST = 1280, PAIR = 2 * CHI_TILE };
 
 int64_t linear_slice(int64_t total, int64_t rows, int64_t d_in)

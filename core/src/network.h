@@ -174,7 +174,7 @@ chi_status budget_check(const struct model *) CHI_MUST_CHECK;
 struct need { int64_t scratch, widest, heaviest; double adapters; };
 struct need plan_needs(const struct model *);
 int64_t plan_bytes(const struct model *);
-/* Are there too many bytes of linears for the cache?  Then every step reads them from memory */
+/* Are there too many bytes of weights for the cache?  Then every step reads them from memory */
 bool model_from_memory(const struct model *);
 /* Bytes of weights that a token reads, on average                                          */
 double instance_read_bytes(const struct instance *);

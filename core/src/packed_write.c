@@ -127,9 +127,8 @@ chi_status packed_names_free(const char *path)
     size_t n = strlen(path);
     if (!n || path[n - 1] == '/') return fail(CHI_ECONF, "-o '%s': must be a file's name, such as model.b158", path);
     char *experts = packed_experts_path(path);
-    const char *there = fs_exists(path) ? path : fs_exists(experts) ? experts : NULL;
-    chi_status s = !there ? CHI_OK : fail(CHI_ECONF, "%s is there already: remove it, or give another name with -o",
-                                          there);
+    chi_status s = fs_name_free(path);
+    if (s == CHI_OK) s = fs_name_free(experts);
     free(experts);
     return s;
 }

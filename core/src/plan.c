@@ -104,15 +104,6 @@ static double parameter_copies(const struct model *m)
     return (double)copies;
 }
 
-bool model_from_memory(const struct model *m)
-{
-    int64_t sum = 0;
-    for (int64_t i = 0; i < m->n_all; i++)
-        for (int64_t j = 0; j < m->all[i]->n_param; j++)
-            if (m->all[i]->param[j].linear) sum += linear_bytes(m->all[i]->param[j].linear);
-    return tune_from_memory(sum);
-}
-
 /* Of a model at work.  A model that trains is asked, too: bytes of plain linears count.     */
 int64_t plan_bytes(const struct model *m)
 {
@@ -130,6 +121,13 @@ static int64_t instance_weight_bytes(const struct instance *in)
     int64_t sum = 0;
     for (int64_t i = 0; i < in->n_param; i++) sum += weight_bytes(&in->param[i]);
     return sum;
+}
+
+bool model_from_memory(const struct model *m)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < m->n_all; i++) sum += instance_weight_bytes(m->all[i]);
+    return tune_from_memory(sum);
 }
 
 /* By a token, on average                                                                        */
